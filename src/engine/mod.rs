@@ -1,0 +1,3 @@
+//! Decides what is read, mapped and applied when.
+
+pub mod ports;

@@ -1,0 +1,545 @@
+//! The engine's seams: what it asks of a source of changes, of a ledger, of a sink and of a clock.
+//!
+//! The doc comments are the contract. One contract suite runs over the simulated and over the real
+//! implementation of each trait, so that what the simulator proves holds for the daemon.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::Result;
+use crate::model::{
+    Change, Epoch, EpochMillis, Generation, PartitionId, Position, Reject, RowOp, SequenceNumber,
+    Version,
+};
+
+/// Names one process among all that ever share a ledger; a restarted process has a new one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WorkerId(Arc<str>);
+
+impl WorkerId {
+    /// Wraps a name that no other process, past or present, has.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// ---------------------------------------------------------------------------------------------- source
+
+/// One DynamoDB table and its stream, read through the real SDK or in the simulated world.
+///
+/// Each call is one attempt bounded in time; retries are the engine's. Implementations must tell
+/// `Expired`, `Trimmed`, `Gone` and `Throttled` apart by [`crate::error::ErrorKind`], never as an empty
+/// page or an end.
+pub trait Source: Send + Sync + 'static {
+    /// What the table and its stream are now.
+    ///
+    /// # Errors
+    /// `Gone` when the table does not exist.
+    fn describe(&self) -> impl Future<Output = Result<StreamInfo>> + Send;
+
+    /// All shards of the stream, every page of the listing. When a page fails after others succeeded, what
+    /// was listed is returned with `complete: false`: partial progress is progress.
+    fn list_shards(&self, stream_arn: &str) -> impl Future<Output = Result<Listing>> + Send;
+
+    /// The children of a closed shard, as far as the service knows them already; possibly none yet.
+    fn child_shards(
+        &self,
+        stream_arn: &str,
+        parent: &PartitionId,
+    ) -> impl Future<Output = Result<Vec<ShardListing>>> + Send;
+
+    /// The page at `from`. With an iterator it goes on from there; without, it derives one from the
+    /// position. Callers never have two reads of one partition in flight.
+    ///
+    /// # Errors
+    /// `Expired`: the iterator is too old; read again without it. `Trimmed`: the position is not in the
+    /// stream any more. `Gone`: the shard or stream does not exist any more. `Throttled`: slow down.
+    fn read(&self, from: &ReadFrom) -> impl Future<Output = Result<Page>> + Send;
+}
+
+/// What a table and its stream are at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// The table's ARN.
+    pub table_arn: String,
+    /// The table's id, which changes when a table is deleted and created again.
+    pub table_id: String,
+    /// The newest stream's ARN; `None` when the table never had one.
+    pub stream_arn: Option<String>,
+    /// Whether the stream is enabled.
+    pub enabled: bool,
+    /// What the records carry.
+    pub view: StreamView,
+    /// The key attributes' names, the partition key first.
+    pub key_attributes: Vec<String>,
+}
+
+/// What a stream's records carry besides the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamView {
+    /// Only the keys: of no use here.
+    KeysOnly,
+    /// The item after the change.
+    NewImage,
+    /// The item before the change: of no use here.
+    OldImage,
+    /// Both images.
+    NewAndOldImages,
+}
+
+/// A listing of a stream's shards.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The shards in the order of the listing.
+    pub shards: Vec<ShardListing>,
+    /// Whether every page was read.
+    pub complete: bool,
+}
+
+/// One shard as a listing shows it. `EndingSequenceNumber` is left out: an end is learnt by reading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardListing {
+    /// The shard.
+    pub id: PartitionId,
+    /// The shard that it continues, listed or not.
+    pub parent: Option<PartitionId>,
+    /// The first sequence number that it can hold, where the listing gives one.
+    pub starting: Option<SequenceNumber>,
+}
+
+impl ShardListing {
+    /// Where the reading of this shard starts: at its starting sequence number where that is known, so that
+    /// trimming shows as an error; the horizon never reports a loss.
+    #[must_use]
+    pub fn start(&self) -> Position {
+        self.starting.map_or(Position::Horizon, Position::At)
+    }
+}
+
+/// A read's place.
+#[derive(Debug, Clone)]
+pub struct ReadFrom {
+    /// The stream, for shards.
+    pub stream_arn: Arc<str>,
+    /// What to read.
+    pub partition: PartitionId,
+    /// From where, when there is no iterator.
+    pub position: Position,
+    /// Where the last page ended, while that is fresh.
+    pub iterator: Option<ShardIterator>,
+}
+
+/// The service's own bookmark, valid for 15 minutes and never stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardIterator(pub String);
+
+/// What one read brought.
+#[derive(Debug)]
+pub struct Page {
+    /// The changes in order; none says nothing about the stream's end.
+    pub changes: Vec<Change>,
+    /// The position once these changes are applied; unchanged when there are none.
+    pub next: Position,
+    /// Where to go on; `None` when `end`.
+    pub iterator: Option<ShardIterator>,
+    /// Whether the partition holds nothing after these changes, ever.
+    pub end: bool,
+}
+
+// ---------------------------------------------------------------------------------------------- ledger
+
+/// The table of partitions, leases, gaps and workers. All times are the database's own.
+///
+/// Its calls use connections of their own, so that applying cannot starve a renewal.
+pub trait Ledger: Send + Sync + 'static {
+    /// Enters the source if it is new (generation 1), and says how what was entered earlier differs from
+    /// what is there now. It never changes what is known about an old stream or table.
+    fn enrol(&self, identity: &SourceIdentity) -> impl Future<Output = Result<Enrolment>> + Send;
+
+    /// The source as it stands: its partitions, workers and counts.
+    fn load(&self, source: &str) -> impl Future<Output = Result<LedgerView>> + Send;
+
+    /// Claims the turn to list the source's shards: true for one worker only, and only when the last
+    /// complete listing is older than `every` and no other worker has been at it within `within`.
+    fn lead_discovery(
+        &self,
+        source: &str,
+        worker: &WorkerId,
+        every: Duration,
+        within: Duration,
+    ) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Adds the shards that are new; a known shard stays as it is, an omitted one too. A shard that is known
+    /// from an older stream of the same source starts afresh.
+    fn register(
+        &self,
+        source: &str,
+        stream_arn: &str,
+        listing: &Listing,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Takes the leases of those of the wanted partitions that are open and free (or expired), each with a
+    /// new epoch. Two workers never get the same one.
+    fn acquire(&self, claim: &Claim<'_>) -> impl Future<Output = Result<Vec<Lease>>> + Send;
+
+    /// Prolongs the leases held and makes the worker known as alive. Returns the partitions that are still
+    /// the worker's; the others are lost. With nothing held it is the heartbeat of an idle worker.
+    fn renew(&self, renewal: &Renewal<'_>)
+    -> impl Future<Output = Result<Vec<PartitionId>>> + Send;
+
+    /// Gives leases back at once, so that others need not wait for their end; with `leaving` the worker
+    /// itself goes too.
+    fn release(
+        &self,
+        source: &str,
+        worker: &WorkerId,
+        held: &[(PartitionId, Epoch)],
+        leaving: bool,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Records a gap once (a second record of the same one changes nothing) and, where asked, halts the
+    /// source until an operator acts.
+    fn record_gap(
+        &self,
+        source: &str,
+        gap: &Gap,
+        halt: bool,
+    ) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// What a source is, as the ledger remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceIdentity {
+    /// The source's name in the config.
+    pub source: Arc<str>,
+    /// The table's ARN.
+    pub table_arn: String,
+    /// The table's id.
+    pub table_id: String,
+    /// The stream's ARN.
+    pub stream_arn: String,
+}
+
+/// The ledger's answer to an enrolment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    /// The source's generation.
+    pub generation: Generation,
+    /// How the table and stream relate to what the ledger knew.
+    pub continuity: Continuity,
+}
+
+/// How a table and its stream relate to what the ledger knew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Continuity {
+    /// The same table and stream, or a new source.
+    Same,
+    /// The table is the same, the stream another: changes between the two are lost.
+    StreamChanged {
+        /// The stream that the ledger knew.
+        was: String,
+    },
+    /// The table was deleted and created again, or another one has its name.
+    TableChanged {
+        /// The table id that the ledger knew.
+        was: String,
+    },
+}
+
+/// A source as the ledger has it at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LedgerView {
+    /// The source's generation.
+    pub generation: Generation,
+    /// Why the source is halted, where it is.
+    pub halted: Option<String>,
+    /// Whether a backfill is active, so that deletes and scan pages must take claims.
+    pub backfilling: bool,
+    /// The partitions of the newest stream and of an active backfill.
+    pub partitions: Vec<PartitionRow>,
+    /// How many workers showed themselves alive within the lease time.
+    pub workers: usize,
+    /// Dead letters that are still open.
+    pub dead_letters: u64,
+    /// Gaps that are still open.
+    pub gaps: u64,
+}
+
+/// One partition as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionRow {
+    /// The partition.
+    pub id: PartitionId,
+    /// The partition that must be at its end before this one is read, known to the ledger or not.
+    pub parent: Option<PartitionId>,
+    /// Whether there is more to read.
+    pub state: PartitionState,
+    /// How far it is applied.
+    pub position: Position,
+    /// The epoch of the newest lease; 0 before the first.
+    pub epoch: Epoch,
+    /// Who holds the lease; `None` when it is free or past its end.
+    pub owner: Option<WorkerId>,
+    /// The time of the newest applied record.
+    pub last_event_at: Option<EpochMillis>,
+    /// When the owner last read it, as of its last renewal.
+    pub last_poll_at: Option<EpochMillis>,
+}
+
+/// Whether a partition has more to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PartitionState {
+    /// There may be more.
+    Open,
+    /// Its last page is applied.
+    Drained,
+    /// It vanished before it was drained; a gap says so.
+    Lost,
+}
+
+/// A wish for leases.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// The source.
+    pub source: &'a str,
+    /// Who wants them.
+    pub worker: &'a WorkerId,
+    /// The generation that the worker believes in; with another one nothing is leased.
+    pub generation: Generation,
+    /// The partitions.
+    pub wanted: &'a [PartitionId],
+    /// How long they are to be held.
+    pub lease_ttl: Duration,
+}
+
+/// A lease: the right to read and advance one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The epoch that fences off every earlier owner.
+    pub epoch: Epoch,
+    /// How far the partition is applied.
+    pub position: Position,
+}
+
+/// A renewal of leases, and a sign of life.
+#[derive(Debug, Clone, Copy)]
+pub struct Renewal<'a> {
+    /// The source.
+    pub source: &'a str,
+    /// Who renews.
+    pub worker: &'a WorkerId,
+    /// The leases, with the time of each partition's last successful read.
+    pub held: &'a [Held],
+    /// How long they are to be held from now.
+    pub lease_ttl: Duration,
+}
+
+/// A lease being renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The lease's epoch.
+    pub epoch: Epoch,
+    /// How long ago it was last read without error.
+    pub polled_ago: Option<Duration>,
+}
+
+/// An interval of changes that can no longer be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Why they are lost.
+    pub reason: GapReason,
+    /// The stream.
+    pub stream_arn: String,
+    /// The partition, where one is concerned.
+    pub partition: Option<PartitionId>,
+    /// The position after which changes are lost.
+    pub after: Option<Position>,
+    /// The time of the newest change that was applied before the gap.
+    pub since: Option<EpochMillis>,
+}
+
+/// Why changes were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    /// The stream no longer holds the position.
+    Trimmed,
+    /// The shard vanished before it was drained.
+    Vanished,
+    /// The stream was disabled and enabled again.
+    StreamChanged,
+    /// The table was deleted and created again.
+    TableChanged,
+    /// Nobody read the shard for so long that records may have been trimmed unseen.
+    Unpolled,
+}
+
+impl GapReason {
+    /// The label that logs, metrics and the `gaps` table carry.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Trimmed => "trimmed",
+            Self::Vanished => "vanished",
+            Self::StreamChanged => "stream_changed",
+            Self::TableChanged => "table_changed",
+            Self::Unpolled => "unpolled",
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ sink
+
+/// The target tables, together with the positions in one transaction.
+pub trait Sink: Send + Sync + 'static {
+    /// Applies the batch in one transaction: rows, each guarded by its version; rejects as dead letters; last
+    /// the fence, which advances every position of the batch or rolls everything back.
+    ///
+    /// # Errors
+    /// `Fenced`: nothing was written, the lease or the position is another's now. `Data`: nothing was
+    /// written, some unit's data was refused. `Unreachable` and `Unavailable` may come after the commit took
+    /// effect: only the ledger's positions tell.
+    fn apply(&self, batch: &Batch) -> impl Future<Output = Result<Applied>> + Send;
+
+    /// Runs the rows of some units and rolls them back: does the database take this data?
+    ///
+    /// # Errors
+    /// `Data` when it does not; other kinds say nothing about the data.
+    fn probe(&self, batch: &Batch, units: &[Unit]) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// What one transaction applies. Sealed by the engine: units are unique by table and key, and sorted.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The source.
+    pub source: Arc<str>,
+    /// The generation of every advance; the fence checks it.
+    pub generation: Generation,
+    /// Who applies; the fence checks it. Empty only in an empty batch.
+    pub worker: Option<WorkerId>,
+    /// Whether a backfill is active.
+    pub claims: bool,
+    /// The rows, sorted by table and key, one per key: the last change of each.
+    pub units: Vec<Unit>,
+    /// The records that cannot be mapped or stored.
+    pub rejects: Vec<DeadLetter>,
+    /// The steps of the positions; a batch without any is never applied.
+    pub advances: Vec<Advance>,
+    /// The keys of the records mapped in this batch with the version of the last one each: an open dead
+    /// letter of such a key with a lower version is superseded. Filled only while dead letters may be open.
+    pub touched: Vec<(KeyHash, Version)>,
+    /// Shards found at the end of another, entered in the same transaction.
+    pub discovered: Vec<ShardListing>,
+    /// The stream to which discovered shards belong.
+    pub stream_arn: Arc<str>,
+}
+
+/// One row, its version and the record that it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// The row and what to do with it.
+    pub op: RowOp,
+    /// The version that guards it.
+    pub version: Version,
+    /// The record, for a dead letter should Postgres refuse the row.
+    pub record: RecordRef,
+}
+
+/// Which record of which page of the batch under construction; meaningful to the engine only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordRef {
+    /// The page's number within the batch.
+    pub page: u32,
+    /// The record's number within the page.
+    pub index: u32,
+}
+
+/// The step of one partition's position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advance {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The lease's epoch.
+    pub epoch: Epoch,
+    /// The position that the ledger must have.
+    pub from: Position,
+    /// The position that it gets.
+    pub to: Position,
+    /// Whether this was the partition's last page.
+    pub drained: bool,
+    /// The time of the newest record.
+    pub last_event_at: Option<EpochMillis>,
+}
+
+/// The SHA-256 of an item's key in canonical form (`Change::key_hash`).
+pub type KeyHash = [u8; 32];
+
+/// A record that could not be mapped or stored, whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadLetter {
+    /// Where it was read.
+    pub partition: PartitionId,
+    /// Its version.
+    pub version: Version,
+    /// The item's key as DynamoDB JSON, attributes sorted by name.
+    pub key: String,
+    /// The hash of the key.
+    pub key_hash: KeyHash,
+    /// The whole record as DynamoDB JSON: `{"op", "keys", "new_image", "old_image"}`.
+    pub image: String,
+    /// Why.
+    pub reject: Reject,
+}
+
+/// What a committed batch did, per table in the order of the mapping's tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// One entry per table of the mapping.
+    pub tables: Vec<TableApplied>,
+    /// Open dead letters that a newer image of the same key superseded.
+    pub dead_letters_superseded: u64,
+}
+
+/// What a committed batch did to one table, in rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TableApplied {
+    /// Rows inserted or updated.
+    pub upserted: u64,
+    /// Rows deleted.
+    pub deleted: u64,
+    /// Rows that the version guard left alone: a newer one was there, or nothing to delete.
+    pub superseded: u64,
+}
+
+// ----------------------------------------------------------------------------------------------- clock
+
+/// Time, so that the whole engine can run under simulated time.
+pub trait Clock: Clone + Send + Sync + 'static {
+    /// Monotonic time.
+    fn now(&self) -> Instant;
+
+    /// The time of day, for lag and freshness only; never for leases.
+    fn wall(&self) -> EpochMillis;
+
+    /// Waits.
+    fn sleep_until(&self, until: Instant) -> impl Future<Output = ()> + Send;
+}

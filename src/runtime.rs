@@ -1,0 +1,1 @@
+//! The only real clock, the only signals.
