@@ -8,7 +8,9 @@
 
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 use crate::error::Error;
 use crate::model::{ChangeOp, EpochMillis, PartitionId};
@@ -42,10 +44,7 @@ pub const HISTOGRAMS: &[(&str, &[f64])] = &[
         REPLICATION_DELAY,
         &[0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0],
     ),
-    (
-        COMMIT_DURATION,
-        &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0],
-    ),
+    (COMMIT_DURATION, &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0]),
     (BATCH_ROWS, &[1.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0]),
 ];
 
@@ -71,7 +70,11 @@ pub fn describe() {
         ROWS_SUPERSEDED,
         "Row changes that needed no write: a newer change of the same key was there already."
     );
-    describe_histogram!(COMMIT_DURATION, Unit::Seconds, "One batch's transaction, begin to commit.");
+    describe_histogram!(
+        COMMIT_DURATION,
+        Unit::Seconds,
+        "One batch's transaction, begin to commit."
+    );
     describe_histogram!(BATCH_ROWS, Unit::Count, "Rows in a batch.");
     describe_gauge!(DEAD_LETTERS, "Open dead letters.");
     describe_counter!(REJECTED, "Records that became dead letters, by reason.");
@@ -175,9 +178,9 @@ impl RecordCounts {
 
     fn each(&self) -> impl Iterator<Item = (ChangeOp, Outcome, u64)> + '_ {
         Self::OPS.into_iter().flat_map(move |op| {
-            Outcome::ALL.into_iter().map(move |outcome| {
-                (op, outcome, self.0[op as usize][outcome as usize])
-            })
+            Outcome::ALL
+                .into_iter()
+                .map(move |outcome| (op, outcome, self.0[op as usize][outcome as usize]))
         })
     }
 }
@@ -298,8 +301,7 @@ impl Freshness<'_> {
         if let Some(at) = self.last_poll_at {
             gauge!(LAST_POLL, "source" => source()).set(at.as_secs_f64());
         }
-        gauge!(RETENTION_HEADROOM, "source" => source())
-            .set(self.retention_headroom.as_secs_f64());
+        gauge!(RETENTION_HEADROOM, "source" => source()).set(self.retention_headroom.as_secs_f64());
         for (state, count) in self.shards {
             gauge!(SHARDS, "source" => source(), "state" => state).set(count as f64);
         }
