@@ -1,1 +1,4 @@
-//! The demo room.
+//! The whole system on one machine: local servers, and Santa's letters being written.
+
+pub mod dynamodb;
+pub mod postgres;

@@ -1,1 +1,3 @@
-//! The telemetry room.
+//! What happened, for people and machines.
+
+pub mod events;
