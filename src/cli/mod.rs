@@ -32,16 +32,24 @@ pub struct Cli {
 /// The commands, one file each.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show the whole system on this machine: local servers, Santa's letters, rows and lag live.
-    #[cfg(feature = "demo")]
-    Demo(demo::DemoArgs),
+    /// Print a shell's completion script.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// The config file and what overrides it.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgs {
     /// The config file.
-    #[arg(long, short, value_name = "FILE", env = "DYNAURORA_CONFIG", default_value = "dynaurora.toml")]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        env = "DYNAURORA_CONFIG",
+        default_value = "dynaurora.toml"
+    )]
     pub config: PathBuf,
     /// Override one value of it, as in `--set target.pool=4`; may be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -59,10 +67,13 @@ pub enum Output {
 }
 
 /// Runs the command line and says how it ended.
-pub async fn dispatch(cli: Cli) -> ExitCode {
-    let result = match cli.command {
-        #[cfg(feature = "demo")]
-        Command::Demo(args) => demo::run(args).await,
+#[must_use]
+pub fn dispatch(cli: Cli) -> ExitCode {
+    let result: Result<ExitCode> = match cli.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut command(), "dynaurora", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
     };
     match result {
         Ok(code) => code,
@@ -106,12 +117,4 @@ fn tell(error: &Error) {
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| {
-        Error::new(ErrorKind::Unknown, "write the answer as JSON").with_source(error)
-    })?;
-    anstream::println!("{text}");
-    Ok(())
 }
