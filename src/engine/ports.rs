@@ -166,6 +166,8 @@ pub struct Page {
     pub iterator: Option<ShardIterator>,
     /// Whether the partition holds nothing after these changes, ever.
     pub end: bool,
+    /// The read units that a scan's page took; nothing for a stream's.
+    pub consumed_capacity: Option<f64>,
 }
 
 // ---------------------------------------------------------------------------------------------- ledger
