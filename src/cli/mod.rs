@@ -3,7 +3,11 @@
 //! Data goes to stdout, logs and progress to stderr. A command that reports takes `--output json`, whose
 //! shape only grows. Each command that succeeds ends by naming the next one to try.
 
+pub mod completions;
+mod daemon;
+pub mod healthcheck;
 pub mod service;
+pub mod status;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
