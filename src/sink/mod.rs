@@ -3,12 +3,15 @@
 //! Read [`PostgresSink::apply`] first: the transaction is written there from top to bottom.
 
 pub mod connect;
+pub mod ddl;
 pub mod dead_letters;
+pub mod grants;
 pub mod ident;
 pub mod ledger;
 pub mod migrations;
 pub mod sqlstate;
 
+mod catalogue;
 mod claims;
 mod encode;
 mod ledger_view;
