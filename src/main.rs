@@ -6,5 +6,5 @@ use clap::Parser;
 use dynaurora::cli::{Cli, dispatch};
 
 fn main() -> ExitCode {
-    dispatch(Cli::parse())
+    dispatch(&Cli::parse())
 }

@@ -6,9 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{ConfigArgs, Output, print_json, wire};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sink::dead_letters::{
-    DeadLetterFilter, DeadLetterState, StoredDeadLetter, list, show,
-};
+use crate::sink::dead_letters::{DeadLetterFilter, DeadLetterState, StoredDeadLetter, list, show};
 use crate::telemetry::status::timestamp;
 
 /// Options of `dead-letters`.
@@ -98,7 +96,8 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
     };
     let letters = list(&pool, filter).await?;
     if args.output == Output::Json {
-        let printed: Vec<Printed> = letters.into_iter().map(|letter| printed(letter, false)).collect();
+        let printed: Vec<Printed> =
+            letters.into_iter().map(|letter| printed(letter, false)).collect();
         print_json(&printed)?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -130,10 +130,17 @@ impl Service {
 }
 
 impl Observer {
-    /// Whether every source's loop turns.
+    /// A number that changes for as long as every loop turns: the watchdog looks at it.
     #[must_use]
-    pub fn alive(&self, now: EpochMillis) -> bool {
-        self.0.iter().all(|source| turns(&source.status.borrow(), now))
+    pub fn progress(&self) -> u64 {
+        let turned = self.0.iter().map(|source| source.status.borrow().turned_at);
+        turned.min().map_or(0, |at| at.0.unsigned_abs())
+    }
+
+    /// The records that this process has applied.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.0.iter().map(|source| source.status.borrow().records).sum()
     }
 
     /// The state of everything.

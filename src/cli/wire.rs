@@ -30,7 +30,8 @@ pub fn load(args: &ConfigArgs) -> Result<Config> {
     Config::load(&args.config, &args.set, std::env::vars()).map_err(|diagnostics| {
         anstream::eprint!("{}", diagnostics.render(true));
         let count = diagnostics.problems().len();
-        let problems = if count == 1 { "1 problem".to_owned() } else { format!("{count} problems") };
+        let problems =
+            if count == 1 { "1 problem".to_owned() } else { format!("{count} problems") };
         Error::new(ErrorKind::Config, format!("{problems} in {}", args.config.display()))
     })
 }
@@ -194,11 +195,7 @@ pub fn options(config: &Config, source: &SourceConfig) -> Options {
 ///
 /// # Errors
 /// As for [`describe`].
-pub async fn add_sources(
-    service: &mut Service,
-    config: &Config,
-    pools: &Arc<Pools>,
-) -> Result<()> {
+pub async fn add_sources(service: &mut Service, config: &Config, pools: &Arc<Pools>) -> Result<()> {
     for source in &config.sources {
         let dynamo = self::source(config, source).await?;
         describe(&dynamo, source).await?;

@@ -86,6 +86,7 @@ pub(super) struct Worker<S, L, K, C> {
     /// By stage: what fails just now and is being tried again.
     failing: [Option<String>; Stage::COUNT],
     publish_due: Instant,
+    records: u64,
 }
 
 impl<S, L, K, C> Worker<S, L, K, C>
@@ -120,6 +121,7 @@ where
             halt_told: false,
             failing: Default::default(),
             publish_due: now,
+            records: 0,
             ports,
             run,
         }

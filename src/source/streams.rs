@@ -72,7 +72,7 @@ impl DynamoSource {
 
     /// The key attributes' names, asked for once: a table's key never changes under the same table id.
     async fn key_attributes(&self) -> Result<&[String]> {
-        let ask = || async { Ok(key_attributes(&self.describe_table().await?)) };
+        let ask = async || -> Result<_> { Ok(key_attributes(&self.describe_table().await?)) };
         Ok(self.key_attributes.get_or_try_init(ask).await?)
     }
 

@@ -42,7 +42,7 @@ where
         self.failing[stage as usize] = None;
     }
 
-    pub(super) fn tell_applied(&self, sealed: &Sealed, applied: &Applied, took: Duration) {
+    pub(super) fn tell_applied(&mut self, sealed: &Sealed, applied: &Applied, took: Duration) {
         let tables: Vec<(String, u64, u64, u64)> = (self.table_names.iter())
             .zip(&applied.tables)
             .zip(&sealed.superseded)
@@ -50,6 +50,7 @@ where
                 (name.clone(), table.upserted, table.deleted, table.superseded + collapsed)
             })
             .collect();
+        self.records += sealed.records.total();
         let advances = &sealed.batch.advances;
         events::BatchApplied {
             source: &self.run.name,
@@ -96,6 +97,7 @@ where
             last_event_at: progress.iter().filter_map(|shard| shard.last_event_at).max(),
             last_poll_at: progress.iter().filter_map(|shard| shard.last_poll_at).min(),
             retention_headroom: freshness::retention_headroom(&progress, wall),
+            records: self.records,
             owned: self.lanes.iter().map(|lane| lane.readers.len()).sum(),
             view: Arc::clone(&self.view),
         };
