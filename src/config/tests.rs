@@ -1,0 +1,142 @@
+use super::*;
+
+const SANTA: &str = include_str!("../../config/santa.toml");
+const MINIMAL: &str = include_str!("../../config/minimal.toml");
+
+fn parse(text: &str) -> Result<Config, Diagnostics> {
+    Config::parse(text, "test.toml", &[], std::iter::empty())
+}
+
+fn with(text: &str, sets: &[&str], env: &[(&str, &str)]) -> Result<Config, Diagnostics> {
+    let sets: Vec<_> = sets.iter().map(|set| (*set).to_owned()).collect();
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::parse(text, "test.toml", &sets, env)
+}
+
+#[test]
+fn the_samples_parse_and_their_tests_pass() {
+    for (name, text) in [("santa", SANTA), ("minimal", MINIMAL)] {
+        let config = parse(text).unwrap_or_else(|problems| panic!("{name}\n{problems}"));
+        for trial in &config.trials {
+            let source = config.sources.iter().find(|source| *source.name == *trial.source);
+            assert_eq!(trial.run(&source.unwrap().mapper), [], "{}", trial.name);
+        }
+    }
+}
+
+#[test]
+fn the_worked_example_has_its_tables() {
+    let config = parse(SANTA).unwrap();
+    let tables = config.sources[0].mapper.tables();
+    let names: Vec<_> = tables.iter().map(|table| table.name.name.as_str()).collect();
+    assert_eq!(names, ["children", "letters", "letter_toys"]);
+    let columns: Vec<_> = tables[2].columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(columns, ["child_id", "year", "letter_id", "position", "sku", "qty"]);
+    assert_eq!(tables[2].key_columns, 4);
+    assert_eq!(tables[2].columns[1].column_type.to_string(), "bigint");
+    assert!(tables[2].columns[5].not_null);
+    assert_eq!(config.sources[0].mapper.key_attributes(), ["pk", "sk"]);
+    assert_eq!(config.sources[0].mapper.needs_old_image(), None);
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.target.pool, 2);
+    assert!(config.target.local && config.target.migrate);
+    assert_eq!(config.target.auth, Auth::Password(SecretRef::Env("DYNAURORA_PASSWORD".into())));
+    assert_eq!(config.worker.lease_ttl_secs, 10);
+    assert_eq!(config.worker.batch_bytes_max, 4 << 20);
+    assert_eq!(config.telemetry.listen.to_string(), "127.0.0.1:9187");
+    assert_eq!(config.sources[0].on_gap, OnGap::Halt);
+}
+
+#[test]
+fn overrides_win_in_order_and_are_typed() {
+    let env =
+        [("DYNAURORA__TARGET__POOL", "7"), ("DYNAURORA__AWS__REGION", "eu-north-1"), ("X", "1")];
+    let config = with(MINIMAL, &[], &env).unwrap();
+    assert_eq!((config.target.pool, config.aws.region.as_deref()), (7, Some("eu-north-1")));
+    let sets =
+        ["target.pool=8", "target.url=postgres:///reads?host=/run/pg", "worker={grace_secs=5}"];
+    let config = with(MINIMAL, &sets, &env).unwrap();
+    assert_eq!((config.target.pool, config.worker.grace_secs), (8, 5));
+    assert_eq!(config.target.url, "postgres:///reads?host=/run/pg");
+    assert!(config.target.local);
+}
+
+#[test]
+fn wrong_overrides_show_their_own_text() {
+    let problems = with(MINIMAL, &["target.pol=8"], &[]).unwrap_err();
+    let text = problems.render(false);
+    assert!(text.contains("--set") && text.contains("did you mean `pool`?"), "{text}");
+    let problems = with(MINIMAL, &["pool"], &[("DYNAURORA__TARGET__POOL", "many")]).unwrap_err();
+    let text = problems.render(false);
+    assert!(text.contains("KEY=VALUE") && text.contains("DYNAURORA__TARGET__POOL"), "{text}");
+}
+
+#[test]
+fn no_message_shows_a_secret() {
+    let inline = MINIMAL.replace("{ env = \"DYNAURORA_PASSWORD\" }", "\"hunter2\"");
+    let url = MINIMAL.replace("dynaurora@", "dynaurora:hunter2@");
+    let query = MINIMAL.replace("/reads\"", "/reads?password=hunter2\"");
+    let typo =
+        MINIMAL.replace("password = { env = \"DYNAURORA_PASSWORD\" }", "pasword = \"hunter2\"");
+    let one_line = "version = 1\ntarget = { url = \"postgres://a:hunter2@h/d\", pol = 1 }";
+    for text in [&inline, &url, &query, &typo, one_line] {
+        let problems = parse(text).unwrap_err();
+        for shown in [problems.render(true), format!("{problems:?}")] {
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+        assert!(!problems.problems().is_empty());
+    }
+    for set in ["target.password=hunter2", "target.url=postgres://a:hunter2@h/d", "hunter2 !=x"] {
+        let shown = with(MINIMAL, &[set], &[]).unwrap_err().render(false);
+        assert!(!shown.contains("hunter2") || set.starts_with("hunter2"), "{shown}");
+    }
+    let env = [("DYNAURORA__TARGET__PASSWORD", "hunter2")];
+    assert!(!with(MINIMAL, &[], &env).unwrap_err().render(false).contains("hunter2"));
+}
+
+#[test]
+fn colours_are_there_only_when_asked_for() {
+    let problems = parse("version = 2").unwrap_err();
+    assert!(problems.render(true).contains("\u{1b}["));
+    assert!(!problems.render(false).contains("\u{1b}["));
+}
+
+#[test]
+fn problems_have_lines_and_columns() {
+    let problems = parse(&MINIMAL.replace("rest  =", "rst   =")).unwrap_err();
+    let problem = &problems.problems()[0];
+    assert_eq!(problems.locate(problem), Some(("test.toml", 12, 1)));
+    assert_eq!(problem.hint.as_deref(), Some("did you mean `rest`?"));
+}
+
+/// Each broken config stands beside the report that it must give; `DYNAURORA_BLESS=1` writes the reports.
+#[test]
+fn broken_configs_say_what_is_wrong() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken-configs");
+    let mut files: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|f| f.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    assert!(!files.is_empty());
+    let bless = std::env::var_os("DYNAURORA_BLESS").is_some();
+    let mut wrong = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let report = match Config::parse(&text, name, &[], std::iter::empty()) {
+            Ok(_) => "nothing is wrong".to_owned(),
+            Err(problems) => problems.render(false),
+        };
+        let expected = path.with_extension("txt");
+        if bless {
+            std::fs::write(&expected, format!("{report}\n")).unwrap();
+        } else if std::fs::read_to_string(&expected).unwrap_or_default().trim_end() != report {
+            wrong.push(format!("{name}:\n{report}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
