@@ -7,6 +7,7 @@ mod compile;
 mod condition;
 mod convert;
 pub mod definition;
+mod infer;
 mod path;
 mod rest;
 mod row;
@@ -15,6 +16,7 @@ mod template;
 pub mod trial;
 mod types;
 
+pub use infer::{InferRequest, infer_items};
 pub use types::{TYPE_NAMES, TypeError};
 
 use std::sync::Arc;

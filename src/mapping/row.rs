@@ -147,6 +147,11 @@ fn child_row(
     material: &Material<'_>,
     element: Element<'_>,
 ) -> Result<Cells, Reject> {
+    let by_name = |column: &Column| matches!(column.source, Source::Path(_));
+    if !matches!(element.value, AttributeValue::M(_)) && child.rows.columns.iter().any(by_name) {
+        let detail = format!("a {} has no attributes of its own", type_name(element.value));
+        return Err(reject(entity, &child.place, Loss::new(RejectReason::Type, detail)));
+    }
     let own = child.rows.columns.len() + usize::from(child.rows.rest.is_some());
     let count = child.parent_keys + own;
     let mut cells = Cells::with_capacity(count, count * CELL_BYTES);

@@ -178,6 +178,7 @@ fn a_record_is_applied_whole_or_not_at_all() {
         (lines(&line("1.5")), (RejectReason::Range, Some("qty"))),
         (lines(&three), (RejectReason::Limit, Some("lines"))),
         (put(r#"{"lines":{"S":"x"}}"#, ORDER_KEY), (RejectReason::Type, Some("lines"))),
+        (put(r#"{"lines":{"SS":["x"]}}"#, ORDER_KEY), (RejectReason::Type, Some("lines"))),
         (put(r#"{"total":{"S":"x"}}"#, ORDER_KEY), (RejectReason::Format, Some("total"))),
         (change(ChangeOp::Modify, ORDER_KEY, None, None), (RejectReason::Missing, None)),
     ] {
