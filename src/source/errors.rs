@@ -66,7 +66,7 @@ impl Rim {
                  dynamodb:{operation} on table {} (`dynaurora iam-policy` prints the policy)",
                 self.table
             )),
-            ErrorKind::Gone if matches!(operation, "DescribeTable" | "Scan") => Some(format!(
+            ErrorKind::Gone if is_about_tables(operation) => Some(format!(
                 "try `aws dynamodb describe-table --table-name {} --region {}`",
                 self.table,
                 self.region.as_deref().unwrap_or("REGION")
@@ -84,12 +84,14 @@ impl Rim {
         if let Some(endpoint) = &self.endpoint {
             return endpoint.to_string();
         }
-        let service = match operation {
-            "DescribeTable" | "Scan" => "dynamodb",
-            _ => "streams.dynamodb",
-        };
+        let service = if is_about_tables(operation) { "dynamodb" } else { "streams.dynamodb" };
         format!("https://{service}.{}.amazonaws.com", self.region.as_deref().unwrap_or("REGION"))
     }
+}
+
+/// Whether the operation belongs to DynamoDB itself rather than to its streams.
+fn is_about_tables(operation: &str) -> bool {
+    matches!(operation, "DescribeTable" | "Scan" | "GetItem")
 }
 
 /// The kind of a failure that the service itself reports.
