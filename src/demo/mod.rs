@@ -1,3 +1,5 @@
-//! The demo room.
+//! The whole system on one machine: local servers, and Santa's letters being written.
 
 pub mod dynamodb;
+pub mod postgres;
+pub mod santa;

@@ -6,7 +6,7 @@ use crate::model::{Change, Reject, RowOp};
 use spec::TableSpec;
 
 /// A compiled mapping of one source.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Mapper {
     tables: Vec<TableSpec>,
     unmatched: Unmatched,
@@ -50,6 +50,12 @@ impl Mapper {
     #[must_use]
     pub fn unmatched(&self) -> Unmatched {
         self.unmatched
+    }
+
+    /// Why removals cannot be routed by the keys alone, where they cannot.
+    #[must_use]
+    pub fn needs_old_image(&self) -> Option<String> {
+        None
     }
 
     /// Appends the rows of one change: all of them or, when it is rejected, none.

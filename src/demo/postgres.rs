@@ -1,0 +1,313 @@
+//! A Postgres cluster of one's own: made in a temporary folder, gone with the process that started it.
+//!
+//! The server runs under a shell that holds the reading end of a pipe; the writing end is ours. However we
+//! end, by `Drop`, by a signal or by a power cut of the process, the pipe closes, the shell stops the server
+//! and removes the folder. Postgres refuses to run as root, so root hands it to another user.
+
+use std::fs;
+use std::io::Read;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{AssertSqlSafe, Connection};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// How a cluster is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether commits survive a crash of the machine. Tests say no and gain speed.
+    pub durable: bool,
+    /// The server's `max_connections`.
+    pub max_connections: u32,
+    /// Further settings of the server, by name.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { durable: false, max_connections: 200, settings: Vec::new() }
+    }
+}
+
+/// A running cluster. It listens on 127.0.0.1 only and wants a password, which the URL carries.
+#[derive(Debug)]
+pub struct LocalPostgres {
+    supervisor: Child,
+    port: u16,
+    password: String,
+}
+
+impl LocalPostgres {
+    /// Makes a cluster and waits until it takes connections; about a second.
+    ///
+    /// # Errors
+    /// `Unavailable` when Postgres is not installed or does not start; the hint says what to do.
+    pub async fn start(options: Options) -> Result<Self> {
+        tokio::task::spawn_blocking(move || Self::start_blocking(&options))
+            .await
+            .map_err(|error| unavailable("start postgres").with_source(error))?
+    }
+
+    fn start_blocking(options: &Options) -> Result<Self> {
+        // Another process may take the free port before Postgres does: a second try finds another one.
+        const ATTEMPTS_MAX: u32 = 3;
+        let binaries = find_binaries()?;
+        let mut attempt = 1;
+        loop {
+            let mut folder = Folder::create()?;
+            let password = random_hex()?;
+            init_cluster(&binaries, &folder, &password)?;
+            let port = free_port()?;
+            let supervisor = supervise(&binaries, &folder, port, options)?;
+            folder.supervised = true;
+            let server = Self { supervisor, port, password };
+            match wait_until_ready(&folder) {
+                Ok(()) => return Ok(server),
+                Err(error) if attempt == ATTEMPTS_MAX => return Err(error),
+                Err(_) => attempt += 1,
+            }
+        }
+    }
+
+    /// The URL of a database of this cluster, with user and password.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        let Self { port, password, .. } = self;
+        format!("postgres://postgres:{password}@127.0.0.1:{port}/{database}?sslmode=disable")
+    }
+
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Creates a database.
+    ///
+    /// # Errors
+    /// `Unavailable` when the server refuses, because the database exists, say.
+    pub async fn create_database(&self, name: &str) -> Result<()> {
+        let options = PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(self.port)
+            .username("postgres")
+            .password(&self.password)
+            .database("postgres")
+            .ssl_mode(PgSslMode::Disable);
+        let failed = |error| unavailable(format!("create database {name}")).with_source(error);
+        let mut connection = PgConnection::connect_with(&options).await.map_err(failed)?;
+        let statement = format!("create database \"{}\"", name.replace('"', "\"\""));
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.map_err(failed)?;
+        connection.close().await.map_err(failed)
+    }
+}
+
+impl Drop for LocalPostgres {
+    fn drop(&mut self) {
+        drop(self.supervisor.stdin.take());
+        drop(self.supervisor.wait());
+    }
+}
+
+fn wait_until_ready(folder: &Folder) -> Result<()> {
+    const POLL: Duration = Duration::from_millis(10);
+    const POLLS_MAX: u32 = 3_000;
+    for _ in 0..POLLS_MAX {
+        // The server itself writes its state into this file; `pg_ctl` waits for the same line.
+        let state = fs::read_to_string(folder.data().join("postmaster.pid"));
+        if state.is_ok_and(|text| text.lines().nth(7).is_some_and(|s| s.trim() == "ready")) {
+            return Ok(());
+        }
+        if folder.path.join("ended").exists() {
+            return Err(unavailable("postgres ended while starting").with_hint(folder.log()));
+        }
+        std::thread::sleep(POLL);
+    }
+    Err(unavailable("postgres was not ready within 30 s").with_hint(folder.log()))
+}
+
+/// The cluster's folder and the user who owns it. It is removed here until a supervisor takes that over.
+struct Folder {
+    path: PathBuf,
+    owner: Option<(u32, u32)>,
+    supervised: bool,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.supervised {
+            drop(fs::remove_dir_all(&self.path));
+        }
+    }
+}
+
+impl Folder {
+    fn create() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("dynaurora-postgres-{}", random_hex()?));
+        let failed =
+            |error| unavailable(format!("make the folder {}", path.display())).with_source(error);
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
+        let root = fs::metadata(&path).map_err(failed)?.uid() == 0;
+        let mut folder = Self { path: path.clone(), owner: None, supervised: false };
+        if root {
+            let (uid, gid) = unprivileged_user()?;
+            chown(&path, Some(uid), Some(gid)).map_err(failed)?;
+            folder.owner = Some((uid, gid));
+        }
+        Ok(folder)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.path.join("data")
+    }
+
+    fn log(&self) -> String {
+        let text = fs::read_to_string(self.path.join("log")).unwrap_or_default();
+        let last: Vec<_> = text.lines().rev().take(5).collect();
+        last.into_iter().rev().collect::<Vec<_>>().join("; ")
+    }
+
+    /// A command that runs as the folder's owner, in the folder, apart from the terminal's signals.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.path).process_group(0).env("LC_ALL", "C");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some((uid, gid)) = self.owner {
+            command.uid(uid).gid(gid);
+        }
+        command
+    }
+}
+
+fn init_cluster(binaries: &Path, folder: &Folder, password: &str) -> Result<()> {
+    let failed = |error| unavailable("run initdb").with_source(error);
+    let secret = folder.path.join("password");
+    fs::write(&secret, password).map_err(failed)?;
+    if let Some((uid, gid)) = folder.owner {
+        chown(&secret, Some(uid), Some(gid)).map_err(failed)?;
+    }
+    let output = folder
+        .command(&binaries.join("initdb"))
+        .args(["--username=postgres", "--encoding=UTF8", "--locale=C", "--auth=password"])
+        .args(["--no-sync", "--pwfile"])
+        .arg(&secret)
+        .arg("--pgdata")
+        .arg(folder.data())
+        .stderr(Stdio::piped())
+        .output()
+        .map_err(failed)?;
+    fs::remove_file(&secret).map_err(failed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(unavailable("initdb failed").with_hint(said.lines().last().unwrap_or_default()))
+}
+
+/// Runs the server, stops it when standard input ends, and cleans up behind it.
+const SUPERVISOR: &str = r#"
+folder=$1; signal=$2; shift 2
+exec 3<&0
+"$@" </dev/null >"$folder/log" 2>&1 3<&- &
+server=$!
+( cat <&3 >/dev/null; [ -e "$folder/ended" ] || kill -s "$signal" "$server" ) &
+wait "$server"
+touch "$folder/ended"
+cat <&3 >/dev/null
+rm -rf "$folder"
+"#;
+
+fn supervise(binaries: &Path, folder: &Folder, port: u16, options: &Options) -> Result<Child> {
+    let mut command = folder.command(Path::new("/bin/sh"));
+    command.args(["-c", SUPERVISOR, "dynaurora-postgres"]).arg(&folder.path);
+    command.arg(if options.durable { "INT" } else { "QUIT" });
+    command.arg(binaries.join("postgres")).arg("-D").arg(folder.data());
+    let mut settings = vec![
+        ("port".to_owned(), port.to_string()),
+        ("listen_addresses".to_owned(), "127.0.0.1".to_owned()),
+        ("unix_socket_directories".to_owned(), String::new()),
+        ("max_connections".to_owned(), options.max_connections.to_string()),
+    ];
+    if !options.durable {
+        for name in ["fsync", "synchronous_commit", "full_page_writes"] {
+            settings.push((name.to_owned(), "off".to_owned()));
+        }
+    }
+    for (name, value) in settings.iter().chain(&options.settings) {
+        command.arg("-c").arg(format!("{name}={value}"));
+    }
+    command
+        .stdin(Stdio::piped())
+        .spawn()
+        .map_err(|error| unavailable("start postgres").with_source(error))
+}
+
+/// The folder of `initdb` and `postgres`: the one that PATH names, else the newest of a package's.
+fn find_binaries() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    for packages in ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt"] {
+        let mut versions: Vec<_> =
+            fs::read_dir(packages).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        versions.sort_by_key(|folder| std::cmp::Reverse(version_of(folder)));
+        folders.extend(versions.into_iter().map(|folder| folder.join("bin")));
+    }
+    folders
+        .iter()
+        .find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
+        // A link in PATH is followed: `initdb` looks for its share folder beside itself.
+        .map(|folder| {
+            let program = folder.join("initdb").canonicalize().unwrap_or_default();
+            program.parent().map_or_else(|| folder.clone(), Path::to_path_buf)
+        })
+        .ok_or_else(|| {
+            unavailable("postgres is not installed here")
+                .with_hint("install it (`apt install postgresql`, `brew install postgresql`)")
+        })
+}
+
+/// The number at the end of `…/15` or `…/postgresql@17`.
+fn version_of(folder: &Path) -> u32 {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    name.rsplit('@').next().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// The user and group that run the server when we are root.
+fn unprivileged_user() -> Result<(u32, u32)> {
+    let users = fs::read_to_string("/etc/passwd")
+        .map_err(|error| unavailable("read /etc/passwd").with_source(error))?;
+    let ids = |wanted: &str| {
+        let line = users.lines().find(|line| line.split(':').next() == Some(wanted))?;
+        let mut fields = line.split(':').skip(2);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    ids("postgres").or_else(|| ids("nobody")).ok_or_else(|| {
+        unavailable("postgres does not run as root, and there is no user postgres or nobody")
+            .with_hint("run dynaurora as a user other than root")
+    })
+}
+
+fn free_port() -> Result<u16> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| unavailable("find a free port").with_source(error))
+}
+
+fn random_hex() -> Result<String> {
+    let mut bytes = [0; 16];
+    fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|error| unavailable("read random bytes").with_source(error))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn unavailable(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Unavailable, what)
+}

@@ -1,0 +1,3 @@
+//! What only the real server can show.
+
+mod cluster;
