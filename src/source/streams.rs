@@ -12,11 +12,11 @@ use crate::engine::ports::{
     Listing, Page, ReadFrom, ShardIterator, ShardListing, Source, StreamInfo, StreamView,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Item, PartitionId, Position};
+use crate::model::{Item, PartitionId, PartitionKind, Position, Segment};
 
 use super::decode;
 use super::errors::Rim;
-use super::scan::{self, Scanner, Segment};
+use super::scan::{self, Scanner};
 
 /// The most shards in one page of a listing (DescribeStream's own limit).
 const LISTING_PAGE_SHARDS: i32 = 100;
@@ -241,9 +241,13 @@ impl Source for DynamoSource {
     }
 
     async fn read(&self, from: &ReadFrom) -> Result<Page> {
-        let Some(segment) = Segment::of(&from.partition) else {
-            return self.read_shard(from).await;
+        let segment = match from.partition.kind() {
+            PartitionKind::Shard => return self.read_shard(from).await,
+            PartitionKind::Segment => Segment::of(&from.partition),
+            PartitionKind::File => None,
         };
+        let no_segment = || unexpected(format!("{} is no part of a table", from.partition));
+        let segment = segment.ok_or_else(no_segment)?;
         let scanner = Scanner {
             client: &self.tables,
             rim: &self.rim,
