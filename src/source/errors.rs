@@ -62,7 +62,7 @@ impl Rim {
                 self.place(operation)
             )),
             ErrorKind::Denied => Some(format!(
-                "check which identity is used with `aws sts get-caller-identity`, and that it may call \
+                "see with `aws sts get-caller-identity` who calls, and that they may call \
                  dynamodb:{operation} on table {} (`dynaurora iam-policy` prints the policy)",
                 self.table
             )),
@@ -72,7 +72,7 @@ impl Rim {
                 self.region.as_deref().unwrap_or("REGION")
             )),
             ErrorKind::Throttled if matches!(operation, "GetRecords" | "GetShardIterator") => Some(
-                "if it goes on: a shard serves two readers, a Lambda trigger counts as one"
+                "if it goes on, too many read the shard: it serves two, a Lambda trigger is one"
                     .to_owned(),
             ),
             _ => None,
