@@ -11,7 +11,9 @@ use serde::ser::SerializeMap;
 pub use serde_dynamo::AttributeValue;
 
 mod cells;
+mod segment;
 pub use cells::Cells;
+pub use segment::Segment;
 
 /// Anything that is read in order from a [`Position`]: a stream shard, a segment of a backfill scan, or a
 /// file of an export. The text is unique within its source and stream.

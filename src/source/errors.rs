@@ -62,17 +62,17 @@ impl Rim {
                 self.place(operation)
             )),
             ErrorKind::Denied => Some(format!(
-                "check which identity is used with `aws sts get-caller-identity`, and that it may call \
+                "see with `aws sts get-caller-identity` who calls, and that they may call \
                  dynamodb:{operation} on table {} (`dynaurora iam-policy` prints the policy)",
                 self.table
             )),
-            ErrorKind::Gone if matches!(operation, "DescribeTable" | "Scan") => Some(format!(
+            ErrorKind::Gone if is_about_tables(operation) => Some(format!(
                 "try `aws dynamodb describe-table --table-name {} --region {}`",
                 self.table,
                 self.region.as_deref().unwrap_or("REGION")
             )),
             ErrorKind::Throttled if matches!(operation, "GetRecords" | "GetShardIterator") => Some(
-                "if it goes on: a shard serves two readers, a Lambda trigger counts as one"
+                "if it goes on, too many read the shard: it serves two, a Lambda trigger is one"
                     .to_owned(),
             ),
             _ => None,
@@ -84,12 +84,14 @@ impl Rim {
         if let Some(endpoint) = &self.endpoint {
             return endpoint.to_string();
         }
-        let service = match operation {
-            "DescribeTable" | "Scan" => "dynamodb",
-            _ => "streams.dynamodb",
-        };
+        let service = if is_about_tables(operation) { "dynamodb" } else { "streams.dynamodb" };
         format!("https://{service}.{}.amazonaws.com", self.region.as_deref().unwrap_or("REGION"))
     }
+}
+
+/// Whether the operation belongs to DynamoDB itself rather than to its streams.
+fn is_about_tables(operation: &str) -> bool {
+    matches!(operation, "DescribeTable" | "Scan" | "GetItem")
 }
 
 /// The kind of a failure that the service itself reports.

@@ -6,6 +6,7 @@
 pub mod ledger;
 pub mod sink;
 mod source;
+mod source_days;
 #[cfg(feature = "demo")]
 mod source_emulator;
 mod source_faults;

@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use dynaurora::engine::ports::{Page, ReadFrom, Source, StreamView};
 use dynaurora::error::ErrorKind;
-use dynaurora::model::{Change, ChangeOp, Item, PartitionId, Position, SequenceNumber};
-use dynaurora::source::scan::Segment;
+use dynaurora::model::{Change, ChangeOp, Item, PartitionId, Position, Segment, SequenceNumber};
 use dynaurora::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
 
 use crate::world::{World, WorldServer, WorldSource};

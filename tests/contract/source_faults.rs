@@ -275,6 +275,25 @@ async fn missing_credentials_are_denied_rather_than_unreachable() {
 }
 
 #[tokio::test]
+async fn an_item_is_read_as_it_is_now() {
+    let subject = over_http().await;
+    assert_eq!(subject.source.item(&key(1)).await.unwrap(), None);
+    subject.world.lock().unwrap().put(TABLE, letter(1, 5));
+    assert_eq!(subject.source.item(&key(1)).await.unwrap(), Some(letter(1, 5)));
+}
+
+#[tokio::test]
+async fn a_stream_disabled_long_ago_does_not_hide_the_table() {
+    let subject = over_http().await;
+    let before = subject.source.describe().await.unwrap();
+    subject.world.lock().unwrap().disable_stream(TABLE);
+    let gone = Fault::Fail(WorldError::NotFound);
+    subject.world.lock().unwrap().order(Operation::DescribeStream, gone);
+    let after = subject.source.describe().await.unwrap();
+    assert_eq!((after.table_id, after.enabled), (before.table_id, false));
+}
+
+#[tokio::test]
 async fn an_iterator_that_is_none_is_refused() {
     let subject = over_http().await;
     let (shard, start) = shards(&subject.source).await.remove(0);
