@@ -135,25 +135,29 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode> {
 async fn set_up(args: &DemoArgs) -> Result<Stage> {
     say("starting a local DynamoDB inside this process");
     let dynamo = LocalDynamo::start()?;
-    let (postgres, url) = match &args.postgres {
-        Some(url) => (None, url.clone()),
+    let mut sets = Vec::new();
+    let postgres = match &args.postgres {
+        Some(url) => {
+            sets.push(format!("target.url={url}"));
+            None
+        }
         None => {
             say("starting a local Postgres in a temporary folder");
             let options = postgres::Options { durable: true, ..postgres::Options::default() };
             let server = LocalPostgres::start(options).await?;
             server.create_database("santa").await?;
-            let url = server.url("santa");
-            (Some(server), url)
+            sets.push(format!("target.url={}", server.url_without_password("santa")));
+            sets.push(format!("target.password.file={}", server.password_file().display()));
+            Some(server)
         }
     };
     let endpoint = dynamo.endpoint();
-    let sets = [
-        format!("target.url={url}"),
+    sets.extend([
         format!("aws.endpoint={endpoint}"),
         "aws.region=eu-north-1".to_owned(),
         "worker.poll_min_ms=50".to_owned(),
         "worker.poll_idle_max_ms=200".to_owned(),
-    ];
+    ]);
     let config = Config::parse(CONFIG, "config/santa.toml", &sets, std::iter::empty())
         .map_err(|diagnostics| Error::new(ErrorKind::Config, diagnostics.render(false)))?;
     let aws = ConnectOptions {

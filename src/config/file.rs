@@ -95,8 +95,8 @@ fn worker_options(mut fields: Fields<'_>, problems: &mut Vec<Problem>) -> Worker
     let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
     let mut integer = |key, range, default| fields.integer(key, range, problems).unwrap_or(default);
     let lease_ttl_secs = integer("lease_ttl_secs", 3..=300, LEASE_TTL_SECS);
-    let poll_min_ms = integer("poll_min_ms", 200..=60_000, POLL_MIN_MS);
-    let poll_idle_max_ms = integer("poll_idle_max_ms", 200..=300_000, POLL_IDLE_MAX_MS);
+    let poll_min_ms = integer("poll_min_ms", 10..=60_000, POLL_MIN_MS);
+    let poll_idle_max_ms = integer("poll_idle_max_ms", 10..=300_000, POLL_IDLE_MAX_MS);
     let discovery_interval_secs =
         integer("discovery_interval_secs", 5..=3_600, DISCOVERY_INTERVAL_SECS);
     let batch_rows_max = size(integer("batch_rows_max", 1..=100_000, BATCH_ROWS_MAX));
