@@ -1,6 +1,15 @@
-//! One integration binary: linking happens once, and the tests share one Postgres cluster.
+//! The integration tests: one binary, so that linking happens once and the tests share their fixtures.
 //!
-//! It needs the feature `demo`, which brings the local servers.
-#![cfg(feature = "demo")]
+//! `world` is a simulated DynamoDB; `contract` says what every implementation of the engine's seams must
+//! do; `sim` runs the engine under simulated time against a world that fails in every way known; `postgres`
+//! runs over a real database, which the feature `demo` brings.
 
+#![allow(unreachable_pub, reason = "every item of a test binary is its own")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+mod contract;
+#[cfg(feature = "demo")]
 mod postgres;
+mod sim;
+#[allow(dead_code, reason = "each suite uses its own part of the world")]
+pub mod world;

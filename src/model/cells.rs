@@ -1,5 +1,6 @@
 //! One row's cells in one allocation for the text and one for the ends.
 
+use std::cmp::Ordering;
 use std::fmt::{self, Write};
 
 /// The set top bit of an end says that the cell is NULL; a row's text is thus limited to 2 GiB, far above
@@ -78,6 +79,16 @@ impl Cells {
         let mut key = self.clone();
         key.truncate(cells);
         key
+    }
+
+    /// Compares the first `cells` cells of both, NULL before any value: the order in which a batch's keys
+    /// are written, which only has to be the same for every writer.
+    #[must_use]
+    pub fn cmp_prefix(&self, other: &Self, cells: usize) -> Ordering {
+        (0..cells)
+            .map(|index| self.cell(index).cmp(&other.cell(index)))
+            .find(|ordering| ordering.is_ne())
+            .unwrap_or(Ordering::Equal)
     }
 
     /// How many cells there are.

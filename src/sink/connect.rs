@@ -30,6 +30,8 @@ pub enum Tls {
     Disable,
     /// Encrypted, the server's certificate unchecked.
     Require,
+    /// Encrypted, the certificate's chain checked but not its name.
+    VerifyCa,
     /// Encrypted, the certificate's chain and name checked.
     #[default]
     VerifyFull,
@@ -308,6 +310,7 @@ fn connect_options(settings: &Settings) -> Result<PgConnectOptions> {
     let mode = match settings.tls {
         Tls::Disable => PgSslMode::Disable,
         Tls::Require => PgSslMode::Require,
+        Tls::VerifyCa => PgSslMode::VerifyCa,
         Tls::VerifyFull => PgSslMode::VerifyFull,
     };
     // PgBouncer refuses a connection that asks for extra_float_digits.

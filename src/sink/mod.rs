@@ -2,6 +2,7 @@
 //!
 //! Read [`PostgresSink::apply`] first: the transaction is written there from top to bottom.
 
+pub mod compare;
 pub mod connect;
 pub mod ddl;
 pub mod dead_letters;

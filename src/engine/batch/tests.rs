@@ -1,0 +1,140 @@
+use super::*;
+use crate::engine::ports::Page;
+use crate::model::{Cells, ChangeOp, Position, RowAction, SequenceNumber};
+
+fn unit(table: u16, key: &str, sequence: &str, record: u32) -> Unit {
+    Unit {
+        op: RowOp {
+            table: TableIndex(table),
+            action: RowAction::Upsert,
+            cells: [Some(key), Some(sequence)].into_iter().collect::<Cells>(),
+            children: Vec::new(),
+        },
+        version: Version { generation: 1, sequence: SequenceNumber::parse(sequence).unwrap() },
+        record: RecordRef { page: 0, index: record },
+    }
+}
+
+fn change(key: &str, sequence: &str) -> Change {
+    let keys: Item =
+        [("pk".to_owned(), crate::model::AttributeValue::S(key.to_owned()))].into_iter().collect();
+    Change {
+        op: ChangeOp::Insert,
+        sequence: SequenceNumber::parse(sequence).unwrap(),
+        keys: keys.clone(),
+        new_image: Some(keys),
+        old_image: None,
+        changed_at: None,
+        expired: false,
+        bytes: 10,
+    }
+}
+
+fn sealed(units: Vec<Unit>, changes: Vec<Change>) -> Sealed {
+    let filling = Filling {
+        units,
+        pages: vec![HeldPage { partition: PartitionId::new("p"), changes }],
+        ..Filling::default()
+    };
+    let label = Label {
+        source: &"santa".into(),
+        stream_arn: &"arn".into(),
+        generation: 1,
+        worker: &WorkerId::new("me"),
+        claims: false,
+    };
+    filling.seal(label, &[1, 1])
+}
+
+#[test]
+fn sealing_keeps_the_last_change_per_key_sorted_by_table_and_key() {
+    let units = vec![
+        unit(1, "b", "7", 0),
+        unit(0, "b", "3", 1),
+        unit(0, "a", "9", 2),
+        unit(0, "a", "10", 3),
+        unit(0, "b", "2", 4),
+    ];
+    let sealed = sealed(units, Vec::new());
+    let kept: Vec<_> = sealed
+        .batch
+        .units
+        .iter()
+        .map(|unit| (unit.op.table.0, unit.op.cells.cell(0), unit.op.cells.cell(1)))
+        .collect();
+    let expected =
+        [(0, Some("a"), Some("10")), (0, Some("b"), Some("3")), (1, Some("b"), Some("7"))];
+    assert_eq!(kept, expected);
+    assert_eq!(sealed.superseded, [2, 0]);
+}
+
+#[test]
+fn two_pages_of_one_partition_make_one_step() {
+    let mapper = Mapper::default();
+    let mut filling = Filling::default();
+    let mut lease =
+        Lease { partition: PartitionId::new("p"), epoch: 4, position: Position::Horizon };
+    for (sequence, end) in [("5", false), ("8", true)] {
+        let next = Position::After(SequenceNumber::parse(sequence).unwrap());
+        let page = Page {
+            changes: Vec::new(),
+            next: next.clone(),
+            iterator: None,
+            end,
+            consumed_capacity: None,
+        };
+        let context =
+            PageContext { mapper: &mapper, generation: 1, lease: &lease, note_keys: false };
+        filling.add(page, Vec::new(), context).unwrap();
+        lease.position = next;
+    }
+    assert_eq!(filling.advances.len(), 1);
+    let advance = &filling.advances[0];
+    assert_eq!((&advance.from, advance.drained), (&Position::Horizon, true));
+    assert_eq!(advance.to, lease.position);
+}
+
+#[test]
+fn a_refused_record_leaves_with_all_its_rows_and_becomes_a_dead_letter() {
+    let units = vec![unit(0, "a", "1", 0), unit(0, "b", "2", 1), unit(1, "b", "2", 1)];
+    let mut sealed = sealed(units, vec![change("a", "1"), change("b", "2")]);
+    sealed.records.count(ChangeOp::Insert, Outcome::Mapped);
+    sealed.records.count(ChangeOp::Insert, Outcome::Mapped);
+    sealed.refuse(&[(1, "23514 children_score_check".to_owned())]);
+    assert_eq!(sealed.batch.units.len(), 1);
+    let [letter] = sealed.batch.rejects.as_slice() else { panic!("one dead letter") };
+    assert_eq!(letter.key, r#"{"pk":{"S":"b"}}"#);
+    assert_eq!(letter.reject.detail, "23514 children_score_check");
+    assert_eq!(sealed.rejected(), [("refused", 1)]);
+    assert_eq!(sealed.records.of(Outcome::Rejected), 1);
+    assert_eq!(sealed.records.total(), 2);
+}
+
+/// Runs a bisect against a database that refuses `bad` units, and pairs of units that clash.
+fn refused(units: usize, bad: &[usize], clash: &[(usize, usize)]) -> (Vec<usize>, usize) {
+    let mut bisect = Bisect::new(units);
+    let mut probes = 0;
+    while let Some(probe) = bisect.probe() {
+        probes += 1;
+        let refuses = probe.iter().any(|unit| bad.contains(unit))
+            || clash.iter().any(|(a, b)| probe.contains(a) && probe.contains(b));
+        bisect.answer(if refuses { Err("no".to_owned()) } else { Ok(()) });
+    }
+    (bisect.into_refused().into_iter().map(|(unit, _)| unit).collect(), probes)
+}
+
+#[test]
+fn bisect_finds_exactly_the_refused_units() {
+    assert_eq!(refused(1, &[0], &[]).0, [0]);
+    assert_eq!(refused(7, &[0, 3, 6], &[]).0, [0, 3, 6]);
+    assert_eq!(refused(4, &[0, 1, 2, 3], &[]).0, [0, 1, 2, 3]);
+    assert_eq!(refused(5, &[], &[]).0, Vec::<usize>::new());
+    let (found, probes) = refused(1000, &[617], &[]);
+    assert_eq!(found, [617]);
+    assert!(probes <= 20, "{probes}");
+}
+
+#[test]
+fn bisect_refuses_the_later_of_two_that_clash_only_together() {
+    assert_eq!(refused(8, &[], &[(1, 6)]).0, [6]);
+}

@@ -1,0 +1,106 @@
+//! Which leases a worker should take and give up, purely.
+//!
+//! Each worker aims at an equal share, rounded up, of the partitions that can be read; shares add up to at
+//! least all of them, so nothing stays unowned. It takes a few at a time and gives up only what exceeds its
+//! share, so that two workers settle instead of passing partitions to and fro.
+
+use super::lineage::{Readiness, readiness};
+use super::ports::LedgerView;
+use crate::model::PartitionId;
+
+/// Leases taken in one round at most: a joining worker fills up within seconds, and two that join together
+/// do not each grab everything.
+pub const ACQUIRE_MAX: usize = 64;
+/// Leases given up in one round at most: each costs its shard a pause, so a fleet rebalances gently.
+pub const GIVE_UP_MAX: usize = 8;
+
+/// What to change about the leases held.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Partitions to ask for, in order of preference.
+    pub acquire: Vec<PartitionId>,
+    /// Partitions to read no further and give back.
+    pub give_up: Vec<PartitionId>,
+}
+
+/// Plans for a worker that holds `held` and may hold `partitions_max`.
+#[must_use]
+pub fn plan(view: &LedgerView, held: &[PartitionId], partitions_max: usize) -> Plan {
+    let readable: Vec<_> = view
+        .partitions
+        .iter()
+        .zip(readiness(&view.partitions))
+        .filter(|(_, readiness)| *readiness == Readiness::Readable)
+        .map(|(row, _)| row)
+        .collect();
+    let share = readable.len().div_ceil(view.workers.max(1)).min(partitions_max);
+    if held.len() > share {
+        let excess = (held.len() - share).min(GIVE_UP_MAX);
+        return Plan { acquire: Vec::new(), give_up: held[held.len() - excess..].to_vec() };
+    }
+    let room = (share - held.len()).min(ACQUIRE_MAX);
+    let acquire = readable
+        .iter()
+        .filter(|row| row.owner.is_none() && !held.contains(&row.id))
+        .take(room)
+        .map(|row| row.id.clone())
+        .collect();
+    Plan { acquire, give_up: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ports::{PartitionRow, PartitionState, WorkerId};
+    use crate::model::Position;
+
+    fn view(workers: usize, owners: &[Option<&str>]) -> LedgerView {
+        let partitions = owners
+            .iter()
+            .enumerate()
+            .map(|(number, owner)| PartitionRow {
+                id: PartitionId::new(format!("p{number}")),
+                parent: None,
+                state: PartitionState::Open,
+                position: Position::Horizon,
+                epoch: 0,
+                owner: owner.map(WorkerId::new),
+                last_event_at: None,
+                last_poll_at: None,
+            })
+            .collect();
+        LedgerView { generation: 1, workers, partitions, ..LedgerView::default() }
+    }
+
+    fn ids(numbers: &[usize]) -> Vec<PartitionId> {
+        numbers.iter().map(|number| PartitionId::new(format!("p{number}"))).collect()
+    }
+
+    #[test]
+    fn a_single_worker_takes_all_that_is_free() {
+        let plan = plan(&view(1, &[None, Some("other"), None]), &[], 100);
+        assert_eq!(plan, Plan { acquire: ids(&[0, 2]), give_up: vec![] });
+    }
+
+    #[test]
+    fn a_newcomer_gets_its_share_and_the_others_give_up_theirs() {
+        let all_mine = view(2, &[Some("me"), Some("me"), Some("me"), Some("me"), Some("me")]);
+        let plan_of_owner = plan(&all_mine, &ids(&[0, 1, 2, 3, 4]), 100);
+        assert_eq!(plan_of_owner, Plan { acquire: vec![], give_up: ids(&[3, 4]) });
+        let plan_of_newcomer = plan(&all_mine, &[], 100);
+        assert_eq!(plan_of_newcomer, Plan::default());
+    }
+
+    #[test]
+    fn settled_shares_are_left_alone() {
+        let settled = view(2, &[Some("me"), Some("me"), Some("me"), Some("you"), Some("you")]);
+        assert_eq!(plan(&settled, &ids(&[0, 1, 2]), 100), Plan::default());
+        assert_eq!(plan(&settled, &ids(&[3, 4]), 100), Plan::default());
+    }
+
+    #[test]
+    fn nobody_holds_more_than_the_limit() {
+        let plan = plan(&view(1, &[None, None, None]), &[], 2);
+        assert_eq!(plan.acquire, ids(&[0, 1]));
+    }
+}

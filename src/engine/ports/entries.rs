@@ -1,0 +1,191 @@
+//! What the engine and the ledger tell each other: sources, partitions, leases and gaps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::WorkerId;
+use crate::model::{Epoch, EpochMillis, Generation, PartitionId, Position};
+
+/// What a source is, as the ledger remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceIdentity {
+    /// The source's name in the config.
+    pub source: Arc<str>,
+    /// The table's ARN.
+    pub table_arn: String,
+    /// The table's id.
+    pub table_id: String,
+    /// The stream's ARN.
+    pub stream_arn: String,
+}
+
+/// The ledger's answer to an enrolment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    /// The source's generation.
+    pub generation: Generation,
+    /// How the table and stream relate to what the ledger knew.
+    pub continuity: Continuity,
+}
+
+/// How a table and its stream relate to what the ledger knew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Continuity {
+    /// The same table and stream, or a new source.
+    Same,
+    /// The table is the same, the stream another: changes between the two are lost.
+    StreamChanged {
+        /// The stream that the ledger knew.
+        was: String,
+    },
+    /// The table was deleted and created again, or another one has its name.
+    TableChanged {
+        /// The table id that the ledger knew.
+        was: String,
+    },
+}
+
+/// A source as the ledger has it at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LedgerView {
+    /// The source's generation.
+    pub generation: Generation,
+    /// Why the source is halted, where it is.
+    pub halted: Option<String>,
+    /// Whether a backfill is active, so that deletes and scan pages must take claims.
+    pub backfilling: bool,
+    /// The partitions of the newest stream and of an active backfill.
+    pub partitions: Vec<PartitionRow>,
+    /// How many workers showed themselves alive within the lease time.
+    pub workers: usize,
+    /// Dead letters that are still open.
+    pub dead_letters: u64,
+    /// Gaps that are still open.
+    pub gaps: u64,
+}
+
+/// One partition as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionRow {
+    /// The partition.
+    pub id: PartitionId,
+    /// The partition that must be at its end before this one is read, known to the ledger or not.
+    pub parent: Option<PartitionId>,
+    /// Whether there is more to read.
+    pub state: PartitionState,
+    /// How far it is applied.
+    pub position: Position,
+    /// The epoch of the newest lease; 0 before the first.
+    pub epoch: Epoch,
+    /// Who holds the lease; `None` when it is free or past its end.
+    pub owner: Option<WorkerId>,
+    /// The time of the newest applied record.
+    pub last_event_at: Option<EpochMillis>,
+    /// When the owner last read it, as of its last renewal.
+    pub last_poll_at: Option<EpochMillis>,
+}
+
+/// Whether a partition has more to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PartitionState {
+    /// There may be more.
+    Open,
+    /// Its last page is applied.
+    Drained,
+    /// It vanished before it was drained; a gap says so.
+    Lost,
+}
+
+/// A wish for leases.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// The source.
+    pub source: &'a str,
+    /// Who wants them.
+    pub worker: &'a WorkerId,
+    /// The generation that the worker believes in; with another one nothing is leased.
+    pub generation: Generation,
+    /// The partitions.
+    pub wanted: &'a [PartitionId],
+    /// How long they are to be held.
+    pub lease_ttl: Duration,
+}
+
+/// A lease: the right to read and advance one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The epoch that fences off every earlier owner.
+    pub epoch: Epoch,
+    /// How far the partition is applied.
+    pub position: Position,
+}
+
+/// A renewal of leases, and a sign of life.
+#[derive(Debug, Clone, Copy)]
+pub struct Renewal<'a> {
+    /// The source.
+    pub source: &'a str,
+    /// Who renews.
+    pub worker: &'a WorkerId,
+    /// The leases, with the time of each partition's last successful read.
+    pub held: &'a [Held],
+    /// How long they are to be held from now.
+    pub lease_ttl: Duration,
+}
+
+/// A lease being renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The lease's epoch.
+    pub epoch: Epoch,
+    /// How long ago it was last read without error.
+    pub polled_ago: Option<Duration>,
+}
+
+/// An interval of changes that can no longer be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Why they are lost.
+    pub reason: GapReason,
+    /// The stream.
+    pub stream_arn: String,
+    /// The partition, where one is concerned.
+    pub partition: Option<PartitionId>,
+    /// The position after which changes are lost.
+    pub after: Option<Position>,
+    /// The time of the newest change that was applied before the gap.
+    pub since: Option<EpochMillis>,
+}
+
+/// Why changes were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    /// The stream no longer holds the position.
+    Trimmed,
+    /// The shard vanished before it was drained.
+    Vanished,
+    /// The stream was disabled and enabled again.
+    StreamChanged,
+    /// The table was deleted and created again.
+    TableChanged,
+    /// Nobody read the shard for so long that records may have been trimmed unseen.
+    Unpolled,
+}
+
+impl GapReason {
+    /// The label that logs, metrics and the `gaps` table carry.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Trimmed => "trimmed",
+            Self::Vanished => "vanished",
+            Self::StreamChanged => "stream_changed",
+            Self::TableChanged => "table_changed",
+            Self::Unpolled => "unpolled",
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The two recurring conversations: with the ledger about leases, and with the source about its shards.
+//!
+//! Both are plain futures that take what they need and return what they learnt; the worker's loop owns all
+//! state and decides what follows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Ports;
+use super::lease;
+use super::ports::{
+    Claim, Clock, Continuity, Gap, GapReason, Held, Lease, Ledger, LedgerView, Renewal, Sink,
+    Source, SourceIdentity, StreamInfo, StreamView, WorkerId,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::Mapper;
+use crate::model::{Generation, PartitionId};
+use crate::telemetry::events;
+
+/// What a round of upkeep is asked to do.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub source: Arc<str>,
+    pub worker: WorkerId,
+    pub held: Vec<Held>,
+    pub lease_ttl: Duration,
+    pub partitions_max: usize,
+    /// Whether new leases are wanted; not while draining.
+    pub acquire: bool,
+}
+
+/// What a round of upkeep learnt.
+#[derive(Debug)]
+pub(super) struct Upkept {
+    /// When the renewal was sent: the leases run at least from then.
+    pub sent_at: Instant,
+    pub still_held: Vec<PartitionId>,
+    pub view: LedgerView,
+    pub leases: Vec<Lease>,
+    pub give_up: Vec<PartitionId>,
+}
+
+/// Renews, loads, plans and acquires.
+pub(super) async fn keep_up<S, L, K, C>(ports: &Ports<S, L, K, C>, ask: Ask) -> Result<Upkept>
+where
+    S: Source,
+    L: Ledger,
+    K: Sink,
+    C: Clock,
+{
+    let sent_at = ports.clock.now();
+    let Ask { source, worker, held, lease_ttl, partitions_max, acquire } = ask;
+    let renewal = Renewal { source: &source, worker: &worker, held: &held, lease_ttl };
+    let still_held = ports.ledger.renew(&renewal).await?;
+    let view = ports.ledger.load(&source).await?;
+    let mine: Vec<PartitionId> = view
+        .partitions
+        .iter()
+        .filter(|row| row.owner.as_ref() == Some(&worker))
+        .map(|row| row.id.clone())
+        .collect();
+    let plan = lease::plan(&view, &mine, partitions_max);
+    let mut leases = Vec::new();
+    if acquire && view.halted.is_none() && !plan.acquire.is_empty() {
+        let claim = Claim {
+            source: &source,
+            worker: &worker,
+            generation: view.generation,
+            wanted: &plan.acquire,
+            lease_ttl,
+        };
+        leases = ports.ledger.acquire(&claim).await?;
+    }
+    Ok(Upkept { sent_at, still_held, view, leases, give_up: plan.give_up })
+}
+
+/// What a discovery learnt.
+#[derive(Debug)]
+pub(super) struct Discovered {
+    pub stream_arn: Arc<str>,
+    pub generation: Generation,
+    /// Whether this worker listed the shards.
+    pub listed: bool,
+    /// A loss of continuity that the worker must record.
+    pub gap: Option<Gap>,
+}
+
+/// What a discovery is asked to do.
+#[derive(Debug)]
+pub(super) struct Survey {
+    pub source: Arc<str>,
+    pub worker: WorkerId,
+    pub mapper: Arc<Mapper>,
+    /// The stream as known so far; `None` at the start, which asks the source in any case.
+    pub stream_arn: Option<Arc<str>>,
+    pub generation: Generation,
+    /// List only if the last listing is older than this.
+    pub every: Duration,
+    /// Take over from a worker that has been at it for longer than this.
+    pub within: Duration,
+}
+
+/// Describes the table, compares it with what the ledger knows, and lists the shards if it is our turn.
+pub(super) async fn discover<S, L, K, C>(
+    ports: &Ports<S, L, K, C>,
+    survey: Survey,
+) -> Result<Discovered>
+where
+    S: Source,
+    L: Ledger,
+    K: Sink,
+    C: Clock,
+{
+    let Survey { source, worker, mapper, stream_arn: known, generation, every, within } = survey;
+    if let Some(stream_arn) = &known
+        && !ports.ledger.lead_discovery(&source, &worker, every, within).await?
+    {
+        let stream_arn = Arc::clone(stream_arn);
+        return Ok(Discovered { stream_arn, generation, listed: false, gap: None });
+    }
+    let described = ports.source.describe().await;
+    request("DescribeTable", described.as_ref().err());
+    let info = described?;
+    let stream_arn: Arc<str> = usable(&info, &mapper)?.into();
+    let identity = SourceIdentity {
+        source: Arc::clone(&source),
+        table_arn: info.table_arn,
+        table_id: info.table_id,
+        stream_arn: stream_arn.to_string(),
+    };
+    let enrolment = ports.ledger.enrol(&identity).await?;
+    let generation = enrolment.generation;
+    let lost = |reason| Gap {
+        reason,
+        stream_arn: stream_arn.to_string(),
+        partition: None,
+        after: None,
+        since: None,
+    };
+    let gap = match enrolment.continuity {
+        Continuity::Same => None,
+        Continuity::StreamChanged { .. } => Some(lost(GapReason::StreamChanged)),
+        Continuity::TableChanged { .. } => Some(lost(GapReason::TableChanged)),
+    };
+    if gap.is_some() {
+        return Ok(Discovered { stream_arn, generation, listed: false, gap });
+    }
+    let lead =
+        known.is_some() || ports.ledger.lead_discovery(&source, &worker, every, within).await?;
+    if lead {
+        let listed = ports.source.list_shards(&stream_arn).await;
+        request("DescribeStream", listed.as_ref().err());
+        ports.ledger.register(&source, &stream_arn, &listed?).await?;
+    }
+    Ok(Discovered { stream_arn, generation, listed: lead, gap: None })
+}
+
+/// The stream's ARN, if this stream can feed this mapping.
+///
+/// # Errors
+/// `Config`, with the command that mends it, when there is no stream or its records carry too little.
+pub fn usable(info: &StreamInfo, mapper: &Mapper) -> Result<String> {
+    let table = info.table_arn.rsplit('/').next().unwrap_or(&info.table_arn);
+    let enable = |view: &str| {
+        format!(
+            "aws dynamodb update-table --table-name {table} --stream-specification \
+             StreamEnabled=true,StreamViewType={view}"
+        )
+    };
+    let need_old = mapper.needs_old_image();
+    let wanted =
+        if need_old.is_some() { "NEW_AND_OLD_IMAGES" } else { "NEW_IMAGE or NEW_AND_OLD_IMAGES" };
+    let Some(stream_arn) = &info.stream_arn else {
+        return Err(Error::new(ErrorKind::Config, format!("table {table} has no stream"))
+            .with_hint(enable("NEW_AND_OLD_IMAGES")));
+    };
+    let refuse = |why: String| {
+        let change = format!(
+            "the view type of a stream cannot be changed: disable the stream (aws dynamodb \
+             update-table --table-name {table} --stream-specification StreamEnabled=false), then {}",
+            enable("NEW_AND_OLD_IMAGES")
+        );
+        Err(Error::new(ErrorKind::Config, why).with_hint(change))
+    };
+    match (info.view, need_old) {
+        (StreamView::KeysOnly | StreamView::OldImage, _) => refuse(format!(
+            "the stream of table {table} does not carry new images; its view type must be {wanted}"
+        )),
+        (StreamView::NewImage, Some(need)) => refuse(format!(
+            "the stream of table {table} does not carry old images, and the primary key of entity \
+             {} needs them for removals: its column {} comes from an attribute that is no key",
+            need.entity, need.column
+        )),
+        _ => Ok(stream_arn.clone()),
+    }
+}
+
+/// Counts a request to AWS.
+pub(super) fn request(operation: &'static str, error: Option<&Error>) {
+    let code = error.map_or("ok", |error| error.code().unwrap_or(error.kind().label()));
+    events::AwsRequest { operation, code }.emit();
+}

@@ -1,0 +1,389 @@
+//! One source's loop: it owns all state, starts tasks, and takes their answers one at a time.
+//!
+//! Priorities of the loop, highest first: 1. the stop signal; 2. answers of tasks; 3. the next due time.
+//! `answers.rs` takes the answers, `report.rs` tells what happened.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::apply::apply_whole;
+use super::batch::{Label, Sealed};
+use super::lane::{Lane, LaneId};
+use super::ports::{
+    Applied, Clock, Ledger, LedgerView, Page, ReadFrom, ShardListing, Sink, Source,
+};
+use super::readers::Ticket;
+use super::retry::{Stage, remedy};
+use super::upkeep::{Ask, Discovered, Survey, Upkept, discover, keep_up, request};
+use super::{Ports, SourceRun};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Epoch, Generation, PartitionId};
+use crate::telemetry::events;
+
+mod answers;
+mod report;
+
+/// How often the state is published at least; readiness and the watchdog look at it.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+/// How often shards are listed while a drained shard has no known child: its children may show up late.
+const CHILDLESS_DISCOVERY: Duration = Duration::from_secs(5);
+/// Questions for the children of a shard at its end; after that the periodic listing finds them.
+const CHILD_LOOKUPS: u32 = 3;
+/// The pause between two such questions.
+const CHILD_LOOKUP_PAUSE: Duration = Duration::from_millis(250);
+/// Renewals per lease: one may fail, and a second, before the lease is given up at two thirds.
+const RENEWALS_PER_LEASE: u32 = 3;
+
+/// What a task answers.
+enum Done {
+    Discovered(Result<Discovered>),
+    Upkept { era: u64, result: Result<Upkept> },
+    Read { ticket: Ticket, result: Result<(Page, Vec<ShardListing>)> },
+    Applied { lane: LaneId, era: u64, sealed: Box<Sealed>, took: Duration, result: Result<Applied> },
+    GapRecorded(Result<()>),
+    Released(Result<()>),
+}
+
+/// Something done again and again, never twice at once.
+struct Recurring {
+    running: bool,
+    due: Instant,
+    failures: u32,
+}
+
+pub(super) struct Worker<S, L, K, C> {
+    ports: Arc<Ports<S, L, K, C>>,
+    run: SourceRun,
+    tasks: JoinSet<Done>,
+    random: fastrand::Rng,
+    key_columns: Vec<usize>,
+    table_names: Vec<String>,
+
+    stream_arn: Option<Arc<str>>,
+    generation: Generation,
+    view: Arc<LedgerView>,
+    discovery: Recurring,
+    upkeep: Recurring,
+    lease_deadline: Instant,
+    /// Changes whenever everything in hand is thrown away; answers of an earlier era are too.
+    era: u64,
+    /// Partitions that this worker is done with, though an older view may still show them as its own.
+    settled: HashSet<PartitionId>,
+    childless: HashSet<PartitionId>,
+
+    lanes: [Lane; 2],
+    resume_at: Instant,
+    note_keys: bool,
+    /// When a batch with rejects was last applied: an older view may not know them yet.
+    rejected_at: Option<Instant>,
+    draining: bool,
+    halt_told: bool,
+    /// By stage: what fails just now and is being tried again.
+    failing: [Option<String>; Stage::COUNT],
+    publish_due: Instant,
+    records: u64,
+}
+
+impl<S, L, K, C> Worker<S, L, K, C>
+where
+    S: Source,
+    L: Ledger,
+    K: Sink,
+    C: Clock,
+{
+    pub(super) fn new(ports: Arc<Ports<S, L, K, C>>, run: SourceRun) -> Self {
+        let now = ports.clock.now();
+        let tables = run.mapper.tables();
+        Self {
+            tasks: JoinSet::new(),
+            random: fastrand::Rng::with_seed(run.seed),
+            key_columns: tables.iter().map(|table| table.key_columns).collect(),
+            table_names: tables.iter().map(|table| table.name.to_string()).collect(),
+            stream_arn: None,
+            generation: 0,
+            view: Arc::default(),
+            discovery: Recurring { running: false, due: now, failures: 0 },
+            upkeep: Recurring { running: false, due: now, failures: 0 },
+            lease_deadline: now,
+            era: 0,
+            settled: HashSet::new(),
+            childless: HashSet::new(),
+            lanes: LaneId::ALL.map(Lane::new),
+            resume_at: now,
+            note_keys: false,
+            rejected_at: None,
+            draining: false,
+            halt_told: false,
+            failing: Default::default(),
+            publish_due: now,
+            records: 0,
+            ports,
+            run,
+        }
+    }
+
+    pub(super) async fn drive(mut self, stop: CancellationToken) -> Result<()> {
+        events::zero(&self.run.name, &self.table_names);
+        loop {
+            let now = self.ports.clock.now();
+            self.start_due(now);
+            if self.draining && self.lanes.iter().all(Lane::is_idle) {
+                return self.leave().await;
+            }
+            let wake = self.next_wake(now);
+            let turned = tokio::select! {
+                biased;
+                () = stop.cancelled(), if !self.draining => {
+                    self.draining = true;
+                    Ok(())
+                }
+                Some(done) = self.tasks.join_next() => match done {
+                    Ok(done) => self.take(done),
+                    Err(panic) => Err(Error::new(ErrorKind::Unknown, "a task of the worker died")
+                        .with_source(panic)),
+                },
+                () = self.ports.clock.sleep_until(wake) => Ok(()),
+            };
+            if let Err(error) = turned {
+                return self.halt(error).await;
+            }
+        }
+    }
+
+    /// When the loop must turn even if no task answers.
+    fn next_wake(&self, now: Instant) -> Instant {
+        let mut wake = self.publish_due;
+        if !self.discovery.running && !self.draining {
+            wake = wake.min(self.discovery.due);
+        }
+        if !self.upkeep.running && self.stream_arn.is_some() {
+            wake = wake.min(self.upkeep.due);
+        }
+        for lane in &self.lanes {
+            if let Some(due) = lane.readers.next_due().filter(|_| self.may_read(lane)) {
+                wake = wake.min(due.max(self.resume_at));
+            }
+            if !lane.running && !lane.filling.is_empty() && self.view.halted.is_none() {
+                wake = wake.min(self.resume_at);
+            }
+        }
+        wake.max(now)
+    }
+
+    fn start_due(&mut self, now: Instant) {
+        if now >= self.publish_due {
+            self.publish(now);
+        }
+        if !self.discovery.running && now >= self.discovery.due && !self.draining {
+            self.start_discovery();
+        }
+        if self.stream_arn.is_none() {
+            return;
+        }
+        let held: usize = self.lanes.iter().map(|lane| lane.readers.len()).sum();
+        if held > 0 && now >= self.lease_deadline {
+            let (source, count) = (&*self.run.name, held);
+            events::LeasesLost { source, count, why: "no renewal in time" }.emit();
+            self.reload(now);
+        }
+        if !self.upkeep.running && now >= self.upkeep.due {
+            self.start_upkeep(now);
+        }
+        if now < self.resume_at || self.view.halted.is_some() {
+            return;
+        }
+        self.give_back_left();
+        for id in LaneId::ALL {
+            self.start_apply(id);
+            self.start_reads(id, now);
+        }
+    }
+
+    fn start_reads(&mut self, id: LaneId, now: Instant) {
+        while self.may_read(&self.lanes[id as usize]) {
+            let Some(stream_arn) = &self.stream_arn else { break };
+            let readers = &mut self.lanes[id as usize].readers;
+            let Some((from, ticket)) = readers.next_read(stream_arn, now) else { break };
+            let ports = Arc::clone(&self.ports);
+            self.tasks.spawn(async move {
+                let result = read(&ports, from).await;
+                Done::Read { ticket, result }
+            });
+        }
+    }
+
+    fn may_read(&self, lane: &Lane) -> bool {
+        !self.draining
+            && self.view.halted.is_none()
+            && !lane.filling.is_full(self.run.options.limits)
+    }
+
+    fn start_discovery(&mut self) {
+        self.discovery.running = true;
+        let every = self.discovery_every();
+        let survey = Survey {
+            source: Arc::clone(&self.run.name),
+            worker: self.run.worker.clone(),
+            mapper: Arc::clone(&self.run.mapper),
+            stream_arn: self.stream_arn.clone(),
+            generation: self.generation,
+            every,
+            within: self.run.options.lease_ttl,
+        };
+        let ports = Arc::clone(&self.ports);
+        self.tasks.spawn(async move { Done::Discovered(discover(&ports, survey).await) });
+    }
+
+    fn start_upkeep(&mut self, now: Instant) {
+        self.upkeep.running = true;
+        let options = &self.run.options;
+        let ask = Ask {
+            source: Arc::clone(&self.run.name),
+            worker: self.run.worker.clone(),
+            held: self.lanes.iter().flat_map(|lane| lane.readers.held(now)).collect(),
+            lease_ttl: options.lease_ttl,
+            partitions_max: options.partitions_max,
+            acquire: !self.draining && now >= self.resume_at,
+        };
+        let (ports, era) = (Arc::clone(&self.ports), self.era);
+        self.tasks.spawn(async move { Done::Upkept { era, result: keep_up(&ports, ask).await } });
+    }
+
+    fn start_apply(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id as usize];
+        let Some(stream_arn) = &self.stream_arn else { return };
+        if lane.running || lane.filling.is_empty() {
+            return;
+        }
+        let label = Label {
+            source: &self.run.name,
+            stream_arn,
+            generation: self.generation,
+            worker: &self.run.worker,
+            claims: self.view.backfilling,
+        };
+        self.note_keys |= lane.filling.has_rejects();
+        let mut sealed = Box::new(std::mem::take(&mut lane.filling).seal(label, &self.key_columns));
+        let advances = &sealed.batch.advances;
+        lane.applying = advances.iter().map(|advance| advance.partition.clone()).collect();
+        lane.running = true;
+        let (ports, era) = (Arc::clone(&self.ports), self.era);
+        self.tasks.spawn(async move {
+            let started = ports.clock.now();
+            let result = apply_whole(&ports, &mut sealed).await;
+            let took = ports.clock.now().saturating_duration_since(started);
+            Done::Applied { lane: id, era, sealed, took, result }
+        });
+    }
+
+    /// Gives back the leases that were planned away, once nothing of them is in hand.
+    fn give_back_left(&mut self) {
+        let mut leases = Vec::new();
+        for lane in &mut self.lanes {
+            for partition in lane.readers.left() {
+                if lane.in_hand(&partition) {
+                    continue;
+                }
+                if let Some(epoch) = lane.readers.remove(&partition) {
+                    self.settled.insert(partition.clone());
+                    leases.push((partition, epoch));
+                }
+            }
+        }
+        if leases.is_empty() {
+            return;
+        }
+        let (name, worker) = (Arc::clone(&self.run.name), self.run.worker.clone());
+        let ports = Arc::clone(&self.ports);
+        self.tasks.spawn(async move {
+            Done::Released(ports.ledger.release(&name, &worker, &leases, false).await)
+        });
+    }
+
+    fn lane(&mut self, partition: &PartitionId) -> &mut Lane {
+        &mut self.lanes[LaneId::of(partition) as usize]
+    }
+
+    fn leases(&self) -> Vec<(PartitionId, Epoch)> {
+        self.lanes.iter().flat_map(|lane| lane.readers.leases()).collect()
+    }
+
+    fn discovery_every(&self) -> Duration {
+        if self.childless.is_empty() {
+            self.run.options.discovery_interval
+        } else {
+            CHILDLESS_DISCOVERY
+        }
+    }
+
+    fn renew_every(&self) -> Duration {
+        self.run.options.lease_ttl / RENEWALS_PER_LEASE
+    }
+
+    /// Throws away everything in hand; after `resume_at` the ledger says where to go on.
+    fn reload(&mut self, resume_at: Instant) {
+        self.era += 1;
+        self.lanes.iter_mut().for_each(Lane::forget);
+        self.settled.clear();
+        self.resume_at = resume_at;
+        self.upkeep.due = resume_at;
+    }
+
+    /// Ends a drain: gives everything back. Should that fail, the leases simply run out.
+    async fn leave(mut self) -> Result<()> {
+        self.tasks.abort_all();
+        self.publish(self.ports.clock.now());
+        let leases = self.leases();
+        let (name, worker) = (&self.run.name, &self.run.worker);
+        if let Err(error) = self.ports.ledger.release(name, worker, &leases, true).await {
+            tracing::warn!(error = %error.chain(), "leases were not given back and will run out");
+        }
+        Ok(())
+    }
+
+    /// Ends the source: says why, and lets others see that its leases are free.
+    async fn halt(mut self, error: Error) -> Result<()> {
+        let remedy = error.hint().unwrap_or_else(|| remedy(error.kind()));
+        let reason = format!("{}; {remedy}", error.chain());
+        events::Halted { source: &self.run.name, reason: &reason }.emit();
+        self.run.status.send_modify(|status| status.halted = Some(reason));
+        self.draining = true;
+        self.leave().await?;
+        Err(error)
+    }
+}
+
+/// Reads a page; at a partition's end also asks for its children, so that they are entered in the
+/// transaction that applies its last page. Where none are known yet, the next listing will have them.
+async fn read<S, L, K, C>(
+    ports: &Ports<S, L, K, C>,
+    from: ReadFrom,
+) -> Result<(Page, Vec<ShardListing>)>
+where
+    S: Source,
+    L: Ledger,
+    K: Sink,
+    C: Clock,
+{
+    let answer = ports.source.read(&from).await;
+    request("GetRecords", answer.as_ref().err());
+    let page = answer?;
+    let mut children = Vec::new();
+    for attempt in 0..if page.end { CHILD_LOOKUPS } else { 0 } {
+        if attempt > 0 {
+            ports.clock.sleep_until(ports.clock.now() + CHILD_LOOKUP_PAUSE).await;
+        }
+        let answer = ports.source.child_shards(&from.stream_arn, &from.partition).await;
+        request("DescribeStream", answer.as_ref().err());
+        children = answer.unwrap_or_default();
+        if !children.is_empty() {
+            break;
+        }
+    }
+    Ok((page, children))
+}

@@ -1,0 +1,344 @@
+//! Takes the answers of the worker's tasks: what each means for leases, readers and buffers.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Done, Worker};
+use crate::engine::batch::{PageContext, Sealed};
+use crate::engine::lane::{Lane, LaneId};
+use crate::engine::ports::{
+    Applied, Clock, Gap, GapReason, Lease, Ledger, Page, PartitionState, ShardListing, Sink, Source,
+};
+use crate::engine::readers::Ticket;
+use crate::engine::retry::{Directive, Stage, directive};
+use crate::engine::upkeep::{Discovered, Upkept};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::PartitionId;
+use crate::telemetry::events;
+
+impl<S, L, K, C> Worker<S, L, K, C>
+where
+    S: Source,
+    L: Ledger,
+    K: Sink,
+    C: Clock,
+{
+    /// Takes the answer of one task.
+    pub(super) fn take(&mut self, done: Done) -> Result<()> {
+        match done {
+            Done::Discovered(result) => self.take_discovered(result),
+            Done::Upkept { era, result } => self.take_upkept(era, result),
+            Done::Read { ticket, result } => self.take_read(&ticket, result),
+            Done::Applied { lane, era, sealed, took, result } => {
+                let ended = &mut self.lanes[lane as usize];
+                ended.running = false;
+                ended.applying.clear();
+                self.take_applied((lane, era), &sealed, took, result)
+            }
+            Done::GapRecorded(result) => self.take_gap_recorded(result),
+            Done::Released(Err(error)) => {
+                // The lease runs out by itself; nothing else depends on this answer.
+                self.upkeep.failures += 1;
+                self.retry(Stage::Ledger, error, self.upkeep.failures).map(drop)
+            }
+            Done::Released(Ok(())) => Ok(()),
+        }
+    }
+
+    fn take_discovered(&mut self, result: Result<Discovered>) -> Result<()> {
+        let now = self.ports.clock.now();
+        self.discovery.running = false;
+        let found = match result {
+            Ok(found) => found,
+            Err(error) => {
+                self.discovery.failures += 1;
+                let delay = self.retry(Stage::Discover, error, self.discovery.failures)?;
+                self.discovery.due = now + delay;
+                return Ok(());
+            }
+        };
+        self.discovery.failures = 0;
+        self.well(Stage::Discover);
+        self.discovery.due = now + self.discovery_every();
+        if found.listed || self.stream_arn.is_none() {
+            self.upkeep.due = now;
+        }
+        let broken = found.gap.is_some();
+        if let Some(gap) = found.gap {
+            self.record_gap(gap);
+        }
+        if self.stream_arn.is_none() {
+            self.generation = found.generation;
+        }
+        if self.stream_arn.is_none() || !broken {
+            self.stream_arn = Some(found.stream_arn);
+        }
+        Ok(())
+    }
+
+    fn take_upkept(&mut self, era: u64, result: Result<Upkept>) -> Result<()> {
+        let now = self.ports.clock.now();
+        self.upkeep.running = false;
+        let Upkept { sent_at, still_held, view, leases, give_up } = match result {
+            Ok(upkept) => upkept,
+            Err(error) => {
+                self.upkeep.failures += 1;
+                let delay = self.retry(Stage::Ledger, error, self.upkeep.failures)?;
+                self.upkeep.due = now + delay.min(self.renew_every());
+                return Ok(());
+            }
+        };
+        self.upkeep.failures = 0;
+        self.well(Stage::Ledger);
+        let unsettled = |lane: &Lane| lane.running && lane.readers.is_empty();
+        if era != self.era || self.lanes.iter().any(unsettled) {
+            // Seen before everything in hand was thrown away, or while a last transaction of before may
+            // still be under way: what it says of positions may be out of date.
+            self.upkeep.due = now + self.run.options.pace.poll_min;
+            return Ok(());
+        }
+        self.upkeep.due = now + self.renew_every();
+        self.lease_deadline = sent_at + self.run.options.lease_ttl * 2 / 3;
+        self.drop_lost(&still_held, now);
+        if view.generation != self.generation {
+            self.generation = view.generation;
+            self.reload(now);
+            return Ok(());
+        }
+        self.note_keys =
+            view.dead_letters > 0 || self.rejected_at.is_some_and(|rejected| rejected >= sent_at);
+        self.view = Arc::new(view);
+        self.follow_halt(now);
+        if self.view.halted.is_none() && !self.draining {
+            self.take_up(leases, now);
+            for partition in give_up {
+                self.lane(&partition).readers.leave(&partition);
+            }
+        }
+        self.publish(now);
+        Ok(())
+    }
+
+    /// Forgets the leases that a renewal did not confirm.
+    fn drop_lost(&mut self, still_held: &[PartitionId], now: Instant) {
+        let held = self.leases();
+        let lost: Vec<_> =
+            held.iter().filter(|(partition, _)| !still_held.contains(partition)).collect();
+        if lost.is_empty() {
+            return;
+        }
+        let (source, count) = (&*self.run.name, lost.len());
+        events::LeasesLost { source, count, why: "another worker holds them" }.emit();
+        if lost.iter().any(|(partition, _)| self.lane(partition).in_hand(partition)) {
+            self.reload(now);
+        } else {
+            for (partition, _) in lost {
+                self.lane(partition).readers.remove(partition);
+            }
+        }
+    }
+
+    /// Starts readers for new leases, and for leases that the ledger shows as ours though we do not read
+    /// them: after a reload, or when the answer to a claim was lost.
+    fn take_up(&mut self, leases: Vec<Lease>, now: Instant) {
+        let view = Arc::clone(&self.view);
+        self.settled.retain(|partition| {
+            let row = view.partitions.iter().find(|row| row.id == *partition);
+            row.is_some_and(|row| {
+                row.state == PartitionState::Open && row.owner.as_ref() == Some(&self.run.worker)
+            })
+        });
+        let parents: HashSet<_> =
+            view.partitions.iter().filter_map(|row| row.parent.as_ref()).collect();
+        self.childless.retain(|partition| !parents.contains(partition));
+        let again: Vec<Lease> = (view.partitions.iter())
+            .filter(|row| {
+                row.state == PartitionState::Open
+                    && row.owner.as_ref() == Some(&self.run.worker)
+                    && !self.settled.contains(&row.id)
+            })
+            .map(|row| Lease {
+                partition: row.id.clone(),
+                epoch: row.epoch,
+                position: row.position.clone(),
+            })
+            .collect();
+        for lease in again.into_iter().chain(leases) {
+            if self.lane(&lease.partition).readers.contains(&lease.partition) {
+                continue;
+            }
+            // A lease taken up from the view was not renewed just now.
+            self.upkeep.due = now;
+            let row = view.partitions.iter().find(|row| row.id == lease.partition);
+            let (source, partition) = (&*self.run.name, &lease.partition);
+            events::PartitionEvent { source, partition, what: "acquired" }.emit();
+            let last_event_at = row.and_then(|row| row.last_event_at);
+            self.lane(&lease.partition).readers.insert(lease, last_event_at, now);
+        }
+    }
+
+    fn take_read(
+        &mut self,
+        ticket: &Ticket,
+        result: Result<(Page, Vec<ShardListing>)>,
+    ) -> Result<()> {
+        let now = self.ports.clock.now();
+        if self.draining {
+            return Ok(());
+        }
+        match result {
+            Ok((page, children)) => {
+                self.well(Stage::Read);
+                let at = (now, self.ports.clock.wall());
+                let pace = self.run.options.pace;
+                let lane = &mut self.lanes[LaneId::of(&ticket.partition) as usize];
+                let Some(lease) = lane.readers.page_read(ticket, &page, at, pace) else {
+                    return Ok(());
+                };
+                if page.end && children.is_empty() {
+                    self.childless.insert(ticket.partition.clone());
+                    self.discovery.due = now;
+                }
+                if page.changes.is_empty() && !page.end {
+                    return Ok(());
+                }
+                let context = PageContext {
+                    mapper: &self.run.mapper,
+                    generation: self.generation,
+                    lease: &lease,
+                    note_keys: self.note_keys || lane.filling.has_rejects(),
+                };
+                lane.filling.add(page, children, context).map_err(|item| {
+                    let keys: Vec<&str> = item.keys.iter().map(|(name, _)| name).collect();
+                    let what = format!(
+                        "an item (key attributes {}) matches no entity, and unmatched = \"halt\"",
+                        keys.join(", ")
+                    );
+                    Error::new(ErrorKind::Config, what)
+                })
+            }
+            Err(error) => self.take_read_failure(ticket, error, now),
+        }
+    }
+
+    fn take_read_failure(&mut self, ticket: &Ticket, error: Error, now: Instant) -> Result<()> {
+        let Some(failures) = self.lane(&ticket.partition).readers.read_failed(ticket) else {
+            return Ok(());
+        };
+        let partition = &ticket.partition;
+        match directive(Stage::Read, error.kind()) {
+            Directive::Rederive if failures == 1 => {
+                self.lane(partition).readers.schedule(partition, now);
+            }
+            Directive::Rederive | Directive::Retry => {
+                let delay = self.retry(Stage::Read, error, failures)?;
+                self.lane(partition).readers.schedule(partition, now + delay);
+            }
+            Directive::Gap(reason) => self.gap_at(partition, reason),
+            Directive::Reload | Directive::Bisect | Directive::Halt => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn take_applied(
+        &mut self,
+        (lane, era): (LaneId, u64),
+        sealed: &Sealed,
+        took: Duration,
+        result: Result<Applied>,
+    ) -> Result<()> {
+        let now = self.ports.clock.now();
+        let lane = lane as usize;
+        let applied = match result {
+            Ok(applied) => applied,
+            Err(error) if directive(Stage::Apply, error.kind()) == Directive::Reload => {
+                self.lanes[lane].failures += 1;
+                let delay = self.retry(Stage::Apply, error, self.lanes[lane].failures)?;
+                self.reload(now + delay);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.lanes[lane].failures = 0;
+        self.well(Stage::Apply);
+        self.tell_applied(sealed, &applied, took);
+        if !sealed.batch.rejects.is_empty() {
+            self.note_keys = true;
+            self.rejected_at = Some(now);
+        }
+        if era != self.era {
+            return Ok(());
+        }
+        if sealed.refused() && self.lanes.iter().any(|lane| !lane.filling.is_empty()) {
+            // The pages in hand were mapped without noting their keys, and one of them may supersede a
+            // dead letter of this batch: read them again.
+            self.reload(now);
+        }
+        for advance in &sealed.batch.advances {
+            self.lanes[lane].readers.applied(&advance.partition, advance.last_event_at);
+            if advance.drained {
+                self.lanes[lane].readers.remove(&advance.partition);
+                self.settled.insert(advance.partition.clone());
+                self.upkeep.due = now;
+                let (source, partition) = (&*self.run.name, &advance.partition);
+                events::PartitionEvent { source, partition, what: "drained" }.emit();
+            }
+        }
+        Ok(())
+    }
+
+    fn gap_at(&mut self, partition: &PartitionId, reason: GapReason) {
+        self.lane(partition).readers.remove(partition);
+        self.settled.insert(partition.clone());
+        let row = self.view.partitions.iter().find(|row| row.id == *partition);
+        let gap = Gap {
+            reason,
+            stream_arn: self.stream_arn.as_deref().unwrap_or_default().to_owned(),
+            partition: Some(partition.clone()),
+            after: row.map(|row| row.position.clone()),
+            since: row.and_then(|row| row.last_event_at),
+        };
+        self.record_gap(gap);
+    }
+
+    fn record_gap(&mut self, gap: Gap) {
+        let (source, reason) = (&*self.run.name, gap.reason.label());
+        let partition = gap.partition.as_ref();
+        events::GapFound { source, reason, partition, halts: true }.emit();
+        let (ports, name) = (Arc::clone(&self.ports), Arc::clone(&self.run.name));
+        self.tasks.spawn(async move {
+            Done::GapRecorded(ports.ledger.record_gap(&name, &gap, true).await)
+        });
+    }
+
+    fn take_gap_recorded(&mut self, result: Result<()>) -> Result<()> {
+        let now = self.ports.clock.now();
+        self.upkeep.due = now;
+        let Err(error) = result else { return Ok(()) };
+        // What showed the gap will show it again.
+        self.upkeep.failures += 1;
+        let delay = self.retry(Stage::Ledger, error, self.upkeep.failures)?;
+        self.reload(now + delay);
+        self.discovery.due = now + delay;
+        Ok(())
+    }
+
+    /// Lets go of everything when the ledger says that the source is halted.
+    fn follow_halt(&mut self, now: Instant) {
+        let Some(reason) = self.view.halted.clone() else {
+            self.halt_told = false;
+            return;
+        };
+        if !self.halt_told {
+            events::Halted { source: &self.run.name, reason: &reason }.emit();
+            self.halt_told = true;
+        }
+        if self.lanes.iter().any(|lane| !lane.readers.is_empty() || !lane.filling.is_empty()) {
+            self.reload(now);
+            self.upkeep.due = now + self.renew_every();
+        }
+    }
+}

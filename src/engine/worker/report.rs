@@ -1,0 +1,117 @@
+//! Tells what the worker does: events, and the published state of its source.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{PUBLISH_EVERY, Worker};
+use crate::engine::batch::Sealed;
+use crate::engine::freshness::{self, ShardProgress, SourceStatus};
+use crate::engine::lane::LaneId;
+use crate::engine::lineage::{Readiness, readiness};
+use crate::engine::ports::{Applied, Clock, Ledger, Sink, Source};
+use crate::engine::retry::{Directive, Stage, directive, pause};
+use crate::error::{Error, Result};
+use crate::model::PartitionKind;
+use crate::telemetry::events;
+
+impl<S, L, K, C> Worker<S, L, K, C>
+where
+    S: Source,
+    L: Ledger,
+    K: Sink,
+    C: Clock,
+{
+    /// The pause before another attempt, told as an event; the error itself where none may be made.
+    pub(super) fn retry(&mut self, stage: Stage, error: Error, failures: u32) -> Result<Duration> {
+        match directive(stage, error.kind()) {
+            Directive::Retry | Directive::Reload | Directive::Rederive => {
+                let delay = pause(failures, &mut self.random);
+                let (source, label) = (&*self.run.name, stage.label());
+                events::Retry { source, stage: label, error: &error, failures, delay }.emit();
+                self.failing[stage as usize] = Some(format!("{label}: {}", error.chain()));
+                Ok(delay)
+            }
+            Directive::Bisect | Directive::Gap(_) | Directive::Halt => Err(error),
+        }
+    }
+
+    /// Takes note that a stage works again.
+    pub(super) fn well(&mut self, stage: Stage) {
+        self.failing[stage as usize] = None;
+    }
+
+    pub(super) fn tell_applied(&mut self, sealed: &Sealed, applied: &Applied, took: Duration) {
+        let tables: Vec<(String, u64, u64, u64)> = (self.table_names.iter())
+            .zip(&applied.tables)
+            .zip(&sealed.superseded)
+            .map(|((name, table), collapsed)| {
+                (name.clone(), table.upserted, table.deleted, table.superseded + collapsed)
+            })
+            .collect();
+        self.records += sealed.records.total();
+        let advances = &sealed.batch.advances;
+        events::BatchApplied {
+            source: &self.run.name,
+            records: &sealed.records,
+            tables: &tables,
+            partitions: advances.len(),
+            took,
+            last_event_at: advances.iter().filter_map(|advance| advance.last_event_at).max(),
+            now: self.ports.clock.wall(),
+            rejected: &sealed.rejected(),
+        }
+        .emit();
+    }
+
+    /// Publishes the source's state, for status, readiness and metrics.
+    pub(super) fn publish(&mut self, now: Instant) {
+        self.publish_due = now + PUBLISH_EVERY;
+        let wall = self.ports.clock.wall();
+        let tail = &self.lanes[LaneId::Tail as usize];
+        let mut progress = tail.readers.progress(|partition| tail.in_hand(partition));
+        let readiness = readiness(&self.view.partitions);
+        let mut shards = [("reading", 0), ("free", 0), ("waiting", 0), ("drained", 0)];
+        for (row, readiness) in self.view.partitions.iter().zip(readiness) {
+            let state = match readiness {
+                Readiness::Readable if row.owner.is_some() => 0,
+                Readiness::Readable if row.id.kind() != PartitionKind::Shard => 1,
+                Readiness::Readable => {
+                    let last_event_at = row.last_event_at;
+                    progress.push(ShardProgress { last_event_at, ..ShardProgress::default() });
+                    1
+                }
+                Readiness::Waiting => 2,
+                Readiness::Drained | Readiness::Lost => 3,
+            };
+            shards[state].1 += 1;
+        }
+        let status = SourceStatus {
+            turned_at: wall,
+            generation: self.generation,
+            halted: self.view.halted.clone(),
+            failing: self.failing.iter().flatten().next().cloned(),
+            started: self.stream_arn.is_some() && self.view.generation > 0,
+            synced_up_to: freshness::synced_up_to(&progress),
+            last_event_at: progress.iter().filter_map(|shard| shard.last_event_at).max(),
+            last_poll_at: progress.iter().filter_map(|shard| shard.last_poll_at).min(),
+            retention_headroom: freshness::retention_headroom(&progress, wall),
+            records: self.records,
+            owned: self.lanes.iter().map(|lane| lane.readers.len()).sum(),
+            view: Arc::clone(&self.view),
+        };
+        events::Freshness {
+            source: &self.run.name,
+            synced_up_to: status.synced_up_to,
+            last_poll_at: status.last_poll_at,
+            retention_headroom: status.retention_headroom,
+            shards,
+            dead_letters: self.view.dead_letters,
+            gaps: self.view.gaps,
+            halted: status.halted.is_some(),
+        }
+        .emit();
+        self.run.status.send_replace(status);
+    }
+}

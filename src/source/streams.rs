@@ -1,0 +1,291 @@
+//! The port itself: tables, listings of shards, and pages of records.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::types::{KeyType, StreamViewType as TableView, TableDescription};
+use aws_sdk_dynamodbstreams::types::{Shard, ShardFilter, ShardFilterType, ShardIteratorType};
+use tokio::sync::OnceCell;
+
+use crate::engine::ports::{
+    Listing, Page, ReadFrom, ShardIterator, ShardListing, Source, StreamInfo, StreamView,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Item, PartitionId, PartitionKind, Position, Segment};
+
+use super::decode;
+use super::errors::Rim;
+use super::scan::{self, Scanner};
+
+/// The most shards in one page of a listing (DescribeStream's own limit).
+const LISTING_PAGE_SHARDS: i32 = 100;
+/// How many listing pages in a row may bring nothing new before the listing is given up for this time.
+const LISTING_PAGES_IDLE_MAX: u32 = 10;
+
+/// How pages are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceOptions {
+    /// The most records in a page; the service takes 1 to 1000.
+    pub page_records: i32,
+    /// The most items in a page of a scan; without it a page is what 1 MB holds.
+    pub scan_page_items: Option<i32>,
+}
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        Self { page_records: 1000, scan_page_items: None }
+    }
+}
+
+/// A table and its stream, read through the AWS SDK.
+#[derive(Debug)]
+pub struct DynamoSource {
+    tables: aws_sdk_dynamodb::Client,
+    streams: aws_sdk_dynamodbstreams::Client,
+    rim: Rim,
+    options: SourceOptions,
+    key_attributes: OnceCell<Vec<String>>,
+}
+
+impl DynamoSource {
+    /// A source for this table; nothing is called yet. The config should come from [`super::connect`],
+    /// which bounds every call and turns the SDK's own retries off.
+    #[must_use]
+    pub fn new(table: impl Into<Arc<str>>, config: &SdkConfig, options: SourceOptions) -> Self {
+        let region = config.region().map(|region| region.as_ref());
+        Self {
+            tables: aws_sdk_dynamodb::Client::new(config),
+            streams: aws_sdk_dynamodbstreams::Client::new(config),
+            rim: Rim::new(table.into(), region, config.endpoint_url()),
+            options,
+            key_attributes: OnceCell::new(),
+        }
+    }
+
+    /// The item with this key as a consistent read sees it now; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Gone` when the table does not exist, and what any call can meet.
+    pub async fn item(&self, key: &Item) -> Result<Option<Item>> {
+        let mut request = self.tables.get_item().table_name(self.rim.table()).consistent_read(true);
+        for (name, value) in key.iter() {
+            request = request.key(name, value.clone().into());
+        }
+        let output = request.send().await.map_err(|error| self.rim.error("GetItem", error))?;
+        output.item.map(decode::table_item).transpose()
+    }
+
+    async fn describe_table(&self) -> Result<TableDescription> {
+        let request = self.tables.describe_table().table_name(self.rim.table());
+        let output =
+            request.send().await.map_err(|error| self.rim.error("DescribeTable", error))?;
+        output.table.ok_or_else(|| unexpected("table description is missing"))
+    }
+
+    /// The key attributes' names, asked for once: a table's key never changes under the same table id.
+    async fn key_attributes(&self) -> Result<&[String]> {
+        let ask = async || -> Result<_> { Ok(key_attributes(&self.describe_table().await?)) };
+        Ok(self.key_attributes.get_or_try_init(ask).await?)
+    }
+
+    /// The view of a stream that its table no longer describes, because it is disabled. A day later the
+    /// stream itself is gone, though the table still names it; then it carries nothing of use.
+    async fn stream_view(&self, stream_arn: &str) -> Result<StreamView> {
+        let request = self.streams.describe_stream().stream_arn(stream_arn).limit(1);
+        let outcome = request.send().await.map_err(|error| self.rim.error("DescribeStream", error));
+        let output = match outcome {
+            Err(error) if error.kind() == ErrorKind::Gone => return Ok(StreamView::KeysOnly),
+            outcome => outcome?,
+        };
+        let view = output.stream_description.and_then(|stream| stream.stream_view_type);
+        view_of(view.as_ref().map_or("nothing", |view| view.as_str()))
+    }
+
+    /// Every page of a listing. A failing page ends it; what came before is kept beside the failure.
+    async fn pages(
+        &self,
+        stream_arn: &str,
+        filter: Option<ShardFilter>,
+    ) -> (Vec<ShardListing>, Option<Error>) {
+        let (mut shards, mut known) = (Vec::new(), HashSet::new());
+        let (mut start, mut idle) = (None, 0);
+        loop {
+            let request = self
+                .streams
+                .describe_stream()
+                .stream_arn(stream_arn)
+                .limit(LISTING_PAGE_SHARDS)
+                .set_exclusive_start_shard_id(start)
+                .set_shard_filter(filter.clone());
+            let output = match request.send().await {
+                Ok(output) => output,
+                Err(error) => return (shards, Some(self.rim.error("DescribeStream", error))),
+            };
+            let Some(stream) = output.stream_description else {
+                return (shards, Some(unexpected("stream description is missing")));
+            };
+            let before = shards.len();
+            for shard in stream.shards.unwrap_or_default() {
+                match listing(shard) {
+                    Ok(shard) if known.insert(shard.id.clone()) => shards.push(shard),
+                    Ok(_) => {}
+                    Err(error) => return (shards, Some(error)),
+                }
+            }
+            // Pages are known to come twice; a listing that no longer gets anywhere must end all the same.
+            idle = if shards.len() > before { 0 } else { idle + 1 };
+            start = stream.last_evaluated_shard_id.filter(|id| !id.is_empty());
+            if start.is_none() {
+                return (shards, None);
+            }
+            if idle >= LISTING_PAGES_IDLE_MAX {
+                return (shards, Some(unexpected("listing of shards goes in a circle")));
+            }
+        }
+    }
+
+    async fn iterator(&self, from: &ReadFrom) -> Result<String> {
+        let (kind, number) = match &from.position {
+            Position::Horizon => (ShardIteratorType::TrimHorizon, None),
+            Position::At(number) => (ShardIteratorType::AtSequenceNumber, Some(number)),
+            Position::After(number) => (ShardIteratorType::AfterSequenceNumber, Some(number)),
+            other => return Err(unexpected(format!("position {other} is no place in a shard"))),
+        };
+        let request = self
+            .streams
+            .get_shard_iterator()
+            .stream_arn(&*from.stream_arn)
+            .shard_id(from.partition.as_str())
+            .shard_iterator_type(kind)
+            .set_sequence_number(number.map(ToString::to_string));
+        let output =
+            request.send().await.map_err(|error| self.rim.error("GetShardIterator", error))?;
+        output.shard_iterator.ok_or_else(|| unexpected("shard iterator is missing"))
+    }
+
+    async fn read_shard(&self, from: &ReadFrom) -> Result<Page> {
+        let iterator = match &from.iterator {
+            Some(ShardIterator(iterator)) => iterator.clone(),
+            None => self.iterator(from).await?,
+        };
+        let request = self.streams.get_records().shard_iterator(iterator);
+        let output = request
+            .limit(self.options.page_records)
+            .send()
+            .await
+            .map_err(|error| self.rim.error("GetRecords", error))?;
+        let records = output.records.unwrap_or_default();
+        let mut changes = Vec::with_capacity(records.len());
+        for record in records {
+            changes.push(decode::change(record)?);
+        }
+        let next = changes.last().map(|change| Position::After(change.sequence));
+        let iterator = output.next_shard_iterator.map(ShardIterator);
+        Ok(Page {
+            changes,
+            next: next.unwrap_or_else(|| from.position.clone()),
+            end: iterator.is_none(),
+            iterator,
+            consumed_capacity: None,
+        })
+    }
+}
+
+impl Source for DynamoSource {
+    async fn describe(&self) -> Result<StreamInfo> {
+        let table = self.describe_table().await?;
+        let specified = table.stream_specification.as_ref();
+        let view = specified.and_then(|stream| stream.stream_view_type.as_ref());
+        let view = match (view.map(TableView::as_str), table.latest_stream_arn.as_deref()) {
+            (Some(view), _) => view_of(view)?,
+            (None, Some(stream)) => self.stream_view(stream).await?,
+            (None, None) => StreamView::KeysOnly,
+        };
+        Ok(StreamInfo {
+            enabled: specified.is_some_and(|stream| stream.stream_enabled),
+            view,
+            key_attributes: key_attributes(&table),
+            stream_arn: table.latest_stream_arn,
+            table_arn: table.table_arn.ok_or_else(|| unexpected("table ARN is missing"))?,
+            table_id: table.table_id.ok_or_else(|| unexpected("table id is missing"))?,
+        })
+    }
+
+    async fn list_shards(&self, stream_arn: &str) -> Result<Listing> {
+        match self.pages(stream_arn, None).await {
+            (shards, None) => Ok(Listing { shards, complete: true }),
+            (shards, Some(error)) if shards.is_empty() => Err(error),
+            (shards, Some(error)) => {
+                let cause = error.chain();
+                tracing::debug!(shards = shards.len(), %cause, "listing of shards is incomplete");
+                Ok(Listing { shards, complete: false })
+            }
+        }
+    }
+
+    async fn child_shards(
+        &self,
+        stream_arn: &str,
+        parent: &PartitionId,
+    ) -> Result<Vec<ShardListing>> {
+        let filter =
+            ShardFilter::builder().r#type(ShardFilterType::ChildShards).shard_id(parent.as_str());
+        let (mut shards, error) = self.pages(stream_arn, Some(filter.build())).await;
+        // A service that does not know the filter lists all shards.
+        shards.retain(|shard| shard.parent.as_ref() == Some(parent));
+        match error {
+            Some(error) if shards.is_empty() => Err(error),
+            _ => Ok(shards),
+        }
+    }
+
+    async fn read(&self, from: &ReadFrom) -> Result<Page> {
+        let segment = match from.partition.kind() {
+            PartitionKind::Shard => return self.read_shard(from).await,
+            PartitionKind::Segment => Segment::of(&from.partition),
+            PartitionKind::File => None,
+        };
+        let no_segment = || unexpected(format!("{} is no part of a table", from.partition));
+        let segment = segment.ok_or_else(no_segment)?;
+        let scanner = Scanner {
+            client: &self.tables,
+            rim: &self.rim,
+            key_attributes: self.key_attributes().await?,
+            limit: self.options.scan_page_items,
+        };
+        scan::read(scanner, segment, from).await
+    }
+}
+
+fn listing(shard: Shard) -> Result<ShardListing> {
+    let id = shard.shard_id.ok_or_else(|| unexpected("shard without an id"))?;
+    let starting = shard.sequence_number_range.and_then(|range| range.starting_sequence_number);
+    Ok(ShardListing {
+        id: PartitionId::new(id),
+        parent: shard.parent_shard_id.filter(|id| !id.is_empty()).map(PartitionId::new),
+        starting: starting.as_deref().map(decode::number).transpose()?,
+    })
+}
+
+/// The names of the key attributes, the partition key first.
+fn key_attributes(table: &TableDescription) -> Vec<String> {
+    let mut schema: Vec<_> = table.key_schema().iter().collect();
+    schema.sort_by_key(|element| *element.key_type() != KeyType::Hash);
+    schema.into_iter().map(|element| element.attribute_name().to_owned()).collect()
+}
+
+/// The view by the name that both services share.
+fn view_of(name: &str) -> Result<StreamView> {
+    match name {
+        "NEW_AND_OLD_IMAGES" => Ok(StreamView::NewAndOldImages),
+        "NEW_IMAGE" => Ok(StreamView::NewImage),
+        "OLD_IMAGE" => Ok(StreamView::OldImage),
+        "KEYS_ONLY" => Ok(StreamView::KeysOnly),
+        other => Err(unexpected(format!("stream has the unknown view type {other}"))),
+    }
+}
+
+fn unexpected(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Unknown, what)
+}

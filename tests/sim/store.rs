@@ -1,0 +1,206 @@
+//! An in-memory ledger and sink over one shared state, with the contract of the Postgres ones.
+//!
+//! Each call is one transaction at one moment. Faults are drawn around it: before (nothing happened), after
+//! (it happened, the answer is lost), or late (the caller died, the server did it all the same).
+
+mod faults;
+mod journal;
+mod ledger;
+mod sink;
+mod state;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dynaurora::engine::ports::{Batch, Clock, Gap};
+use dynaurora::error::{Error, ErrorKind, Result};
+use dynaurora::mapping::spec::TableSpec;
+use dynaurora::model::{Cells, TableIndex, Version};
+use tokio::sync::watch;
+
+use super::clock::{SimClock, pause};
+use crate::contract::StoredRow;
+use faults::{Call, Fate, Faults};
+pub use faults::{Knobs, Sabotage};
+pub use journal::{Commit, Entry, Event};
+pub use state::Row;
+use state::State;
+
+/// The text of a row's primary key.
+pub type Key = Vec<Option<String>>;
+
+/// One worker's connection to the shared state; clones share it, and stall together.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    stalled: watch::Receiver<bool>,
+}
+
+struct Shared {
+    specs: Vec<TableSpec>,
+    clock: SimClock,
+    state: Mutex<State>,
+    faults: Mutex<Faults>,
+    /// Keeps the connections that never stall open.
+    _running: watch::Sender<bool>,
+}
+
+impl Store {
+    /// An empty store with these target tables and no faults.
+    pub fn new(specs: Vec<TableSpec>, clock: SimClock) -> Self {
+        let (running, stalled) = watch::channel(false);
+        let state = State::with_tables(specs.len());
+        let shared = Shared {
+            specs,
+            clock,
+            state: Mutex::new(state),
+            faults: Mutex::new(Faults::default()),
+            _running: running,
+        };
+        Self { shared: Arc::new(shared), stalled }
+    }
+
+    /// A connection whose calls stand still while `stalled` says so: a stopped process.
+    pub fn connect(&self, stalled: watch::Receiver<bool>) -> Self {
+        Self { shared: Arc::clone(&self.shared), stalled }
+    }
+
+    /// Sets the faults from now on, drawn from `seed`.
+    pub fn set_faults(&self, knobs: Knobs, seed: u64) {
+        *self.faults() = Faults::new(knobs, seed);
+    }
+
+    /// Refuses every connection for a while.
+    pub fn outage(&self, lasting: Duration) {
+        let until = self.shared.clock.now() + lasting;
+        self.faults().outage_until = Some(until);
+    }
+
+    /// Whether a backfill is active, for `load` and for tests of claims.
+    pub fn set_backfilling(&self, source: &str, backfilling: bool) {
+        if let Some(source) = self.state().sources.get_mut(source) {
+            source.backfilling = backfilling;
+        }
+    }
+
+    /// Everything that was committed, in order; what the server still had in flight is done first.
+    pub fn journal(&self) -> Vec<Entry> {
+        self.state().journal.clone()
+    }
+
+    /// The rows of a table as Postgres would print them, by key.
+    pub fn rows(&self, table: TableIndex) -> Vec<StoredRow> {
+        let state = self.state();
+        let Some(parent) = self.shared.specs[usize::from(table.0)].parent else {
+            let rows = state.tables[usize::from(table.0)].values();
+            return rows
+                .map(|row| StoredRow { cells: row.cells.clone(), version: Some(row.version) })
+                .collect();
+        };
+        let of_table = |(at, cells): &(TableIndex, Cells)| (*at == table).then(|| cells.clone());
+        let mut rows: Vec<StoredRow> = state.tables[usize::from(parent.table.0)]
+            .values()
+            .flat_map(|row| row.children.iter().filter_map(of_table))
+            .map(|cells| StoredRow { cells, version: None })
+            .collect();
+        rows.sort_by_key(|row| key_of(&row.cells, row.cells.len()));
+        rows
+    }
+
+    /// The rows of every table with their children, by table and key.
+    pub fn contents(&self) -> BTreeMap<(TableIndex, Key), Row> {
+        let state = self.state();
+        let tables = state.tables.iter().zip(0..);
+        tables
+            .flat_map(|(rows, at)| {
+                rows.iter().map(move |(key, row)| ((TableIndex(at), key.clone()), row.clone()))
+            })
+            .collect()
+    }
+
+    /// The gaps of a source.
+    pub fn gaps(&self, source: &str) -> Vec<Gap> {
+        self.state().sources.get(source).map(|source| source.gaps.clone()).unwrap_or_default()
+    }
+
+    /// The open dead letters of a source, as partition and version.
+    pub fn dead_letters(&self, source: &str) -> Vec<(String, Version)> {
+        let state = self.state();
+        let letters = state.sources.get(source).map(|source| source.dead_letters.as_slice());
+        let open = letters.unwrap_or_default().iter().filter(|letter| letter.open);
+        open.map(|letter| (letter.letter.partition.to_string(), letter.letter.version)).collect()
+    }
+
+    /// One call: drawn faults around one transaction.
+    async fn call<T>(&self, call: Call, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        self.stand_still().await;
+        let fate = self.faults().draw(call);
+        self.reach(&fate).await?;
+        let result = work(&mut self.state());
+        self.answer(&fate).await?;
+        result
+    }
+
+    /// The way to the server: slow, refused, or fine.
+    async fn reach(&self, fate: &Fate) -> Result<()> {
+        if let Some(time) = fate.before {
+            pause(self.shared.clock, time).await;
+            self.stand_still().await;
+        }
+        self.connected("connect to the simulated database")?;
+        match fate.fails {
+            Some(kind) => Err(Error::new(kind, "the simulated database failed before commit")),
+            None => Ok(()),
+        }
+    }
+
+    /// The way back: slow, lost, or fine.
+    async fn answer(&self, fate: &Fate) -> Result<()> {
+        if let Some(time) = fate.after {
+            pause(self.shared.clock, time).await;
+        }
+        self.stand_still().await;
+        if fate.lost {
+            return Err(Error::new(ErrorKind::Unreachable, "the simulated answer was lost"));
+        }
+        self.connected("await the simulated answer")
+    }
+
+    fn connected(&self, what: &str) -> Result<()> {
+        let now = self.shared.clock.now();
+        if self.faults().outage_until.is_some_and(|until| now < until) {
+            return Err(Error::new(ErrorKind::Unreachable, what));
+        }
+        Ok(())
+    }
+
+    /// Waits while the worker's process is stopped.
+    async fn stand_still(&self) {
+        let mut stalled = self.stalled.clone();
+        // The only error is that nobody can stall this worker any more.
+        drop(stalled.wait_for(|stalled| !stalled).await);
+    }
+
+    /// The state, with everything done that the server had in flight and that is due by now.
+    fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.now = Some(self.shared.clock.now());
+        state.elapsed = self.shared.clock.elapsed();
+        let due: Vec<Batch> = state.take_due();
+        for batch in due {
+            // The caller is dead: nobody hears the outcome.
+            drop(sink::commit(&self.shared, &mut state, &batch));
+        }
+        state
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The first `columns` cells as an ordered key.
+pub fn key_of(cells: &Cells, columns: usize) -> Key {
+    cells.iter().take(columns).map(|cell| cell.map(str::to_owned)).collect()
+}

@@ -1,0 +1,137 @@
+//! Which faults a call meets, drawn from a seed.
+
+use std::time::Duration;
+
+use dynaurora::error::ErrorKind;
+use dynaurora::model::RowOp;
+use tokio::time::Instant;
+
+/// How likely each fault is, from 0 to 1, and how slow answers may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Knobs {
+    /// The connection breaks before the commit.
+    pub fails: f64,
+    /// The transaction loses against another one.
+    pub conflicts: f64,
+    /// It is committed, but the answer is lost.
+    pub answer_lost: f64,
+    /// A renewal fails, on top of `fails`.
+    pub renew_fails: f64,
+    /// A caller that dies while its batch is on the way leaves it to the server, which commits it later.
+    pub orphan_commits: f64,
+    /// The longest time on the way, each way.
+    pub slow: Duration,
+    /// Rows that the database refuses for their data.
+    pub refuses: fn(&RowOp) -> bool,
+    /// How the store breaks its own contract, to see that the checker notices.
+    pub sabotage: Option<Sabotage>,
+}
+
+/// A broken contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Batches are applied whoever holds the lease and whatever the position is.
+    NoFence,
+    /// Positions advance without their rows.
+    PositionsOnly,
+    /// Rows are written whatever version is there.
+    NoGuard,
+    /// `load` shows every known parent as drained.
+    ParentsDrained,
+    /// Rejects are forgotten.
+    NoDeadLetters,
+    /// Gaps are forgotten.
+    NoGaps,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self {
+            fails: 0.0,
+            conflicts: 0.0,
+            answer_lost: 0.0,
+            renew_fails: 0.0,
+            orphan_commits: 0.0,
+            slow: Duration::ZERO,
+            refuses: |_| false,
+            sabotage: None,
+        }
+    }
+}
+
+/// What kind of call meets the faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Any statement on the ledger.
+    Ledger,
+    /// A renewal.
+    Renew,
+    /// A batch.
+    Apply,
+}
+
+/// What happens to one call.
+#[derive(Debug, Default)]
+pub struct Fate {
+    /// The time on the way to the server.
+    pub before: Option<Duration>,
+    /// The failure before anything happened.
+    pub fails: Option<ErrorKind>,
+    /// The time on the way back.
+    pub after: Option<Duration>,
+    /// Whether the answer is lost.
+    pub lost: bool,
+    /// How long after its caller's death the server still commits the batch.
+    pub orphan: Option<Duration>,
+}
+
+/// The knobs with their source of chance.
+#[derive(Debug)]
+pub struct Faults {
+    pub knobs: Knobs,
+    pub outage_until: Option<Instant>,
+    rng: fastrand::Rng,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self::new(Knobs::default(), 0)
+    }
+}
+
+impl Faults {
+    pub fn new(knobs: Knobs, seed: u64) -> Self {
+        Self { knobs, outage_until: None, rng: fastrand::Rng::with_seed(seed) }
+    }
+
+    pub fn draw(&mut self, call: Call) -> Fate {
+        let knobs = self.knobs;
+        let fails = match call {
+            Call::Renew if self.chance(knobs.renew_fails) => Some(ErrorKind::Unavailable),
+            _ if self.chance(knobs.fails) => Some(ErrorKind::Unreachable),
+            _ if self.chance(knobs.conflicts) => Some(ErrorKind::Conflict),
+            _ => None,
+        };
+        let orphaned = call == Call::Apply && self.chance(knobs.orphan_commits);
+        Fate {
+            before: self.delay(knobs.slow),
+            fails,
+            after: self.delay(knobs.slow),
+            lost: self.chance(knobs.answer_lost),
+            orphan: orphaned.then(|| self.delay(knobs.slow * 8).unwrap_or_default()),
+        }
+    }
+
+    fn chance(&mut self, probability: f64) -> bool {
+        probability > 0.0 && self.rng.f64() < probability
+    }
+
+    /// Mostly quick, seldom slow; never more often than needed a timer.
+    fn delay(&mut self, slow: Duration) -> Option<Duration> {
+        if slow.is_zero() {
+            return None;
+        }
+        let draw = self.rng.f64();
+        Some(slow.mul_f64(draw * draw * draw))
+    }
+}

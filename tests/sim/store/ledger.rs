@@ -1,0 +1,239 @@
+//! The ledger's contract in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dynaurora::engine::ports::{
+    Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, PartitionRow,
+    PartitionState, Renewal, SourceIdentity, WorkerId,
+};
+use dynaurora::error::Result;
+use dynaurora::model::{Epoch, EpochMillis, PartitionId};
+use tokio::time::Instant;
+
+use super::faults::{Call, Sabotage};
+use super::state::{Partition, SourceState, State};
+use super::{Event, Store};
+
+impl Ledger for Store {
+    async fn enrol(&self, identity: &SourceIdentity) -> Result<Enrolment> {
+        self.call(Call::Ledger, |state| Ok(enrol(state, identity))).await
+    }
+
+    async fn load(&self, source: &str) -> Result<LedgerView> {
+        let mut view = self
+            .call(Call::Ledger, |state| {
+                let now = state.now();
+                Ok(state.source(source)?.view(now))
+            })
+            .await?;
+        if self.faults().knobs.sabotage == Some(Sabotage::ParentsDrained) {
+            let parents: Vec<_> =
+                view.partitions.iter().filter_map(|row| row.parent.clone()).collect();
+            for row in view.partitions.iter_mut().filter(|row| parents.contains(&row.id)) {
+                row.state = PartitionState::Drained;
+            }
+        }
+        Ok(view)
+    }
+
+    async fn lead_discovery(
+        &self,
+        source: &str,
+        worker: &WorkerId,
+        every: Duration,
+        within: Duration,
+    ) -> Result<bool> {
+        self.call(Call::Ledger, |state| {
+            let now = state.now();
+            let source = state.source(source)?;
+            let due = source.listed_at.is_none_or(|at| at + every <= now);
+            let others = source.discovery.as_ref();
+            let free = others.is_none_or(|(who, at)| who == worker || *at + within <= now);
+            if due && free {
+                source.discovery = Some((worker.clone(), now));
+            }
+            Ok(due && free)
+        })
+        .await
+    }
+
+    async fn register(&self, source: &str, stream_arn: &str, listing: &Listing) -> Result<()> {
+        self.call(Call::Ledger, |state| {
+            let now = state.now();
+            let stream_arn: Arc<str> = stream_arn.into();
+            let known = state.source(source)?;
+            known.add_shards(&stream_arn, &listing.shards);
+            if listing.complete {
+                known.listed_at = Some(now);
+                known.discovery = None;
+            }
+            let listing = Arc::new(listing.clone());
+            state.record(source, Event::Registered { stream_arn, listing });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn acquire(&self, claim: &Claim<'_>) -> Result<Vec<Lease>> {
+        self.call(Call::Ledger, |state| acquire(state, claim)).await
+    }
+
+    async fn renew(&self, renewal: &Renewal<'_>) -> Result<Vec<PartitionId>> {
+        let wall = |at: Instant| self.shared.clock.wall_at(at);
+        self.call(Call::Renew, |state| renew(state, renewal, wall)).await
+    }
+
+    async fn release(
+        &self,
+        source: &str,
+        worker: &WorkerId,
+        held: &[(PartitionId, Epoch)],
+        leaving: bool,
+    ) -> Result<()> {
+        self.call(Call::Ledger, |state| {
+            let known = state.source(source)?;
+            let mut released = Vec::new();
+            for (id, epoch) in held {
+                let Some(partition) = known.partitions.get_mut(id) else { continue };
+                if partition.held_by(worker, *epoch) {
+                    partition.lease = None;
+                    let (worker, partition) = (worker.clone(), id.clone());
+                    released.push(Event::Released { worker, partition, epoch: *epoch });
+                }
+            }
+            if leaving {
+                known.workers.remove(worker.as_str());
+            }
+            released.into_iter().for_each(|event| state.record(source, event));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn record_gap(&self, source: &str, gap: &Gap, halt: bool) -> Result<()> {
+        if self.faults().knobs.sabotage == Some(Sabotage::NoGaps) {
+            return Ok(());
+        }
+        self.call(Call::Ledger, |state| {
+            let known = state.source(source)?;
+            if halt {
+                known.halted = Some(gap.reason.label().to_owned());
+            }
+            if gap.reason == GapReason::Vanished {
+                let id = gap.partition.as_ref();
+                let partition = id.and_then(|id| known.partitions.get_mut(id));
+                if let Some(partition) = partition {
+                    partition.state = PartitionState::Lost;
+                }
+            }
+            if !known.gaps.contains(gap) {
+                known.gaps.push(gap.clone());
+                state.record(source, Event::Gap { gap: gap.clone(), halted: halt });
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn enrol(state: &mut State, identity: &SourceIdentity) -> Enrolment {
+    let Some(known) = state.sources.get(&identity.source) else {
+        state.sources.insert(Arc::clone(&identity.source), SourceState::new(identity));
+        state.record(&identity.source, Event::Enrolled { generation: 1 });
+        return Enrolment { generation: 1, continuity: Continuity::Same };
+    };
+    let was = &known.identity;
+    let continuity = if was.table_id != identity.table_id {
+        Continuity::TableChanged { was: was.table_id.clone() }
+    } else if was.stream_arn != identity.stream_arn {
+        Continuity::StreamChanged { was: was.stream_arn.clone() }
+    } else {
+        Continuity::Same
+    };
+    Enrolment { generation: known.generation, continuity }
+}
+
+fn acquire(state: &mut State, claim: &Claim<'_>) -> Result<Vec<Lease>> {
+    let now = state.now();
+    let source = state.source(claim.source)?;
+    if source.generation != claim.generation {
+        return Ok(Vec::new());
+    }
+    let mut leases = Vec::new();
+    for id in claim.wanted {
+        let Some(partition) = source.partitions.get_mut(id) else { continue };
+        if partition.stream_arn != source.stream_arn
+            || partition.state != PartitionState::Open
+            || partition.owner(now).is_some()
+        {
+            continue;
+        }
+        partition.epoch += 1;
+        partition.lease = Some((claim.worker.clone(), now + claim.lease_ttl));
+        let position = partition.position.clone();
+        leases.push(Lease { partition: id.clone(), epoch: partition.epoch, position });
+    }
+    for lease in &leases {
+        let (partition, epoch) = (lease.partition.clone(), lease.epoch);
+        let worker = claim.worker.clone();
+        state.record(claim.source, Event::Leased { worker, partition, epoch });
+    }
+    Ok(leases)
+}
+
+fn renew(
+    state: &mut State,
+    renewal: &Renewal<'_>,
+    wall: impl Fn(Instant) -> EpochMillis,
+) -> Result<Vec<PartitionId>> {
+    let now = state.now();
+    let source = state.source(renewal.source)?;
+    let until = now + renewal.lease_ttl;
+    source.workers.insert(renewal.worker.as_str().to_owned(), until);
+    let mut still = Vec::new();
+    for held in renewal.held {
+        let Some(partition) = source.partitions.get_mut(&held.partition) else { continue };
+        if !partition.held_by(renewal.worker, held.epoch) {
+            continue;
+        }
+        partition.lease = Some((renewal.worker.clone(), until));
+        if let Some(ago) = held.polled_ago {
+            let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+            partition.last_poll_at = Some(EpochMillis(wall(now).0 - ago));
+        }
+        still.push(held.partition.clone());
+    }
+    Ok(still)
+}
+
+impl SourceState {
+    fn view(&self, now: Instant) -> LedgerView {
+        let newest = |(_, row): &(&PartitionId, &Partition)| row.stream_arn == self.stream_arn;
+        let rows = self.partitions.iter().filter(newest);
+        LedgerView {
+            generation: self.generation,
+            halted: self.halted.clone(),
+            backfilling: self.backfilling,
+            partitions: rows.map(|(id, row)| row.view(id, now)).collect(),
+            workers: self.workers.values().filter(|until| **until > now).count(),
+            dead_letters: self.dead_letters.iter().filter(|letter| letter.open).count() as u64,
+            gaps: self.gaps.len() as u64,
+        }
+    }
+}
+
+impl Partition {
+    fn view(&self, id: &PartitionId, now: Instant) -> PartitionRow {
+        PartitionRow {
+            id: id.clone(),
+            parent: self.parent.clone(),
+            state: self.state,
+            position: self.position.clone(),
+            epoch: self.epoch,
+            owner: self.owner(now).cloned(),
+            last_event_at: self.last_event_at,
+            last_poll_at: self.last_poll_at,
+        }
+    }
+}

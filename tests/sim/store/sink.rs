@@ -1,0 +1,194 @@
+//! The sink's contract in memory: rows, dead letters, then the fence; all or nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use dynaurora::engine::ports::{
+    Applied, Batch, PartitionState, Sink, TableApplied, Unit, WorkerId,
+};
+use dynaurora::error::{Error, ErrorKind, Result};
+use dynaurora::model::{RowAction, SequenceNumber, TableIndex};
+use std::sync::{Arc, PoisonError};
+
+use super::faults::{Call, Knobs, Sabotage};
+use super::state::{Row, State, StoredLetter};
+use super::{Commit, Event, Key, Shared, Store, key_of};
+use dynaurora::engine::ports::Clock;
+
+impl Sink for Store {
+    async fn apply(&self, batch: &Batch) -> Result<Applied> {
+        self.stand_still().await;
+        let fate = self.faults().draw(Call::Apply);
+        let mut orphan = Orphan { shared: &self.shared, batch, after: fate.orphan };
+        self.reach(&fate).await?;
+        orphan.after = None;
+        let result = commit(&self.shared, &mut self.state(), batch);
+        self.answer(&fate).await?;
+        result
+    }
+
+    async fn probe(&self, _batch: &Batch, units: &[Unit]) -> Result<()> {
+        let refuses = self.faults().knobs.refuses;
+        self.call(Call::Ledger, |_| accepts(refuses, units)).await
+    }
+}
+
+/// A batch on its way: when its caller dies, the server may commit it all the same.
+struct Orphan<'a> {
+    shared: &'a Shared,
+    batch: &'a Batch,
+    after: Option<Duration>,
+}
+
+impl Drop for Orphan<'_> {
+    fn drop(&mut self) {
+        let Some(after) = self.after else { return };
+        let due = self.shared.clock.now() + after;
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.leave_in_flight(due, self.batch.clone());
+    }
+}
+
+/// The transaction: nothing is written unless everything is.
+pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Applied> {
+    let knobs = shared.faults.lock().unwrap_or_else(PoisonError::into_inner).knobs;
+    let worker = batch.worker.as_ref().filter(|_| !batch.advances.is_empty());
+    let Some(worker) = worker else {
+        return Err(Error::new(ErrorKind::Unknown, "a batch without advances has no fence"));
+    };
+    accepts(knobs.refuses, &batch.units)?;
+    if knobs.sabotage != Some(Sabotage::NoFence) {
+        fence(state, batch, worker)?;
+    }
+    let units = match knobs.sabotage {
+        Some(Sabotage::PositionsOnly) => &[],
+        _ => batch.units.as_slice(),
+    };
+    let (tables, effects) = write_rows(shared, state, (batch, units), knobs);
+    let rejects = match knobs.sabotage {
+        Some(Sabotage::NoDeadLetters) => &[],
+        _ => batch.rejects.as_slice(),
+    };
+    let source = state.source(&batch.source)?;
+    let letters = rejects.iter().cloned();
+    source.dead_letters.extend(letters.map(|letter| StoredLetter { letter, open: true }));
+    let mut applied = Applied { tables, dead_letters_superseded: 0 };
+    for letter in source.dead_letters.iter_mut().filter(|letter| letter.open) {
+        let own = (letter.letter.key_hash, letter.letter.version);
+        if batch.touched.iter().any(|(hash, version)| *hash == own.0 && own.1 < *version) {
+            letter.open = false;
+            applied.dead_letters_superseded += 1;
+        }
+    }
+    if !batch.discovered.is_empty() {
+        source.add_shards(&batch.stream_arn, &batch.discovered);
+    }
+    for advance in &batch.advances {
+        let Some(partition) = source.partitions.get_mut(&advance.partition) else { continue };
+        partition.position = advance.to.clone();
+        partition.last_event_at = advance.last_event_at.or(partition.last_event_at);
+        if advance.drained {
+            partition.state = PartitionState::Drained;
+        }
+    }
+    let commit = Commit {
+        worker: worker.clone(),
+        generation: batch.generation,
+        claims: batch.claims,
+        units: units.to_vec(),
+        effects,
+        rejects: rejects.to_vec(),
+        advances: batch.advances.clone(),
+        touched: batch.touched.clone(),
+        discovered: batch.discovered.clone(),
+        applied: applied.clone(),
+    };
+    state.record(&batch.source, Event::Committed(Arc::new(commit)));
+    Ok(applied)
+}
+
+/// Whether the database takes the data of these rows.
+fn accepts(refuses: fn(&dynaurora::model::RowOp) -> bool, units: &[Unit]) -> Result<()> {
+    let refused = |unit: &Unit| unit.op.action == RowAction::Upsert && refuses(&unit.op);
+    if units.iter().any(refused) {
+        return Err(Error::new(ErrorKind::Data, "the database refuses a row").with_code("23514"));
+    }
+    Ok(())
+}
+
+/// Owner, epoch, generation and position of every advance, or nothing.
+fn fence(state: &mut State, batch: &Batch, worker: &WorkerId) -> Result<()> {
+    let fenced = || Error::new(ErrorKind::Fenced, "the lease or the position is another's");
+    let source = state.source(&batch.source)?;
+    let holds = batch.advances.iter().all(|advance| {
+        source.partitions.get(&advance.partition).is_some_and(|partition| {
+            partition.held_by(worker, advance.epoch) && partition.position == advance.from
+        })
+    });
+    if holds && source.generation == batch.generation { Ok(()) } else { Err(fenced()) }
+}
+
+type Effects = Vec<(TableIndex, Key, Option<Row>)>;
+
+fn write_rows(
+    shared: &Shared,
+    state: &mut State,
+    (batch, units): (&Batch, &[Unit]),
+    knobs: Knobs,
+) -> (Vec<TableApplied>, Effects) {
+    let mut counts = vec![TableApplied::default(); shared.specs.len()];
+    let mut effects = Effects::new();
+    let mut seen = BTreeSet::new();
+    for unit in units {
+        let at = usize::from(unit.op.table.0);
+        let key = key_of(&unit.op.cells, shared.specs[at].key_columns);
+        // Postgres refuses to touch a row twice in one statement (SQLSTATE 21000), sometimes.
+        assert!(seen.insert((unit.op.table, key.clone())), "a key stands twice in one batch");
+        let count = &mut counts[at];
+        let claimed = !batch.claims || take_claim(state, unit, &key);
+        let rows = &mut state.tables[at];
+        let stored = rows.get(&key).map(|row| row.version);
+        let newer = stored.is_none_or(|stored| stored < unit.version)
+            || knobs.sabotage == Some(Sabotage::NoGuard);
+        match unit.op.action {
+            RowAction::Upsert if claimed && newer => {
+                count.upserted += 1;
+                let row = Row {
+                    cells: unit.op.cells.clone(),
+                    version: unit.version,
+                    children: sorted_children(unit),
+                };
+                rows.insert(key.clone(), row.clone());
+                effects.push((unit.op.table, key, Some(row)));
+            }
+            RowAction::Delete if newer && stored.is_some() => {
+                count.deleted += 1;
+                rows.remove(&key);
+                effects.push((unit.op.table, key, None));
+            }
+            RowAction::Upsert | RowAction::Delete => count.superseded += 1,
+        }
+    }
+    (counts, effects)
+}
+
+/// While a backfill is active, a delete leaves its version and a scan page takes only what is lower.
+fn take_claim(state: &mut State, unit: &Unit, key: &Key) -> bool {
+    let at = (unit.op.table, key.clone());
+    let scanned = unit.version.sequence == SequenceNumber::ZERO;
+    if unit.op.action == RowAction::Upsert && !scanned {
+        return true;
+    }
+    let higher = state.claims.get(&at).is_none_or(|claim| *claim < unit.version);
+    if higher {
+        state.claims.insert(at, unit.version);
+    }
+    higher || unit.op.action == RowAction::Delete
+}
+
+/// Child rows are a set: their order in the batch means nothing.
+fn sorted_children(unit: &Unit) -> Vec<(TableIndex, dynaurora::model::Cells)> {
+    let mut children = unit.op.children.clone();
+    children.sort_by_cached_key(|(table, cells)| (*table, key_of(cells, cells.len())));
+    children
+}
