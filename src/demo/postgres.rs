@@ -1,8 +1,10 @@
-//! A Postgres cluster of one's own: made in a temporary folder, gone with the process that started it.
+//! A Postgres cluster of one's own: made in a temporary folder, gone with the process that started
+//! it.
 //!
-//! The server runs under a shell that holds the reading end of a pipe; the writing end is ours. However we
-//! end, by `Drop`, by a signal or by a power cut of the process, the pipe closes, the shell stops the server
-//! and removes the folder. Postgres refuses to run as root, so root hands it to another user.
+//! The server runs under a shell that holds the reading end of a pipe; the writing end is ours.
+//! However we end, by `Drop`, by a signal or by a power cut of the process, the pipe closes, the
+//! shell stops the server and removes the folder. Postgres refuses to run as root, so root hands it
+//! to another user.
 
 use std::fs;
 use std::io::Read;
@@ -56,7 +58,8 @@ impl LocalPostgres {
     }
 
     fn start_blocking(options: &Options) -> Result<Self> {
-        // Another process may take the free port before Postgres does: a second try finds another one.
+        // Another process may take the free port before Postgres does: a second try finds another
+        // one.
         const ATTEMPTS_MAX: u32 = 3;
         let binaries = find_binaries()?;
         let mut attempt = 1;
@@ -146,7 +149,8 @@ fn wait_until_ready(folder: &Folder) -> Result<()> {
     Err(unavailable("postgres was not ready within 30 s").with_hint(folder.log()))
 }
 
-/// The cluster's folder and the user who owns it. It is removed here until a supervisor takes that over.
+/// The cluster's folder and the user who owns it. It is removed here until a supervisor takes that
+/// over.
 struct Folder {
     path: PathBuf,
     owner: Option<(u32, u32)>,

@@ -1,9 +1,10 @@
 //! Claims: while a backfill is active, deletes and scan pages serialise on a row per key.
 //!
-//! Deleting leaves nothing in the target that could turn an older scan page away. So a delete leaves its
-//! version here, before it touches the target row and in the same transaction, and a scan page writes only
-//! the keys whose claim it gets. A table of tombstones read with NOT EXISTS would not do: under READ COMMITTED
-//! the page may not see a delete that commits a moment later; taking the claim by upsert waits for it.
+//! Deleting leaves nothing in the target that could turn an older scan page away. So a delete
+//! leaves its version here, before it touches the target row and in the same transaction, and a
+//! scan page writes only the keys whose claim it gets. A table of tombstones read with NOT EXISTS
+//! would not do: under READ COMMITTED the page may not see a delete that commits a moment later;
+//! taking the claim by upsert waits for it.
 
 use std::collections::HashSet;
 

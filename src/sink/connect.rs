@@ -1,10 +1,11 @@
 //! Connections to the writer: two pools, their limits, and what happens to them in a failover.
 //!
-//! Nothing is set on a session, so that a pooler may hand a transaction to any server connection (PgBouncer
-//! refuses start-up options, RDS Proxy pins a client that uses SET): each transaction brings its limits in
-//! the same round trip as its BEGIN. The ledger has a pool of its own, so that applying cannot starve a
-//! renewal. sqlx sets no TCP keepalive, so every call is bounded on this side too, and a pool one of whose
-//! connections went silent, or whose server is a reader now, is replaced as a whole.
+//! Nothing is set on a session, so that a pooler may hand a transaction to any server connection
+//! (PgBouncer refuses start-up options, RDS Proxy pins a client that uses SET): each transaction
+//! brings its limits in the same round trip as its BEGIN. The ledger has a pool of its own, so that
+//! applying cannot starve a renewal. sqlx sets no TCP keepalive, so every call is bounded on this
+//! side too, and a pool one of whose connections went silent, or whose server is a reader now, is
+//! replaced as a whole.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,8 +18,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, PgPool, Postgres, Transaction};
 use super::sqlstate;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Yields the password for a new connection: a constant one, or a token that soon expires. It is called
-/// before each transaction, so it should keep what is still good.
+/// Yields the password for a new connection: a constant one, or a token that soon expires. It is
+/// called before each transaction, so it should keep what is still good.
 pub type Password =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<String>> + Send>> + Send + Sync>;
 
@@ -54,7 +55,8 @@ pub struct Settings {
     pub statement_timeout: Duration,
     /// How long a statement waits for another's lock, of a user's ALTER TABLE say.
     pub lock_timeout: Duration,
-    /// When the server ends a transaction whose owner is silent: a frozen process must not keep its locks.
+    /// When the server ends a transaction whose owner is silent: a frozen process must not keep its
+    /// locks.
     pub idle_in_transaction_timeout: Duration,
     /// How long a whole batch may take, as seen from here.
     pub apply_timeout: Duration,
@@ -62,7 +64,8 @@ pub struct Settings {
     pub ledger_timeout: Duration,
     /// How long to wait for a connection; a paused Aurora Serverless takes about 15 s to resume.
     pub connect_timeout: Duration,
-    /// Whether statements stay prepared on their connection; not behind a pooler in transaction mode.
+    /// Whether statements stay prepared on their connection; not behind a pooler in transaction
+    /// mode.
     pub prepared: bool,
 }
 
@@ -111,7 +114,8 @@ impl Pools {
     /// Connects once and makes sure that the server takes writes.
     ///
     /// # Errors
-    /// `Config` for a URL that is none, `ReadOnly` when the server is a reader, and what connecting meets.
+    /// `Config` for a URL that is none, `ReadOnly` when the server is a reader, and what connecting
+    /// meets.
     pub async fn connect(settings: Settings) -> Result<Self> {
         let pools = Self::new(settings)?;
         let what = "connect to the target";
@@ -146,7 +150,8 @@ impl Pools {
         })
     }
 
-    /// A pool for reading and for commands. It may be replaced by another one later, so do not keep it.
+    /// A pool for reading and for commands. It may be replaced by another one later, so do not keep
+    /// it.
     ///
     /// # Errors
     /// When no password can be had.
@@ -160,8 +165,8 @@ impl Pools {
         self.settings.prepared
     }
 
-    /// Does some work over one pool within the time that it may take. Pools that cannot be trusted any more
-    /// afterwards are replaced.
+    /// Does some work over one pool within the time that it may take. Pools that cannot be trusted
+    /// any more afterwards are replaced.
     pub(super) async fn attempt<T, F>(
         &self,
         lane: Lane,
@@ -212,7 +217,8 @@ impl Pools {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&current, distrusted) {
             *current = Arc::new(Pair::new(&self.settings, &self.options));
-            // Being called is enough to close a pool; waiting for its connections to end is not needed.
+            // Being called is enough to close a pool; waiting for its connections to end is not
+            // needed.
             drop(distrusted.apply.close());
             drop(distrusted.ledger.close());
         }
@@ -293,8 +299,11 @@ fn distrusts_pool(error: &Error) -> bool {
 }
 
 fn connect_options(settings: &Settings) -> Result<PgConnectOptions> {
-    let options: PgConnectOptions = settings.url.parse().map_err(|_: sqlx::Error| {
-        // The parser's error may quote the URL, and with it a password.
+    // The parser's error may quote the URL, and with it a password; and it takes any scheme.
+    let ours =
+        ["postgres://", "postgresql://"].iter().any(|scheme| settings.url.starts_with(scheme));
+    let parsed: Option<PgConnectOptions> = ours.then(|| settings.url.parse().ok()).flatten();
+    let options = parsed.ok_or_else(|| {
         Error::new(ErrorKind::Config, "the target's url is not a postgres url")
             .with_hint("write it as postgres://user@host:5432/database")
     })?;

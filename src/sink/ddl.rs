@@ -1,7 +1,8 @@
-//! The target's tables: what is missing is planned and made; nothing is ever dropped, narrowed or renamed.
+//! The target's tables: what is missing is planned and made; nothing is ever dropped, narrowed or
+//! renamed.
 //!
-//! A table may be the user's own: it need only have, or be given, the mapping's columns, a unique index on the
-//! key, and the version column.
+//! A table may be the user's own: it need only have, or be given, the mapping's columns, a unique
+//! index on the key, and the version column.
 
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -20,14 +21,15 @@ pub struct Step {
     pub sql: String,
 }
 
-/// The free space in a page of a new table. With it every update of a full table is HOT: no dead index
-/// entries, 10 % less WAL (measured).
+/// The free space in a page of a new table. With it every update of a full table is HOT: no dead
+/// index entries, 10 % less WAL (measured).
 const FILLFACTOR: u32 = 90;
 
 /// The statements that the target lacks, in order; none when it fits.
 ///
 /// # Errors
-/// `Schema` when the target differs in a way that only its owner can resolve; it names every difference.
+/// `Schema` when the target differs in a way that only its owner can resolve; it names every
+/// difference.
 pub async fn plan(pool: &PgPool, tables: &[TableSpec]) -> Result<Vec<Step>> {
     let mut plan = Plan::default();
     for table in tables {
@@ -198,12 +200,10 @@ impl Plan {
         };
         if !catalogue::takes(&own.type_text, &column.column_type, &wanted) {
             self.problem(
+                format!("{place}.{} is {}, the mapping says {wanted}", column.name, own.type_text),
                 format!(
-                    "{place}.{} is {}, the mapping says {wanted}",
-                    column.name, own.type_text
-                ),
-                format!(
-                    "change the mapping, or alter table {quoted_name} alter column {} type {wanted}",
+                    "change the mapping, or alter table {quoted_name} alter column {} \
+                     type {wanted}",
                     quoted(&column.name)?
                 ),
             );

@@ -1,8 +1,8 @@
 //! Columns as binary `text[]` parameters, written straight into the statement's buffer.
 //!
-//! A batch of rows travels as one array per column. Nothing is copied into a `Vec<String>` in between, and
-//! all arrays of a statement are made from the same list, so their lengths are equal: `unnest` would fill a
-//! shorter one up with NULLs in silence.
+//! A batch of rows travels as one array per column. Nothing is copied into a `Vec<String>` in
+//! between, and all arrays of a statement are made from the same list, so their lengths are equal:
+//! `unnest` would fill a shorter one up with NULLs in silence.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -58,8 +58,8 @@ impl<'a, T, F> Encode<'_, Postgres> for Column<'a, T, F>
 where
     F: Fn(&'a T, &mut Vec<u8>) -> IsNull,
 {
-    /// Writes what `array_send` would: dimensions, a flag for NULLs, the element's type, the length, the lower
-    /// bound, then each element behind its own length (-1 for NULL).
+    /// Writes what `array_send` would: dimensions, a flag for NULLs, the element's type, the
+    /// length, the lower bound, then each element behind its own length (-1 for NULL).
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         let length = i32::try_from(self.items.len())?;
         buffer.extend_from_slice(&1_i32.to_be_bytes());

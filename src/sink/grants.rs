@@ -18,7 +18,8 @@ const OWN_TABLES: [(&str, &str); 7] = [
     ("_sqlx_migrations", "select"),
 ];
 
-/// The grants of the role that runs the daemon: rows of the named tables and of dynaurora's own, no DDL.
+/// The grants of the role that runs the daemon: rows of the named tables and of dynaurora's own, no
+/// DDL.
 ///
 /// # Errors
 /// `Config` when a name cannot be one in Postgres.

@@ -54,8 +54,8 @@ pub fn declared_type(column_type: &ColumnType) -> Result<String> {
     }
 }
 
-/// A column's type as a cast spells it: without length or precision, since a cast to `varchar(3)` cuts text
-/// off in silence where an assignment refuses it.
+/// A column's type as a cast spells it: without length or precision, since a cast to `varchar(3)`
+/// cuts text off in silence where an assignment refuses it.
 ///
 /// # Errors
 /// As for [`quoted`].

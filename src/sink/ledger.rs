@@ -1,8 +1,8 @@
 //! The ledger in Postgres: sources, partitions, leases, workers and gaps.
 //!
 //! All times are the database's own, taken at the begin of the transaction. Each call is one short
-//! transaction over connections that no batch uses. Rows of several partitions are locked in the order of
-//! their names.
+//! transaction over connections that no batch uses. Rows of several partitions are locked in the
+//! order of their names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -296,8 +296,8 @@ const LISTED: &str = "\
     update dynaurora.sources set listed_at = now(), discovery_worker = null, discovery_at = null \
     where source = $1";
 
-/// Drained shards stay until no listing has them and no replay of their children can come any more; the
-/// service itself keeps a shard for 24 hours.
+/// Drained shards stay until no listing has them and no replay of their children can come any more;
+/// the service itself keeps a shard for 24 hours.
 const FORGET: &str = "\
     with forgotten as (delete from dynaurora.workers \
         where source = $1 and alive_until < now() - interval '1 day') \

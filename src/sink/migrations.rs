@@ -1,4 +1,5 @@
-//! dynaurora's own tables: the files of `migrations/`, run by sqlx's migrator into the schema `dynaurora`.
+//! dynaurora's own tables: the files of `migrations/`, run by sqlx's migrator into the schema
+//! `dynaurora`.
 
 use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -12,12 +13,12 @@ pub const SCHEMA: &str = "dynaurora";
 /// The migrator's own table.
 const MIGRATIONS_TABLE: &str = "dynaurora._sqlx_migrations";
 
-/// Brings dynaurora's own tables up to date. It holds an advisory lock meanwhile, so it needs a session of
-/// its own: not a pooler in transaction mode.
+/// Brings dynaurora's own tables up to date. It holds an advisory lock meanwhile, so it needs a
+/// session of its own: not a pooler in transaction mode.
 ///
 /// # Errors
-/// `Schema` when the database has migrations that this program does not know or that differ, `Denied` when
-/// the role may not create them.
+/// `Schema` when the database has migrations that this program does not know or that differ,
+/// `Denied` when the role may not create them.
 pub async fn migrate(pool: &PgPool) -> Result<()> {
     migrator()
         .run(pool)
@@ -25,7 +26,8 @@ pub async fn migrate(pool: &PgPool) -> Result<()> {
         .map_err(|error| migration_error("migrate the schema dynaurora", error))
 }
 
-/// The migrations that the database lacks, in order, by name. It reads only: the runtime role can do it.
+/// The migrations that the database lacks, in order, by name. It reads only: the runtime role can
+/// do it.
 ///
 /// # Errors
 /// When the database cannot be read.

@@ -23,8 +23,9 @@ const ADVANCE: &str = "\
             to_timestamp(h.last_event_ms::double precision / 1000), p.last_event_at) \
     from held h where p.source = $1 and p.partition = h.partition";
 
-/// Moves the positions of a batch: lease fence, duplicate check and gap check in one. It is the last statement
-/// of the transaction, since it locks the rows that another worker needs to take over.
+/// Moves the positions of a batch: lease fence, duplicate check and gap check in one. It is the
+/// last statement of the transaction, since it locks the rows that another worker needs to take
+/// over.
 pub(super) async fn advance(
     connection: &mut PgConnection,
     batch: &Batch,
@@ -74,7 +75,8 @@ const REGISTER: &str = "\
         lease_until = null, last_event_at = null, last_poll_at = null, registered_at = now() \
     where p.stream_arn is distinct from excluded.stream_arn";
 
-/// Enters the shards that are new, or known from another stream only, and makes their stream the source's.
+/// Enters the shards that are new, or known from another stream only, and makes their stream the
+/// source's.
 pub(super) async fn register(
     connection: &mut PgConnection,
     source: &str,

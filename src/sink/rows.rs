@@ -1,7 +1,7 @@
 //! The statements that write rows: built once per table, run once per batch.
 //!
-//! Each statement takes one `text[]` per column and casts its elements. The arrays are unnested in the select
-//! list, which spares the tuplestore of a function in FROM and is 8-12 % faster.
+//! Each statement takes one `text[]` per column and casts its elements. The arrays are unnested in
+//! the select list, which spares the tuplestore of a function in FROM and is 8-12 % faster.
 
 use std::sync::Arc;
 
@@ -190,8 +190,8 @@ impl ChildRows {
         })
     }
 
-    /// Brings the child rows of the parents that now have exactly the batch's version to what the batch says:
-    /// by difference, since a parent that changes seldom changes all its children.
+    /// Brings the child rows of the parents that now have exactly the batch's version to what the
+    /// batch says: by difference, since a parent that changes seldom changes all its children.
     async fn replace(
         &self,
         connection: &mut PgConnection,

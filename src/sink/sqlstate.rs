@@ -1,7 +1,8 @@
 //! What a failure of Postgres or of the way to it is, in the program's own words.
 //!
-//! The server's DETAIL and HINT, and any message that may quote a value, stay out of errors: an error is
-//! logged, and item data must not be. The codes are those of the appendix "PostgreSQL Error Codes".
+//! The server's DETAIL and HINT, and any message that may quote a value, stay out of errors: an
+//! error is logged, and item data must not be. The codes are those of the appendix "PostgreSQL
+//! Error Codes".
 
 use std::fmt;
 
@@ -27,8 +28,8 @@ pub(super) fn error(what: impl Into<String>, error: sqlx::Error) -> Error {
 
 /// What a SQLSTATE means to us. Whatever is not listed is `Unknown`, which is never retried.
 ///
-/// `routine` is the server's function that raised it; it tells a stale cached plan, which another try cures,
-/// from a feature that is missing.
+/// `routine` is the server's function that raised it; it tells a stale cached plan, which another
+/// try cures, from a feature that is missing.
 #[must_use]
 pub fn kind(code: &str, routine: Option<&str>) -> ErrorKind {
     let class = code.get(..2).unwrap_or_default();
@@ -36,8 +37,8 @@ pub fn kind(code: &str, routine: Option<&str>) -> ErrorKind {
         (_, "25006") => ErrorKind::ReadOnly,
         // Shut down, crashed, starting, idle session ended.
         (_, "57P01" | "57P02" | "57P03" | "57P05") => ErrorKind::Unavailable,
-        // Serialization, deadlock, lock timeout, statement timeout, idle in transaction, transaction timeout,
-        // and a prepared statement that a pooler lost.
+        // Serialization, deadlock, lock timeout, statement timeout, idle in transaction,
+        // transaction timeout, and a prepared statement that a pooler lost.
         (_, "40001" | "40P01" | "55P03" | "57014" | "25P03" | "25P04" | "26000") => {
             ErrorKind::Conflict
         }
@@ -46,8 +47,8 @@ pub fn kind(code: &str, routine: Option<&str>) -> ErrorKind {
         ("08", _) | (_, "40003") => ErrorKind::Unreachable,
         // Too many connections, disk full, out of memory; stack depth; not accepting commands.
         ("53", _) | (_, "54001" | "55000") => ErrorKind::Capacity,
-        // Data exceptions, constraints, a row twice in one statement, limits such as a B-tree key's length,
-        // a trigger's objection, a generated column, a view's check.
+        // Data exceptions, constraints, a row twice in one statement, limits such as a B-tree key's
+        // length, a trigger's objection, a generated column, a view's check.
         ("22" | "23" | "44", _) | (_, "21000" | "54000" | "P0001" | "428C9") => ErrorKind::Data,
         ("28", _) | (_, "42501") => ErrorKind::Denied,
         (_, "3D000") => ErrorKind::Config,
@@ -91,8 +92,8 @@ struct Refusal {
 
 impl Refusal {
     fn new(server: &PgDatabaseError, kind: ErrorKind) -> Self {
-        // Messages about constraints name the constraint; those of data exceptions and of triggers may quote
-        // the value.
+        // Messages about constraints name the constraint; those of data exceptions and of triggers
+        // may quote the value.
         let quotes = kind == ErrorKind::Data && !server.code().starts_with("23");
         let text = if quotes { condition(server.code()) } else { server.message() };
         Self {

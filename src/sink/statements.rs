@@ -1,5 +1,6 @@
-//! The text of the statements that write rows. Every name in it is quoted by `ident`, every value is a
-//! parameter; the names of our own in it cannot meet a table's, since those are quoted or prefixed.
+//! The text of the statements that write rows. Every name in it is quoted by `ident`, every value
+//! is a parameter; the names of our own in it cannot meet a table's, since those are quoted or
+//! prefixed.
 
 use std::fmt::Write;
 
@@ -62,16 +63,16 @@ pub(super) fn delete(spec: &TableSpec, children: &[&TableSpec]) -> Result<String
 
 /// Deletes the child rows that the batch does not have, of the parents that the batch wrote.
 ///
-/// Parameters: one array per key column of the parent, the parents' versions, then one array per key column
-/// of the child.
+/// Parameters: one array per key column of the parent, the parents' versions, then one array per
+/// key column of the child.
 pub(super) fn prune_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
     let parent_keys = key_columns(parent);
     let child_keys = key_columns(child);
     let hangs_on = child.columns.get(..parent_keys.len()).unwrap_or_default();
     let version = quoted(VERSION_COLUMN)?;
     Ok(format!(
-        "delete from {} c using (select {}, {} as version) p, {} t where {} and t.{version} = p.version \
-         and {} and not exists (select from (select {}) n where {})",
+        "delete from {} c using (select {}, {} as version) p, {} t where {} \
+         and t.{version} = p.version and {} and not exists (select from (select {}) n where {})",
         quoted_table(&child.name)?,
         unnested_as(parent_keys, 1, "k")?,
         unnested_version(parent_keys.len() + 1),
@@ -83,8 +84,8 @@ pub(super) fn prune_children(parent: &TableSpec, child: &TableSpec) -> Result<St
     ))
 }
 
-/// Inserts the child rows of the parents that the batch wrote; a row that is there is overwritten where it
-/// differs.
+/// Inserts the child rows of the parents that the batch wrote; a row that is there is overwritten
+/// where it differs.
 ///
 /// Parameters: one array per column of the child, then the parents' versions.
 pub(super) fn upsert_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {

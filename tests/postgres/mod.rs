@@ -1,3 +1,10 @@
 //! What only the real server can show.
 
+mod apply;
 mod cluster;
+mod ddl;
+mod dead_letters;
+mod faults;
+mod leases;
+mod rig;
+mod values;

@@ -1,0 +1,52 @@
+//! Dead letters as people see them.
+
+use dynaurora::engine::ports::{Batch, Ledger};
+use dynaurora::error::ErrorKind;
+use dynaurora::sink::dead_letters::{
+    DeadLetterFilter, DeadLetterState, counts, list, settle, show,
+};
+
+use super::rig::{Rig, SOURCE, batch, dead_letter, moved, version, worker};
+
+#[tokio::test]
+async fn dead_letters_are_stored_whole_superseded_listed_and_settled() {
+    let rig = Rig::new().await;
+    let ann = worker("ann");
+    let lease = rig.lease(&ann, "a").await;
+    let letters = ["1", "2", "3"].map(|child| dead_letter(child, 5));
+    let first = Batch { rejects: letters.to_vec(), ..batch(&ann, &lease, 5, vec![]) };
+    rig.apply(&first).await.unwrap();
+    let touched = vec![(letters[0].key_hash, version(6)), (letters[1].key_hash, version(5))];
+    let next = Batch { touched, ..batch(&ann, &moved(&lease, 5), 6, vec![]) };
+    assert_eq!(rig.apply(&next).await.unwrap().dead_letters_superseded, 1);
+
+    let all = list(&rig.pool, DeadLetterFilter::default()).await.unwrap();
+    assert_eq!(all.len(), 3);
+    assert_eq!(all[2].state, DeadLetterState::Superseded);
+    assert!(all[2].settled_at.is_some() && all[0].settled_at.is_none());
+    let open = DeadLetterFilter {
+        source: Some(SOURCE),
+        state: Some(DeadLetterState::Open),
+        limit: Some(1),
+    };
+    let newest = list(&rig.pool, open).await.unwrap();
+    assert_eq!(newest, all[..1]);
+    let nobody = DeadLetterFilter { source: Some("nobody"), ..open };
+    assert_eq!(list(&rig.pool, nobody).await.unwrap(), []);
+
+    let stored = show(&rig.pool, newest[0].id).await.unwrap().unwrap();
+    assert_eq!((&stored.key, &stored.image), (&letters[2].key, &letters[2].image));
+    assert_eq!((stored.version, stored.reason.as_str()), (version(5).to_string(), "nul"));
+    assert_eq!(stored.entity.as_deref(), Some("letter"));
+    assert_eq!(stored.detail, "the attribute \u{fffd} holds U+0000");
+    assert!(show(&rig.pool, -1).await.unwrap().is_none());
+
+    assert!(settle(&rig.pool, stored.id, DeadLetterState::Dropped).await.unwrap());
+    assert!(!settle(&rig.pool, stored.id, DeadLetterState::Resolved).await.unwrap());
+    let error = settle(&rig.pool, stored.id, DeadLetterState::Open).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    let counts = counts(&rig.pool, Some(SOURCE)).await.unwrap();
+    let counts: Vec<_> = counts.iter().map(|count| (count.state.label(), count.count)).collect();
+    assert_eq!(counts, [("dropped", 1), ("open", 1), ("superseded", 1)]);
+    assert_eq!(rig.ledger.load(SOURCE).await.unwrap().dead_letters, 1);
+}

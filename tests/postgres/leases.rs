@@ -1,0 +1,178 @@
+//! Leases under real concurrency, on the database's clock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dynaurora::engine::ports::{
+    Claim, Gap, GapReason, Held, Lease, Ledger, Listing, PartitionState, Renewal, WorkerId,
+};
+use dynaurora::error::ErrorKind;
+use dynaurora::model::PartitionId;
+use dynaurora::sink::{Pools, PostgresLedger, PostgresSink, Settings};
+use tokio::task::JoinSet;
+
+use super::rig::{LEASE_TTL, Rig, SOURCE, STREAM, batch, letter, settings, shard, tables, worker};
+
+async fn renew(rig: &Rig, who: &WorkerId, lease: &Lease) -> Vec<PartitionId> {
+    let held = [Held {
+        partition: lease.partition.clone(),
+        epoch: lease.epoch,
+        polled_ago: Some(Duration::from_secs(3)),
+    }];
+    let renewal = Renewal { source: SOURCE, worker: who, held: &held, lease_ttl: LEASE_TTL };
+    rig.ledger.renew(&renewal).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_workers_never_get_one_lease_twice() {
+    let rig = Rig::with_tables(&tables()).await;
+    let names: Vec<String> = (0..60).map(|number| format!("shard-{number:03}")).collect();
+    rig.register(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut tasks = JoinSet::new();
+    for number in 0..8 {
+        let ledger = PostgresLedger::new(Arc::clone(&rig.pools));
+        let mut wanted: Vec<_> = names.iter().map(|name| PartitionId::new(name.as_str())).collect();
+        wanted.rotate_left(number * 7);
+        tasks.spawn(async move {
+            let who = worker(&format!("worker-{number}"));
+            let mut leases = Vec::new();
+            for wanted in wanted.chunks(9) {
+                let claim = Claim {
+                    source: SOURCE,
+                    worker: &who,
+                    generation: 1,
+                    wanted,
+                    lease_ttl: LEASE_TTL,
+                };
+                leases.extend(ledger.acquire(&claim).await.unwrap());
+            }
+            leases
+        });
+    }
+    let mut owners: BTreeMap<PartitionId, usize> = BTreeMap::new();
+    while let Some(leases) = tasks.join_next().await {
+        for lease in leases.unwrap() {
+            assert_eq!(lease.epoch, 1);
+            *owners.entry(lease.partition).or_default() += 1;
+        }
+    }
+    assert_eq!(owners.len(), names.len());
+    assert!(owners.values().all(|times| *times == 1), "{owners:?}");
+}
+
+#[tokio::test]
+async fn a_lease_ends_by_the_databases_clock_and_the_thief_bumps_the_epoch() {
+    let rig = Rig::new().await;
+    let (ann, bob) = (worker("ann"), worker("bob"));
+    let old = rig.lease(&ann, "a").await;
+    assert!(rig.acquire(&bob, &["a"]).await.is_empty());
+    assert_eq!(renew(&rig, &ann, &old).await, [old.partition.clone()]);
+    rig.expire_leases().await;
+    let view = rig.ledger.load(SOURCE).await.unwrap();
+    assert!(view.partitions.iter().all(|row| row.owner.is_none()), "past its end it is free");
+    assert_eq!(renew(&rig, &ann, &old).await, [old.partition.clone()], "nobody took it");
+    rig.expire_leases().await;
+    let new = rig.lease(&bob, "a").await;
+    assert_eq!(new.epoch, old.epoch + 1);
+    assert!(renew(&rig, &ann, &old).await.is_empty());
+    assert_eq!(renew(&rig, &bob, &new).await, [new.partition.clone()]);
+    let late = rig.apply(&batch(&ann, &old, 5, vec![letter("42", "late", 5)])).await;
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(rig.count("letters").await, 0);
+}
+
+#[tokio::test]
+async fn a_renewal_passes_a_batch_that_waits() {
+    let rig = Rig::new().await;
+    let few = Settings { apply_connections: 1, ..settings(&rig.url) };
+    let pools = Arc::new(Pools::connect(few).await.unwrap());
+    let sink = Arc::new(PostgresSink::new(Arc::clone(&pools), &tables()).unwrap());
+    let ann = worker("ann");
+    let lease = rig.lease(&ann, "a").await;
+    let mut lock = rig.pool.begin().await.unwrap();
+    sqlx::query("lock table letters").execute(&mut *lock).await.unwrap();
+    let mut tasks = JoinSet::new();
+    let waiting = batch(&ann, &lease, 5, vec![letter("42", "a train", 5)]);
+    tasks.spawn(async move {
+        use dynaurora::engine::ports::Sink;
+        sink.apply(&waiting).await
+    });
+    let blocked = "select count(*) from pg_stat_activity \
+        where datname = current_database() and wait_event_type = 'Lock'";
+    loop {
+        let blocked: i64 = sqlx::query_scalar(blocked).fetch_one(&rig.pool).await.unwrap();
+        if blocked == 1 {
+            break;
+        }
+    }
+    let ledger = PostgresLedger::new(pools);
+    let held = [Held { partition: lease.partition.clone(), epoch: lease.epoch, polled_ago: None }];
+    let renewal = Renewal { source: SOURCE, worker: &ann, held: &held, lease_ttl: LEASE_TTL };
+    assert_eq!(ledger.renew(&renewal).await.unwrap(), [lease.partition.clone()]);
+    lock.rollback().await.unwrap();
+    tasks.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(rig.count("letters").await, 1);
+}
+
+#[tokio::test]
+async fn one_worker_of_many_leads_discovery() {
+    let rig = Rig::with_tables(&tables()).await;
+    rig.register(&[]).await;
+    rig.run("update dynaurora.sources set listed_at = now() - interval '2 min'").await;
+    let mut leaders = 0;
+    for number in 0..5 {
+        let who = worker(&format!("worker-{number}"));
+        let minute = Duration::from_secs(60);
+        leaders +=
+            u32::from(rig.ledger.lead_discovery(SOURCE, &who, minute, minute).await.unwrap());
+    }
+    assert_eq!(leaders, 1);
+}
+
+#[tokio::test]
+async fn a_vanished_shard_is_lost_and_its_gap_stands_once() {
+    let rig = Rig::new().await;
+    let gap = Gap {
+        reason: GapReason::Vanished,
+        stream_arn: STREAM.to_owned(),
+        partition: Some(PartitionId::new("a")),
+        after: None,
+        since: None,
+    };
+    for _ in 0..2 {
+        rig.ledger.record_gap(SOURCE, &gap, true).await.unwrap();
+    }
+    let view = rig.ledger.load(SOURCE).await.unwrap();
+    assert_eq!((view.gaps, view.halted.as_deref()), (1, Some("vanished")));
+    let states: Vec<_> = view.partitions.iter().map(|row| row.state).collect();
+    assert_eq!(states, [PartitionState::Lost, PartitionState::Open]);
+    assert!(rig.acquire(&worker("ann"), &["a"]).await.is_empty());
+}
+
+#[tokio::test]
+async fn drained_shards_are_forgotten_once_unlisted_and_two_days_old() {
+    let rig = Rig::with_tables(&tables()).await;
+    rig.register(&["old", "young", "listed", "open"]).await;
+    rig.run(
+        "update dynaurora.partitions set state = 'drained' where partition <> 'open'; \
+         update dynaurora.partitions set registered_at = now() - interval '3 days' \
+         where partition <> 'young'",
+    )
+    .await;
+    let listing = Listing { shards: vec![shard("listed")], complete: true };
+    rig.ledger.register(SOURCE, STREAM, &listing).await.unwrap();
+    let left = rig.texts("select partition from dynaurora.partitions order by 1").await;
+    let left: Vec<_> = left.iter().flatten().collect();
+    assert_eq!(left, ["listed", "open", "young"]);
+}
+
+#[tokio::test]
+async fn a_source_that_was_never_enrolled_is_an_error() {
+    let rig = Rig::with_tables(&tables()).await;
+    assert_eq!(rig.ledger.load("nobody").await.unwrap_err().kind(), ErrorKind::Unknown);
+    let listing = Listing { shards: vec![shard("a")], complete: true };
+    let error = rig.ledger.register("nobody", STREAM, &listing).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unknown);
+    assert_eq!(rig.count("dynaurora.partitions").await, 0);
+}
