@@ -3,12 +3,28 @@
 //! Data goes to stdout, logs and progress to stderr. A command that reports takes `--output json`, whose
 //! shape only grows. Each command that succeeds ends by naming the next one to try.
 
+pub mod check;
+pub mod completions;
+mod daemon;
+pub mod dead_letters;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod healthcheck;
+pub mod plan;
+pub mod run;
+pub mod service;
+pub mod status;
+pub mod wire;
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::SystemClock;
 
 /// Keeps relational tables in Aurora PostgreSQL in step with DynamoDB tables, through their streams.
 #[derive(Debug, Parser)]
@@ -35,13 +51,40 @@ pub enum Command {
     /// Show the whole system on this machine: local servers, Santa's letters, rows and lag live.
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
+    /// Check the config, the target and the streams; each failure comes with what mends it.
+    Check(check::CheckArgs),
+    /// Show the DDL that the target lacks.
+    Plan(plan::PlanArgs),
+    /// Create the ledger and the target tables, or complete them.
+    Apply(plan::ApplyArgs),
+    /// Keep the target in step: the daemon.
+    Run(ConfigArgs),
+    /// Show how the running daemon is doing.
+    Status(StatusArgs),
+    /// List or show the records that could not be mapped or stored.
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Print the SQL grants that the daemon, and readers, need.
+    Grants(plan::GrantsArgs),
+    /// Ask the running daemon whether it is alive, or ready.
+    Healthcheck(HealthcheckArgs),
+    /// Print a shell's completion script.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// The config file and what overrides it.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgs {
     /// The config file.
-    #[arg(long, short, value_name = "FILE", env = "DYNAURORA_CONFIG", default_value = "dynaurora.toml")]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        env = "DYNAURORA_CONFIG",
+        default_value = "dynaurora.toml"
+    )]
     pub config: PathBuf,
     /// Override one value of it, as in `--set target.pool=4`; may be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -58,17 +101,89 @@ pub enum Output {
     Json,
 }
 
+/// Where the daemon listens, unless its config says otherwise.
+const LISTEN: &str = "127.0.0.1:9187";
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The daemon's address: `telemetry.listen` of its config.
+    #[arg(long, value_name = "ADDRESS", default_value = LISTEN)]
+    listen: SocketAddr,
+    /// Ask again every second.
+    #[arg(long)]
+    watch: bool,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Options of `healthcheck`.
+#[derive(Debug, Args)]
+pub struct HealthcheckArgs {
+    /// The daemon's address: `telemetry.listen` of its config.
+    #[arg(long, value_name = "ADDRESS", default_value = LISTEN)]
+    listen: SocketAddr,
+    /// Ask whether it is ready, rather than alive.
+    #[arg(long)]
+    ready: bool,
+}
+
 /// Runs the command line and says how it ended.
-pub async fn dispatch(cli: Cli) -> ExitCode {
-    let result = match cli.command {
-        #[cfg(feature = "demo")]
-        Command::Demo(args) => demo::run(args).await,
+#[must_use]
+pub fn dispatch(cli: &Cli) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let what = "start the runtime";
+            tell(&Error::new(ErrorKind::Unknown, what).with_source(error));
+            return exit_code(ErrorKind::Unknown);
+        }
     };
+    let result = runtime.block_on(execute(&cli.command));
+    // Whatever is still under way has been given up by its owner.
+    runtime.shutdown_background();
     match result {
         Ok(code) => code,
         Err(error) => {
             tell(&error);
             exit_code(error.kind())
+        }
+    }
+}
+
+async fn execute(command: &Command) -> Result<ExitCode> {
+    let mut stdout = anstream::stdout();
+    match command {
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => Box::pin(demo::run(args)).await,
+        Command::Check(args) => Box::pin(check::run(args)).await,
+        Command::Plan(args) => Box::pin(plan::plan(args)).await,
+        Command::Apply(args) => Box::pin(plan::apply(args)).await,
+        Command::Run(args) => Box::pin(run::run(args)).await,
+        Command::Status(args) => {
+            let options = status::Options {
+                listen: args.listen,
+                watch: args.watch,
+                json: args.output == Output::Json,
+                redraw: std::io::stdout().is_terminal(),
+            };
+            status::run(&options, SystemClock, &mut stdout).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::DeadLetters(args) => Box::pin(dead_letters::run(args)).await,
+        Command::Grants(args) => plan::print_grants(args),
+        Command::Healthcheck(args) => {
+            let probe = match args.ready {
+                true => healthcheck::Probe::Ready,
+                false => healthcheck::Probe::Live,
+            };
+            let well = healthcheck::run(args.listen, probe, &mut stdout).await?;
+            Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Completions { shell } => {
+            completions::run(Cli::command(), *shell, &mut stdout)?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
@@ -100,12 +215,6 @@ fn tell(error: &Error) {
     if let Some(hint) = error.hint() {
         anstream::eprintln!("  try: {hint}");
     }
-}
-
-/// The command line as clap sees it, for completions.
-#[must_use]
-pub fn command() -> clap::Command {
-    Cli::command()
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<()> {

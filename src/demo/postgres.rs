@@ -41,6 +41,7 @@ pub struct LocalPostgres {
     supervisor: Child,
     port: u16,
     password: String,
+    password_file: PathBuf,
 }
 
 impl LocalPostgres {
@@ -66,7 +67,8 @@ impl LocalPostgres {
             let port = free_port()?;
             let supervisor = supervise(&binaries, &folder, port, options)?;
             folder.supervised = true;
-            let server = Self { supervisor, port, password };
+            let password_file = folder.password();
+            let server = Self { supervisor, port, password, password_file };
             match wait_until_ready(&folder) {
                 Ok(()) => return Ok(server),
                 Err(error) if attempt == ATTEMPTS_MAX => return Err(error),
@@ -80,6 +82,18 @@ impl LocalPostgres {
     pub fn url(&self, database: &str) -> String {
         let Self { port, password, .. } = self;
         format!("postgres://postgres:{password}@127.0.0.1:{port}/{database}?sslmode=disable")
+    }
+
+    /// The URL of a database of this cluster, with the user only: a config wants it so.
+    #[must_use]
+    pub fn url_without_password(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The file that holds the password, for as long as the cluster runs.
+    #[must_use]
+    pub fn password_file(&self) -> &Path {
+        &self.password_file
     }
 
     /// The port on 127.0.0.1.
@@ -167,6 +181,10 @@ impl Folder {
         self.path.join("data")
     }
 
+    fn password(&self) -> PathBuf {
+        self.path.join("password")
+    }
+
     fn log(&self) -> String {
         let text = fs::read_to_string(self.path.join("log")).unwrap_or_default();
         let last: Vec<_> = text.lines().rev().take(5).collect();
@@ -187,7 +205,7 @@ impl Folder {
 
 fn init_cluster(binaries: &Path, folder: &Folder, password: &str) -> Result<()> {
     let failed = |error| unavailable("run initdb").with_source(error);
-    let secret = folder.path.join("password");
+    let secret = folder.password();
     fs::write(&secret, password).map_err(failed)?;
     if let Some((uid, gid)) = folder.owner {
         chown(&secret, Some(uid), Some(gid)).map_err(failed)?;
@@ -202,7 +220,6 @@ fn init_cluster(binaries: &Path, folder: &Folder, password: &str) -> Result<()> 
         .stderr(Stdio::piped())
         .output()
         .map_err(failed)?;
-    fs::remove_file(&secret).map_err(failed)?;
     if output.status.success() {
         return Ok(());
     }

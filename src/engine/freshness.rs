@@ -74,6 +74,8 @@ pub struct SourceStatus {
     pub last_poll_at: Option<EpochMillis>,
     /// The time left before the stream drops unread data.
     pub retention_headroom: Duration,
+    /// How many records this worker has applied.
+    pub records: u64,
     /// How many partitions this worker reads.
     pub owned: usize,
     /// The source as the ledger had it at the last round of upkeep.

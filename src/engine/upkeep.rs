@@ -188,9 +188,11 @@ pub fn usable(info: &StreamInfo, mapper: &Mapper) -> Result<String> {
         (StreamView::KeysOnly | StreamView::OldImage, _) => refuse(format!(
             "the stream of table {table} does not carry new images; its view type must be {wanted}"
         )),
-        (StreamView::NewImage, Some(reason)) => {
-            refuse(format!("the stream of table {table} does not carry old images: {reason}"))
-        }
+        (StreamView::NewImage, Some(need)) => refuse(format!(
+            "the stream of table {table} does not carry old images, and the primary key of entity \
+             {} needs them for removals: its column {} comes from an attribute that is no key",
+            need.entity, need.column
+        )),
         _ => Ok(stream_arn.clone()),
     }
 }

@@ -7,7 +7,7 @@
 mod connect;
 mod decode;
 mod errors;
-pub mod scan;
+mod scan;
 mod streams;
 
 pub use connect::{ConnectOptions, connect};

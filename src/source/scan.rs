@@ -1,7 +1,6 @@
 //! Segments of a table's scan, read for a backfill.
 //!
-//! A segment is a partition named `scan/NNN-of-MMM`, counted from 000; its position is the last key that was
-//! applied.
+//! A segment is a partition; its position is the last key that was applied.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,35 +10,10 @@ use aws_sdk_dynamodb::types::{AttributeValue as SdkValue, ReturnConsumedCapacity
 
 use crate::engine::ports::{Page, ReadFrom};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{AttributeValue, Change, ChangeOp, Item, PartitionId, Position, SequenceNumber};
+use crate::model::{AttributeValue, Change, ChangeOp, Item, Position, Segment, SequenceNumber};
 
 use super::decode;
 use super::errors::Rim;
-
-/// One of the equal parts into which a scan divides a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
-    /// Which part, from 0.
-    pub index: u32,
-    /// How many parts there are.
-    pub total: u32,
-}
-
-impl Segment {
-    /// Reads the partition's name; `None` when it names no segment.
-    #[must_use]
-    pub fn of(partition: &PartitionId) -> Option<Self> {
-        let (index, total) = partition.as_str().strip_prefix("scan/")?.split_once("-of-")?;
-        let segment = Self { index: index.parse().ok()?, total: total.parse().ok()? };
-        (segment.index < segment.total).then_some(segment)
-    }
-
-    /// The partition of this segment.
-    #[must_use]
-    pub fn partition(self) -> PartitionId {
-        PartitionId::new(format!("scan/{:03}-of-{:03}", self.index, self.total))
-    }
-}
 
 /// What a scan of a table needs besides the place to go on from.
 #[derive(Debug, Clone, Copy)]
@@ -135,16 +109,6 @@ fn as_parameter(number: u32) -> Result<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn segments_are_named_and_read_back() {
-        let segment = Segment { index: 2, total: 16 };
-        assert_eq!(segment.partition().as_str(), "scan/002-of-016");
-        assert_eq!(Segment::of(&segment.partition()), Some(segment));
-        for other in ["scan/004-of-004", "shardId-00000001-0000", "scan/1", "scan/a-of-b"] {
-            assert_eq!(Segment::of(&PartitionId::new(other)), None, "{other}");
-        }
-    }
 
     #[test]
     fn a_stored_key_becomes_the_start_of_the_next_page() {

@@ -12,16 +12,16 @@ use crate::engine::ports::{
     Listing, Page, ReadFrom, ShardIterator, ShardListing, Source, StreamInfo, StreamView,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{PartitionId, Position};
+use crate::model::{Item, PartitionId, PartitionKind, Position, Segment};
 
 use super::decode;
 use super::errors::Rim;
-use super::scan::{self, Scanner, Segment};
+use super::scan::{self, Scanner};
 
 /// The most shards in one page of a listing (DescribeStream's own limit).
 const LISTING_PAGE_SHARDS: i32 = 100;
 /// How many listing pages in a row may bring nothing new before the listing is given up for this time.
-const LISTING_PAGES_IDLE_MAX: u32 = 5;
+const LISTING_PAGES_IDLE_MAX: u32 = 10;
 
 /// How pages are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,19 @@ impl DynamoSource {
         }
     }
 
+    /// The item with this key as a consistent read sees it now; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Gone` when the table does not exist, and what any call can meet.
+    pub async fn item(&self, key: &Item) -> Result<Option<Item>> {
+        let mut request = self.tables.get_item().table_name(self.rim.table()).consistent_read(true);
+        for (name, value) in key.iter() {
+            request = request.key(name, value.clone().into());
+        }
+        let output = request.send().await.map_err(|error| self.rim.error("GetItem", error))?;
+        output.item.map(decode::table_item).transpose()
+    }
+
     async fn describe_table(&self) -> Result<TableDescription> {
         let request = self.tables.describe_table().table_name(self.rim.table());
         let output =
@@ -72,15 +85,19 @@ impl DynamoSource {
 
     /// The key attributes' names, asked for once: a table's key never changes under the same table id.
     async fn key_attributes(&self) -> Result<&[String]> {
-        let ask = || async { Ok(key_attributes(&self.describe_table().await?)) };
+        let ask = async || -> Result<_> { Ok(key_attributes(&self.describe_table().await?)) };
         Ok(self.key_attributes.get_or_try_init(ask).await?)
     }
 
-    /// The view of a stream that its table no longer describes, because it is disabled.
+    /// The view of a stream that its table no longer describes, because it is disabled. A day later the
+    /// stream itself is gone, though the table still names it; then it carries nothing of use.
     async fn stream_view(&self, stream_arn: &str) -> Result<StreamView> {
         let request = self.streams.describe_stream().stream_arn(stream_arn).limit(1);
-        let output =
-            request.send().await.map_err(|error| self.rim.error("DescribeStream", error))?;
+        let outcome = request.send().await.map_err(|error| self.rim.error("DescribeStream", error));
+        let output = match outcome {
+            Err(error) if error.kind() == ErrorKind::Gone => return Ok(StreamView::KeysOnly),
+            outcome => outcome?,
+        };
         let view = output.stream_description.and_then(|stream| stream.stream_view_type);
         view_of(view.as_ref().map_or("nothing", |view| view.as_str()))
     }
@@ -224,9 +241,13 @@ impl Source for DynamoSource {
     }
 
     async fn read(&self, from: &ReadFrom) -> Result<Page> {
-        let Some(segment) = Segment::of(&from.partition) else {
-            return self.read_shard(from).await;
+        let segment = match from.partition.kind() {
+            PartitionKind::Shard => return self.read_shard(from).await,
+            PartitionKind::Segment => Segment::of(&from.partition),
+            PartitionKind::File => None,
         };
+        let no_segment = || unexpected(format!("{} is no part of a table", from.partition));
+        let segment = segment.ok_or_else(no_segment)?;
         let scanner = Scanner {
             client: &self.tables,
             rim: &self.rim,

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::http::History;
-use super::status::{ShardStatus, SourceStatus, Status, timestamp};
+use super::status::{ShardStatus, SourceStatus, Status, duration, timestamp};
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="3">
@@ -118,17 +118,6 @@ fn write_shards(html: &mut String, shards: &[ShardStatus]) -> fmt::Result {
     Ok(())
 }
 
-/// Seconds as people say them: `1.5 s`, `4 min 10 s`, `23 h 59 min`.
-pub(super) fn duration(secs: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, reason = "a fraction of a second does not matter")]
-    let whole = secs as i64;
-    match whole {
-        ..60 => format!("{secs:.1} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
-        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
-    }
-}
-
 /// Text made harmless in HTML, in content and in quoted attributes.
 struct Escaped<'a>(&'a str);
 
@@ -151,13 +140,6 @@ impl Display for Escaped<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_read_well() {
-        assert_eq!(duration(1.46), "1.5 s");
-        assert_eq!(duration(250.0), "4 min 10 s");
-        assert_eq!(duration(86_398.0), "23 h 59 min");
-    }
 
     #[test]
     fn the_lag_is_a_line_only_once_there_are_two_samples() {

@@ -114,6 +114,18 @@ pub fn timestamp(at: EpochMillis) -> String {
     jiff::Timestamp::from_millisecond(at.0).map_or_else(|_| String::new(), |at| at.to_string())
 }
 
+/// Seconds as people say them: `1.5 s`, `4 min 10 s`, `23 h 59 min`.
+#[must_use]
+pub fn duration(secs: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, reason = "a fraction of a second does not matter")]
+    let whole = secs as i64;
+    match whole {
+        ..60 => format!("{secs:.1} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
 mod rfc3339 {
     use super::{Deserialize, Deserializer, EpochMillis, Serializer, timestamp};
     use serde::de::Error as _;
@@ -187,5 +199,12 @@ pub(crate) mod tests {
         let status: Status = serde_json::from_str(text).unwrap();
         assert!(status.ready);
         assert_eq!(status.sources[0].source, "santa");
+    }
+
+    #[test]
+    fn durations_read_well() {
+        assert_eq!(duration(1.46), "1.5 s");
+        assert_eq!(duration(250.0), "4 min 10 s");
+        assert_eq!(duration(86_398.0), "23 h 59 min");
     }
 }

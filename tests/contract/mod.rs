@@ -5,6 +5,11 @@
 
 pub mod ledger;
 pub mod sink;
+mod source;
+mod source_days;
+#[cfg(feature = "demo")]
+mod source_emulator;
+mod source_faults;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,9 +8,8 @@ use dynaurora::engine::ports::{
 };
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{
-    Change, ChangeOp, EpochMillis, Item, PartitionId, Position, SequenceNumber,
+    Change, ChangeOp, EpochMillis, Item, PartitionId, Position, Segment, SequenceNumber,
 };
-use dynaurora::source::scan::Segment;
 
 use super::{IteratorType, ScanRequest, World, WorldError, values};
 

@@ -1,0 +1,80 @@
+//! Measures the lag as a reader of the target sees it: from a child's write to its row.
+
+use std::collections::HashMap;
+
+use sqlx::Row;
+use sqlx::postgres::PgPool;
+
+use crate::engine::ports::Clock;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Looks at `children` again and again: each row carries the time at which its item was written.
+#[derive(Debug, Default)]
+pub struct LagProbe {
+    seen: HashMap<String, i64>,
+    newest: i64,
+    lags_ms: Vec<i64>,
+}
+
+/// How far back a look reaches, so that rows which come late are not missed, in milliseconds.
+const REACH_MS: i64 = 30_000;
+
+impl LagProbe {
+    /// Notes the lag of every row that changed since the last look.
+    ///
+    /// # Errors
+    /// When the target does not answer.
+    pub async fn look(&mut self, pool: &PgPool, clock: &impl Clock) -> Result<()> {
+        let rows = sqlx::query(
+            "select child_id, (extract(epoch from updated_at) * 1000)::bigint \
+             from children where updated_at > to_timestamp($1::float8 / 1000)",
+        )
+        .bind(self.newest - REACH_MS)
+        .fetch_all(pool)
+        .await
+        .map_err(failed)?;
+        let now = clock.wall().0;
+        for row in rows {
+            let child: String = row.try_get(0).map_err(failed)?;
+            let written: i64 = row.try_get(1).map_err(failed)?;
+            if self.seen.insert(child, written) != Some(written) {
+                self.lags_ms.push(now - written);
+            }
+            self.newest = self.newest.max(written);
+        }
+        Ok(())
+    }
+
+    /// The lag, in milliseconds, that this share of the rows stayed below; `None` before the first row.
+    #[must_use]
+    pub fn percentile(&self, share: f64) -> Option<i64> {
+        let mut sorted = self.lags_ms.clone();
+        sorted.sort_unstable();
+        let last = sorted.len().checked_sub(1)?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "an index into a list of samples"
+        )]
+        let index = (share * last as f64).round() as usize;
+        sorted.get(index.min(last)).copied()
+    }
+}
+
+fn failed(error: sqlx::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "look at the table children").with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_what_was_seen() {
+        let probe = LagProbe { lags_ms: (0..=100).rev().collect(), ..LagProbe::default() };
+        assert_eq!(probe.percentile(0.5), Some(50));
+        assert_eq!(probe.percentile(0.99), Some(99));
+        assert_eq!(LagProbe::default().percentile(0.5), None);
+    }
+}

@@ -1,0 +1,306 @@
+//! One entity: its key, its own table and the tables of its children.
+
+use std::sync::Arc;
+
+use super::columns::{self, Drafted, Scope};
+use super::{Child, Column, Entity, Rows, Source, names, within};
+use crate::mapping::condition::Condition;
+use crate::mapping::definition::{
+    ChildDefinition, EntityDefinition, Problem, RowsDefinition, Spanned,
+};
+use crate::mapping::path::{Origin, Path};
+use crate::mapping::rest::Mapped;
+use crate::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableName, TableSpec};
+use crate::mapping::template::{CaptureNames, Template};
+use crate::model::TableIndex;
+
+/// The most child rows that one item may have where the mapping sets no `limit`: an item of 400 KB can hold
+/// a hundred thousand elements, and all of them change in one transaction.
+const CHILD_ROWS_MAX_DEFAULT: u32 = 10_000;
+
+/// Compiles an entity and enters its tables, its own before its children's.
+pub(super) fn compile(
+    definition: &EntityDefinition,
+    tables: &mut Vec<TableSpec>,
+    problems: &mut Vec<Problem>,
+) -> Option<Entity> {
+    let before = problems.len();
+    let entity: Arc<str> = Arc::from(definition.name.as_str());
+    let mut captures = CaptureNames::default();
+    let mut keys = keys(definition, &mut captures, problems);
+    let broken = keys.len() < definition.key.len();
+    let scope = Scope { captures: &captures, child: false, broken };
+    let drafted = columns::draft(&definition.rows, scope, problems);
+    if keys.is_empty() && definition.key.is_empty() {
+        keys = keys_from_columns(definition, &drafted, problems);
+    }
+    let key_names = primary_key(definition, &keys, &captures, &drafted, problems);
+    let drafted = columns::keys_first(drafted, &key_names, problems);
+    let table = names::table_name(&definition.rows.table, problems);
+    let filter = filter(definition, problems);
+    let (rows, specs) = rows(&definition.rows, drafted, key_names.len(), problems);
+    let needs_image_for = needs_image_for(&rows, &keys);
+    let index = TableIndex(u16::try_from(tables.len()).unwrap_or(u16::MAX));
+    let parent = Parent {
+        entity: Arc::clone(&entity),
+        table: index,
+        keys: specs.iter().take(key_names.len()).cloned().collect(),
+        sources: rows.columns.iter().take(key_names.len()).map(|c| c.source.clone()).collect(),
+        scope,
+    };
+    if let Some(name) = table {
+        let (key_columns, entity) = (key_names.len(), Arc::clone(&entity));
+        tables.push(TableSpec { name, entity, columns: specs, key_columns, parent: None });
+    }
+    let children: Vec<_> = definition
+        .children
+        .iter()
+        .filter_map(|child| self::child(child, &parent, tables, problems))
+        .collect();
+    if problems.len() > before {
+        return None;
+    }
+    let rows = with_rest(rows, &definition.rows, &keys, &children);
+    let on_delete = definition.on_delete;
+    let on_ttl = definition.on_ttl.unwrap_or(on_delete);
+    let name = entity;
+    let table = index;
+    Some(Entity { name, keys, filter, on_delete, on_ttl, table, rows, children, needs_image_for })
+}
+
+fn keys(
+    definition: &EntityDefinition,
+    captures: &mut CaptureNames,
+    problems: &mut Vec<Problem>,
+) -> Vec<(String, Template)> {
+    let mut keys = Vec::with_capacity(definition.key.len());
+    for key in &definition.key {
+        match Template::parse(&key.template.value, captures) {
+            Ok(template) => keys.push((key.attribute.value.clone(), template)),
+            Err(error) => {
+                let problem = Problem::at(within(&key.template, &error.range), error.message);
+                problems.push(match error.other {
+                    Some(other) => {
+                        problem.with_related(within(&key.template, &other), "the first capture")
+                    }
+                    None => problem,
+                });
+            }
+        }
+    }
+    keys
+}
+
+/// A plain table may leave `key` out: the columns of its `primary_key` then name the key attributes.
+fn keys_from_columns(
+    definition: &EntityDefinition,
+    drafted: &[Drafted],
+    problems: &mut Vec<Problem>,
+) -> Vec<(String, Template)> {
+    let hint = "say which attributes are the table's key: key = { id = \"{id}\" } with the column \
+                id = \"{id}\"";
+    let Some(primary_key) = &definition.rows.primary_key else {
+        let message = format!("`{}` has no key", definition.name.value);
+        problems.push(Problem::at(definition.name.span, message).with_hint(hint));
+        return Vec::new();
+    };
+    let mut keys = Vec::with_capacity(primary_key.len());
+    for name in primary_key {
+        let column = drafted.iter().find(|drafted| drafted.name.value == name.value);
+        match column.map(|drafted| &drafted.column.source) {
+            Some(Source::Path(path)) if path.steps.is_empty() => {
+                keys.push((path.root.clone(), Template::whole(None)));
+            }
+            Some(_) => {
+                let message = format!("the column `{}` is not a key attribute itself", name.value);
+                problems.push(Problem::at(name.span, message).with_hint(hint));
+            }
+            // `keys_first` reports a column that does not exist.
+            None => {}
+        }
+    }
+    keys
+}
+
+/// The primary key's columns: those named, or those of the captures in the order of the key.
+fn primary_key<'a>(
+    definition: &'a EntityDefinition,
+    keys: &[(String, Template)],
+    captures: &CaptureNames,
+    drafted: &[Drafted],
+    problems: &mut Vec<Problem>,
+) -> Vec<&'a Spanned<String>> {
+    if let Some(named) = &definition.rows.primary_key {
+        if named.is_empty() {
+            let problem = Problem::at(definition.rows.table.span, "the `primary_key` is empty");
+            problems.push(problem);
+        }
+        return named.iter().collect();
+    }
+    if definition.key.is_empty() || keys.len() != definition.key.len() {
+        return Vec::new();
+    }
+    let place = definition.key.last().map_or(definition.name.span, |key| key.template.span);
+    if keys.iter().any(|(_, template)| template.discards()) {
+        let message = "the key discards a part with {_}, so two items could hit one row";
+        let hint = "capture it, or say primary_key = [\"…\"]";
+        problems.push(Problem::at(place, message).with_hint(hint));
+    }
+    if captures.0.is_empty() && !keys.is_empty() {
+        let message = "the key captures nothing, so the table has no primary key";
+        let hint = "say primary_key = [\"…\"] with a column that every item has";
+        problems.push(Problem::at(place, message).with_hint(hint));
+    }
+    let mut names = Vec::new();
+    for (capture, _) in &captures.0 {
+        let takes = |from: &str| Origin::parse(from) == Ok(Origin::Capture(capture.clone()));
+        let mut columns = definition.rows.columns.iter();
+        if let Some(column) = columns.find(|column| takes(&column.from.value)) {
+            // A column that is wrong in itself is reported already.
+            names.extend(drafted.iter().any(|own| own.name == column.name).then_some(&column.name));
+        } else {
+            let message = format!("no column takes `{{{capture}}}`, which is part of the key");
+            let hint = format!("add the column {capture} = \"{{{capture}}}\"");
+            problems.push(Problem::at(place, message).with_hint(hint));
+        }
+    }
+    names
+}
+
+fn filter(definition: &EntityDefinition, problems: &mut Vec<Problem>) -> Option<Condition> {
+    let written = definition.filter.as_ref()?;
+    match Condition::parse(&written.value) {
+        Ok(condition) => Some(condition),
+        Err(error) => {
+            problems.push(Problem::at(within(written, &error.range), error.message));
+            None
+        }
+    }
+}
+
+/// Splits drafts into what runs and what the sink must know; adds the `rest` column.
+fn rows(
+    definition: &RowsDefinition,
+    drafted: Vec<Drafted>,
+    key_columns: usize,
+    problems: &mut Vec<Problem>,
+) -> (Rows, Vec<ColumnSpec>) {
+    if drafted.is_empty() {
+        let message = format!("the table `{}` has no columns", definition.table.value);
+        problems.push(Problem::at(definition.table.span, message));
+    }
+    let (columns, mut specs): (Vec<Column>, Vec<ColumnSpec>) =
+        drafted.into_iter().map(|drafted| (drafted.column, drafted.spec)).unzip();
+    if let Some(rest) = &definition.rest {
+        let name = rest.value.clone();
+        specs.push(ColumnSpec { name, column_type: ColumnType::Jsonb, not_null: true });
+    }
+    (Rows { columns, key_columns, rest: None }, specs)
+}
+
+fn with_rest(
+    rows: Rows,
+    definition: &RowsDefinition,
+    keys: &[(String, Template)],
+    children: &[Child],
+) -> Rows {
+    let Some(rest) = &definition.rest else { return rows };
+    let mut mapped = Mapped::default();
+    for (attribute, template) in keys {
+        if !template.discards() {
+            mapped.take_name(attribute);
+        }
+    }
+    for (index, column) in rows.columns.iter().enumerate() {
+        if let Source::Path(path) = &column.source {
+            mapped.take(path, Some(index));
+        }
+    }
+    for child in children {
+        mapped.take(&child.from, None);
+    }
+    Rows { rest: Some((Arc::from(rest.as_str()), mapped)), ..rows }
+}
+
+/// The first column of the primary key that neither the captures nor the key attributes can fill.
+fn needs_image_for(rows: &Rows, keys: &[(String, Template)]) -> Option<Arc<str>> {
+    let from_keys = |column: &Column| match &column.source {
+        Source::Path(path) => keys.iter().any(|(attribute, _)| *attribute == path.root),
+        _ => true,
+    };
+    let mut columns = rows.columns.iter().take(rows.key_columns);
+    columns.find(|column| !from_keys(column)).map(|column| Arc::clone(&column.place))
+}
+
+/// What a child table hangs on.
+struct Parent<'a> {
+    entity: Arc<str>,
+    table: TableIndex,
+    keys: Vec<ColumnSpec>,
+    sources: Vec<Source>,
+    scope: Scope<'a>,
+}
+
+fn child(
+    definition: &ChildDefinition,
+    parent: &Parent<'_>,
+    tables: &mut Vec<TableSpec>,
+    problems: &mut Vec<Problem>,
+) -> Option<Child> {
+    let from = match Path::parse(&definition.from.value) {
+        Ok(path) => path,
+        Err(message) => {
+            problems.push(Problem::at(definition.from.span, message));
+            return None;
+        }
+    };
+    let scope = Scope { child: true, ..parent.scope };
+    let mut drafted = columns::draft(&definition.rows, scope, problems);
+    drafted.retain(|own| !repeats_parent(own, parent, problems));
+    let words = [Source::Key, Source::Index, Source::Value];
+    let word = words.iter().find_map(|word| drafted.iter().find(|own| own.column.source == *word));
+    let word = word.map(|own| own.name.clone());
+    let key_names: Vec<_> = match (&definition.rows.primary_key, &word) {
+        (Some(named), _) => named.iter().collect(),
+        (None, Some(word)) => vec![word],
+        (None, None) => {
+            let message = format!("the child table `{}` has no key", definition.rows.table.value);
+            let hint = "add a column from @index, @key or @value, or say primary_key = [\"…\"]";
+            problems.push(Problem::at(definition.name.span, message).with_hint(hint));
+            Vec::new()
+        }
+    };
+    let own_keys = key_names.len();
+    let drafted = columns::keys_first(drafted, &key_names, problems);
+    let sources = || drafted.iter().take(own_keys).map(|own| &own.column.source);
+    let may_repeat = !sources().any(|source| matches!(source, Source::Index | Source::Key));
+    let (rows, specs) = rows(&definition.rows, drafted, own_keys, problems);
+    let name: TableName = names::table_name(&definition.rows.table, problems)?;
+    let table = TableIndex(u16::try_from(tables.len()).unwrap_or(u16::MAX));
+    let parent_keys = parent.keys.len();
+    tables.push(TableSpec {
+        name,
+        entity: Arc::clone(&parent.entity),
+        columns: parent.keys.iter().cloned().chain(specs).collect(),
+        key_columns: parent_keys + own_keys,
+        parent: Some(ParentSpec { table: parent.table, key_columns: parent_keys }),
+    });
+    let place = Arc::from(definition.from.as_str());
+    let limit = definition.limit.unwrap_or(CHILD_ROWS_MAX_DEFAULT);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let rows = with_rest(rows, &definition.rows, &[], &[]);
+    Some(Child { table, from, place, limit, parent_keys, rows, may_repeat })
+}
+
+/// A child has its parent's key columns anyway; naming one again, from the same source, changes nothing.
+fn repeats_parent(own: &Drafted, parent: &Parent<'_>, problems: &mut Vec<Problem>) -> bool {
+    let same = parent.keys.iter().position(|key| key.name == own.name.value);
+    let Some(at) = same else { return false };
+    let captured = matches!(own.column.source, Source::Capture(_));
+    if !captured || parent.sources.get(at) != Some(&own.column.source) {
+        let message = format!("the child rows have their parent's column `{}`", own.name.value);
+        let hint = "they get it by themselves; give this column another name";
+        problems.push(Problem::at(own.from, message).with_hint(hint));
+    }
+    true
+}

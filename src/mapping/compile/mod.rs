@@ -1,0 +1,182 @@
+//! Definition -> mapper, once at the start: everything that can be wrong with a mapping is found here.
+
+mod columns;
+mod entity;
+mod names;
+
+use std::sync::Arc;
+
+use crate::mapping::condition::Condition;
+use crate::mapping::convert::Conversion;
+use crate::mapping::definition::{OnDelete, OnError, Problem, SourceDefinition, Span, Spanned};
+use crate::mapping::path::Path;
+use crate::mapping::rest::Mapped;
+use crate::mapping::spec::TableSpec;
+use crate::mapping::template::Template;
+use crate::model::TableIndex;
+
+/// An entity, ready to run.
+#[derive(Debug)]
+pub(crate) struct Entity {
+    pub(crate) name: Arc<str>,
+    /// The key attributes and their templates.
+    pub(crate) keys: Vec<(String, Template)>,
+    /// The filter that an item must pass.
+    pub(crate) filter: Option<Condition>,
+    pub(crate) on_delete: OnDelete,
+    pub(crate) on_ttl: OnDelete,
+    pub(crate) table: TableIndex,
+    pub(crate) rows: Rows,
+    pub(crate) children: Vec<Child>,
+    /// The first column of the primary key that the source's key alone cannot fill.
+    pub(crate) needs_image_for: Option<Arc<str>>,
+}
+
+/// What fills the cells of one table's rows.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    /// The columns in the order of the cells, the primary key first.
+    pub(crate) columns: Vec<Column>,
+    /// How many of them are the primary key.
+    pub(crate) key_columns: usize,
+    /// What is mapped elsewhere, for the `rest` column, which is then the last.
+    pub(crate) rest: Option<(Arc<str>, Mapped)>,
+}
+
+/// A table of child rows, ready to run.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) table: TableIndex,
+    pub(crate) from: Path,
+    pub(crate) place: Arc<str>,
+    pub(crate) limit: usize,
+    /// How many cells of the parent's key come first.
+    pub(crate) parent_keys: usize,
+    /// The child's own columns, its part of the primary key first.
+    pub(crate) rows: Rows,
+    /// Whether two elements can have one key.
+    pub(crate) may_repeat: bool,
+}
+
+/// What fills one cell.
+#[derive(Debug)]
+pub(crate) struct Column {
+    pub(crate) place: Arc<str>,
+    pub(crate) source: Source,
+    pub(crate) conversion: Conversion,
+    /// What stands for an absent value: nothing rejects the record.
+    pub(crate) absent: Absent,
+    pub(crate) on_error: OnError,
+}
+
+/// Where a cell's value comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Source {
+    /// The capture in this slot.
+    Capture(usize),
+    /// A path of the item or of the child's element.
+    Path(Path),
+    /// The child row's position.
+    Index,
+    /// The name of the map's entry.
+    Key,
+    /// The element itself.
+    Value,
+}
+
+/// What stands for an absent value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Absent {
+    /// NULL.
+    Null,
+    /// This cell.
+    Default(String),
+    /// Nothing: the record is rejected.
+    Reject,
+}
+
+/// What compiling yields.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) tables: Vec<TableSpec>,
+    pub(crate) entities: Vec<Entity>,
+}
+
+/// Compiles a source's mapping, or finds everything that is wrong with it.
+pub(crate) fn compile(definition: &SourceDefinition) -> Result<Compiled, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut tables = Vec::new();
+    let mut entities = Vec::new();
+    if definition.entities.is_empty() {
+        let name = &definition.name;
+        let message = format!("source `{}` maps nothing", name.value);
+        problems.push(
+            Problem::at(name.span, message)
+                .with_hint("give it `columns`, or entities as [source.NAME.entity.ENTITY]"),
+        );
+    }
+    for entity in &definition.entities {
+        if let Some(entity) = entity::compile(entity, &mut tables, &mut problems) {
+            entities.push(entity);
+        }
+    }
+    check_overlaps(definition, &entities, &mut problems);
+    names::check_tables(definition, &mut problems);
+    if problems.is_empty() {
+        Ok(Compiled { tables, entities })
+    } else {
+        problems.sort_by_key(|problem| problem.span);
+        Err(problems)
+    }
+}
+
+/// Two entities may take one key only when each has a filter to tell them apart.
+fn check_overlaps(definition: &SourceDefinition, entities: &[Entity], problems: &mut Vec<Problem>) {
+    if entities.len() != definition.entities.len() {
+        return;
+    }
+    for (index, (left, left_definition)) in entities.iter().zip(&definition.entities).enumerate() {
+        let others = entities.iter().zip(&definition.entities).skip(index + 1);
+        for (right, right_definition) in others {
+            if (left.filter.is_some() && right.filter.is_some()) || !left.overlaps(right) {
+                continue;
+            }
+            let place = |definition: &crate::mapping::definition::EntityDefinition| {
+                definition.key.last().map_or(definition.name.span, |key| key.template.span)
+            };
+            let message = format!(
+                "entities `{}` and `{}` overlap: one key can match both",
+                left.name, right.name
+            );
+            problems.push(
+                Problem::at(place(right_definition), message)
+                    .with_related(place(left_definition), "the other template")
+                    .with_hint(
+                        "give the captures types (int, uuid, date, ulid), or each entity a `where` \
+                         that tells them apart",
+                    ),
+            );
+        }
+    }
+}
+
+impl Entity {
+    /// Whether some key matches both entities.
+    fn overlaps(&self, other: &Self) -> bool {
+        self.keys.iter().all(|(attribute, template)| {
+            let theirs = other.keys.iter().find(|(name, _)| name == attribute);
+            theirs.is_none_or(|(_, theirs)| template.overlaps(theirs))
+        })
+    }
+}
+
+/// The place of some bytes within a text; the whole text where escapes hide where they were written.
+fn within(text: &Spanned<String>, range: &std::ops::Range<usize>) -> Span {
+    let Span { source, start, end } = text.span;
+    let plain = usize::try_from(end.saturating_sub(start)) == Ok(text.value.len() + 2);
+    let offset = |at: usize| u32::try_from(at).ok().map(|at| start + 1 + at);
+    match (plain, offset(range.start), offset(range.end)) {
+        (true, Some(start), Some(end)) => Span { source, start, end },
+        _ => text.span,
+    }
+}

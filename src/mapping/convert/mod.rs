@@ -1,0 +1,366 @@
+//! Attribute value -> the canonical Postgres text of a column's type; loss is reported, never accepted.
+//!
+//! Everything is decided here rather than by a cast in SQL: a cast takes `NaN`, `now` and `infinity`, and
+//! its answer depends on when it runs.
+
+mod array;
+mod json;
+pub(crate) mod number;
+mod time;
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+pub(crate) use json::{string as json_string, write as json};
+
+use crate::mapping::definition::{EpochUnit, NulPolicy};
+use crate::mapping::spec::ColumnType;
+use crate::model::{AttributeValue, RejectReason};
+use number::Decimal;
+
+/// Why a value cannot become a cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Loss {
+    /// The bounded reason.
+    pub(crate) reason: RejectReason,
+    /// What a person needs to know, without the value.
+    pub(crate) detail: Cow<'static, str>,
+}
+
+impl Loss {
+    pub(crate) fn new(reason: RejectReason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+
+    fn format(detail: &'static str) -> Self {
+        Self::new(RejectReason::Format, detail)
+    }
+
+    fn range(detail: &'static str) -> Self {
+        Self::new(RejectReason::Range, detail)
+    }
+
+    fn mismatch(value: &AttributeValue, wanted: &str) -> Self {
+        Self::new(RejectReason::Type, format!("a {} cannot become {wanted}", type_name(value)))
+    }
+}
+
+/// How one column takes its values.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Conversion {
+    /// The column's type.
+    pub(crate) column_type: ColumnType,
+    /// What a number counts, for `timestamptz`.
+    pub(crate) epoch: Option<EpochUnit>,
+    /// What becomes of U+0000.
+    pub(crate) nul: NulPolicy,
+    /// Source texts and the canonical texts that they become.
+    pub(crate) value_map: Option<Vec<(String, String)>>,
+    /// Whether a text must be canonical already: in a primary key two texts must never become one value.
+    pub(crate) exact: bool,
+}
+
+impl Conversion {
+    /// A plain conversion to a type.
+    pub(crate) fn to(column_type: ColumnType) -> Self {
+        Self { column_type, epoch: None, nul: NulPolicy::Reject, value_map: None, exact: false }
+    }
+
+    /// Whether the attribute counts as absent: NULL does, except where the type can hold it.
+    pub(crate) fn is_null(&self, value: &AttributeValue) -> bool {
+        matches!(value, AttributeValue::Null(_)) && self.column_type != ColumnType::Jsonb
+    }
+
+    /// Appends the cell of an attribute that is not null. On a loss `out` may hold a part of it.
+    pub(crate) fn attribute(&self, value: &AttributeValue, out: &mut String) -> Result<(), Loss> {
+        if let Some(map) = &self.value_map {
+            return mapped(map, value, out);
+        }
+        let start = out.len();
+        scalar(&self.column_type, value, self, out)?;
+        match value {
+            AttributeValue::S(text) if self.exact => self.check_exact(text, out, start),
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends the cell of a text, a capture say.
+    pub(crate) fn text(&self, text: &str, out: &mut String) -> Result<(), Loss> {
+        if let Some(map) = &self.value_map {
+            return mapped_text(map, text, out);
+        }
+        let start = out.len();
+        from_text(&self.column_type, text, self, out)?;
+        if self.exact { self.check_exact(text, out, start) } else { Ok(()) }
+    }
+
+    fn check_exact(&self, text: &str, out: &str, start: usize) -> Result<(), Loss> {
+        if out.get(start..) == Some(text) {
+            return Ok(());
+        }
+        Err(Loss::format("the key is not in its canonical form, so two items could hit one row"))
+    }
+}
+
+/// The name that people know an attribute's type by.
+pub(crate) fn type_name(value: &AttributeValue) -> &'static str {
+    match value {
+        AttributeValue::S(_) => "string (S)",
+        AttributeValue::N(_) => "number (N)",
+        AttributeValue::B(_) => "binary (B)",
+        AttributeValue::Bool(_) => "boolean (BOOL)",
+        AttributeValue::Null(_) => "null (NULL)",
+        AttributeValue::M(_) => "map (M)",
+        AttributeValue::L(_) => "list (L)",
+        AttributeValue::Ss(_) => "string set (SS)",
+        AttributeValue::Ns(_) => "number set (NS)",
+        AttributeValue::Bs(_) => "binary set (BS)",
+    }
+}
+
+/// Reads an attribute's number.
+pub(crate) fn decimal(text: &str) -> Result<Decimal<'_>, Loss> {
+    Decimal::parse(text).ok_or_else(|| Loss::format("not a decimal number"))
+}
+
+fn mapped(map: &[(String, String)], value: &AttributeValue, out: &mut String) -> Result<(), Loss> {
+    match value {
+        AttributeValue::S(text) => mapped_text(map, text, out),
+        AttributeValue::Bool(value) => mapped_text(map, bool_text(*value), out),
+        AttributeValue::N(text) => {
+            let mut canonical = String::new();
+            decimal(text)?.write(&mut canonical);
+            mapped_text(map, &canonical, out)
+        }
+        other => Err(Loss::mismatch(other, "a key of the column's map")),
+    }
+}
+
+fn mapped_text(map: &[(String, String)], text: &str, out: &mut String) -> Result<(), Loss> {
+    let found = map.iter().find(|(from, _)| from == text);
+    let (_, to) = found.ok_or_else(|| Loss::format("the value is not in the column's map"))?;
+    out.push_str(to);
+    Ok(())
+}
+
+fn bool_text(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}
+
+fn scalar(
+    to: &ColumnType,
+    value: &AttributeValue,
+    how: &Conversion,
+    out: &mut String,
+) -> Result<(), Loss> {
+    use AttributeValue as V;
+    match (to, value) {
+        (ColumnType::Jsonb, value) => json::write(value, how.nul, out),
+        (ColumnType::Array(element), value) => array::write(element, value, how, out),
+        (ColumnType::Bytea, V::B(bytes)) => {
+            hex(bytes, out);
+            Ok(())
+        }
+        (ColumnType::Uuid, V::B(bytes)) => match <[u8; 16]>::try_from(bytes.as_slice()) {
+            Ok(bytes) => {
+                uuid_text(bytes, out);
+                Ok(())
+            }
+            Err(_) => Err(Loss::format("a uuid has 16 bytes")),
+        },
+        (ColumnType::Timestamptz, V::N(text)) => match how.epoch {
+            Some(unit) => time::epoch(decimal(text)?, unit, out),
+            None => Err(Loss::new(RejectReason::Type, "a number needs `epoch` to become a time")),
+        },
+        (to, V::N(text)) => from_number(to, value, decimal(text)?, out),
+        (to, V::S(text)) => from_text(to, text, how, out),
+        (ColumnType::Boolean | ColumnType::Text | ColumnType::Named(_), V::Bool(value)) => {
+            out.push_str(bool_text(*value));
+            Ok(())
+        }
+        (to, value) => Err(Loss::mismatch(value, &to.to_string())),
+    }
+}
+
+fn from_number(
+    to: &ColumnType,
+    value: &AttributeValue,
+    number: Decimal<'_>,
+    out: &mut String,
+) -> Result<(), Loss> {
+    let integer = |low: i64, high: i64| match number.integer() {
+        Some(value) if (i128::from(low)..=i128::from(high)).contains(&value) => Ok(()),
+        Some(_) => Err(Loss::range("the number is beyond the column's range")),
+        None if number.scale() > 0 => Err(Loss::range("the number is not whole")),
+        None => Err(Loss::range("the number is beyond the column's range")),
+    };
+    let start = out.len();
+    number.write(out);
+    match to {
+        ColumnType::SmallInt => integer(i16::MIN.into(), i16::MAX.into()),
+        ColumnType::Integer => integer(i32::MIN.into(), i32::MAX.into()),
+        ColumnType::BigInt => integer(i64::MIN, i64::MAX),
+        ColumnType::Numeric(None) | ColumnType::Text | ColumnType::Named(_) => Ok(()),
+        ColumnType::Numeric(Some((precision, scale))) => {
+            let whole = usize::from(precision.saturating_sub(*scale));
+            if number.scale() <= usize::from(*scale) && number.whole_digits() <= whole {
+                return Ok(());
+            }
+            Err(Loss::range("the number has more digits than the column"))
+        }
+        ColumnType::Real => {
+            let nearest = out.get(start..).and_then(|text| text.parse::<f32>().ok());
+            in_float_range(nearest.map(f64::from), number)
+        }
+        ColumnType::Double => {
+            let nearest = out.get(start..).and_then(|text| text.parse::<f64>().ok());
+            in_float_range(nearest, number)
+        }
+        ColumnType::Varchar(length) => check_length(out.get(start..).unwrap_or_default(), *length),
+        other => Err(Loss::mismatch(value, &other.to_string())),
+    }
+}
+
+/// A float column rounds, as its owner knows; but it must not turn a number into infinity or zero.
+fn in_float_range(nearest: Option<f64>, number: Decimal<'_>) -> Result<(), Loss> {
+    match nearest {
+        Some(value) if value.is_finite() && (value != 0.0 || number.is_zero()) => Ok(()),
+        _ => Err(Loss::range("the number is beyond the column's range")),
+    }
+}
+
+fn from_text(to: &ColumnType, text: &str, how: &Conversion, out: &mut String) -> Result<(), Loss> {
+    match to {
+        ColumnType::Text | ColumnType::Named(_) => plain(text, how.nul, out),
+        ColumnType::Varchar(length) => {
+            check_length(text, *length)?;
+            plain(text, how.nul, out)
+        }
+        ColumnType::SmallInt
+        | ColumnType::Integer
+        | ColumnType::BigInt
+        | ColumnType::Numeric(_)
+        | ColumnType::Real
+        | ColumnType::Double => from_number(to, &AttributeValue::Null(true), decimal(text)?, out),
+        ColumnType::Boolean if matches!(text, "true" | "false") => {
+            out.push_str(text);
+            Ok(())
+        }
+        ColumnType::Boolean => Err(Loss::format("neither true nor false")),
+        ColumnType::Date => time::date(text, out),
+        ColumnType::Time => time::time(text, out),
+        ColumnType::Timestamptz => time::timestamp(text, out),
+        ColumnType::Uuid => uuid(text, out),
+        ColumnType::Inet => inet(text, out),
+        ColumnType::Jsonb => json::string(text, how.nul, out),
+        ColumnType::Bytea | ColumnType::Array(_) => {
+            Err(Loss::new(RejectReason::Type, format!("a string (S) cannot become {to}")))
+        }
+    }
+}
+
+fn check_length(text: &str, length: u32) -> Result<(), Loss> {
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if text.len() > length && text.chars().count() > length {
+        return Err(Loss::range("the text is longer than the column"));
+    }
+    Ok(())
+}
+
+fn plain(text: &str, nul: NulPolicy, out: &mut String) -> Result<(), Loss> {
+    if !text.contains('\0') {
+        out.push_str(text);
+        return Ok(());
+    }
+    match nul {
+        NulPolicy::Reject => Err(nul_loss()),
+        NulPolicy::Replace => {
+            out.extend(text.chars().map(|char| if char == '\0' { '\u{fffd}' } else { char }));
+            Ok(())
+        }
+    }
+}
+
+fn nul_loss() -> Loss {
+    Loss::new(RejectReason::Nul, "the text holds U+0000, which Postgres cannot store")
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+fn hex_byte(byte: u8, out: &mut String) {
+    out.push(char::from(HEX[usize::from(byte >> 4)]));
+    out.push(char::from(HEX[usize::from(byte & 15)]));
+}
+
+fn hex(bytes: &[u8], out: &mut String) {
+    out.reserve(2 + 2 * bytes.len());
+    out.push_str("\\x");
+    for byte in bytes {
+        hex_byte(*byte, out);
+    }
+}
+
+fn base64(bytes: &[u8], out: &mut String) {
+    BASE64.encode_string(bytes, out);
+}
+
+fn uuid_text(bytes: [u8; 16], out: &mut String) {
+    for (index, byte) in bytes.into_iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            out.push('-');
+        }
+        hex_byte(byte, out);
+    }
+}
+
+fn uuid(text: &str, out: &mut String) -> Result<(), Loss> {
+    let wrong = || Loss::format("not a uuid");
+    let bytes = text.as_bytes();
+    let hyphens =
+        bytes.len() == 36 && [8, 13, 18, 23].iter().all(|at| bytes.get(*at) == Some(&b'-'));
+    if !hyphens && bytes.len() != 32 {
+        return Err(wrong());
+    }
+    let mut packed = [0_u8; 16];
+    let mut digits = bytes.iter().filter(|byte| !(hyphens && **byte == b'-'));
+    for byte in &mut packed {
+        for _ in 0..2 {
+            let digit = digits.next().and_then(|digit| char::from(*digit).to_digit(16));
+            *byte = *byte << 4 | u8::try_from(digit.ok_or_else(wrong)?).unwrap_or(0);
+        }
+    }
+    if digits.next().is_some() {
+        return Err(wrong());
+    }
+    uuid_text(packed, out);
+    Ok(())
+}
+
+fn inet(text: &str, out: &mut String) -> Result<(), Loss> {
+    let wrong = || Loss::format("not an address, nor an address with a prefix length");
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    out.push_str(&address.to_string());
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    if let Some(prefix) = prefix {
+        let digits = prefix.bytes().all(|byte| byte.is_ascii_digit());
+        let length: u8 = prefix.parse().ok().filter(|_| digits).ok_or_else(wrong)?;
+        if length > longest {
+            return Err(wrong());
+        }
+        if length < longest {
+            out.push('/');
+            out.push_str(&length.to_string());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

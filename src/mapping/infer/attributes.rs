@@ -1,0 +1,184 @@
+//! The attributes of one group: how many items have each, of which types, and the column that follows.
+
+use std::collections::BTreeMap;
+
+use super::{path_name, snake, toml_string, unique};
+use crate::mapping::convert::{Conversion, type_name};
+use crate::mapping::spec::ColumnType;
+use crate::model::{AttributeValue, Item};
+
+/// More columns than this are a document rather than a row; the rest stays in `extra`.
+const COLUMNS_MAX: usize = 60;
+
+/// An attribute that fewer items than one in so many have stays in `extra`.
+const RARE: usize = 100;
+
+/// The types that texts are tried as, the narrowest first.
+const TEXT_TYPES: [ColumnType; 3] = [ColumnType::Uuid, ColumnType::Timestamptz, ColumnType::Date];
+
+/// What was seen of every attribute that is no key.
+pub(super) struct Attributes {
+    items: usize,
+    seen: BTreeMap<String, Seen>,
+}
+
+/// What was seen of one attribute.
+#[derive(Default)]
+struct Seen {
+    count: usize,
+    nulls: usize,
+    /// How many values there are of each type, with the key of one item that has it.
+    types: BTreeMap<&'static str, (usize, String)>,
+    /// The column types that all values had so far.
+    fitting: Option<Vec<ColumnType>>,
+    /// The least and the greatest number, in tens: enough to tell what it may count.
+    digits: Option<(usize, usize)>,
+    /// Whether every value is a list of maps.
+    rows: bool,
+}
+
+impl Attributes {
+    pub(super) fn of(keys: &[String], items: &[&Item]) -> Self {
+        let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
+        for item in items {
+            for (name, value) in item.iter().filter(|(name, _)| !keys.iter().any(|k| k == name)) {
+                seen.entry(name.to_owned()).or_default().add(value, || example(keys, item));
+            }
+        }
+        Self { items: items.len(), seen }
+    }
+
+    /// Writes a line for each column, the commonest first.
+    pub(super) fn write(&self, taken: &mut Vec<String>, line: &mut dyn FnMut(String)) {
+        let mut ordered: Vec<_> = self.seen.iter().collect();
+        ordered.sort_by_key(|(name, seen)| (std::cmp::Reverse(seen.count), name.as_str()));
+        let (common, rare): (Vec<_>, Vec<_>) =
+            ordered.into_iter().enumerate().partition(|(index, (_, seen))| {
+                *index < COLUMNS_MAX && seen.count * RARE >= self.items
+            });
+        for (_, (name, seen)) in common {
+            let column = unique(&snake(name), taken);
+            taken.push(column.clone());
+            line(self.column(&column, name, seen));
+        }
+        if !rare.is_empty() {
+            let names: Vec<_> = rare.iter().map(|(_, (name, _))| toml_string(name)).collect();
+            line(format!("# Rare, and kept in the rest: {}", names.join(", ")));
+        }
+    }
+
+    fn column(&self, column: &str, name: &str, seen: &Seen) -> String {
+        let from = toml_string(&path_name(name));
+        let column_type = seen.column_type();
+        let written = if column_type == ColumnType::Text {
+            format!("{column} = {from}")
+        } else {
+            format!("{column} = {{ from = {from}, type = \"{column_type}\" }}")
+        };
+        let mut notes = vec![format!("{} % of items", seen.count * 100 / self.items.max(1))];
+        if seen.nulls > 0 {
+            notes.push(format!("{} are null", seen.nulls));
+        }
+        if seen.types.len() > 1 {
+            let types: Vec<_> = seen
+                .types
+                .iter()
+                .map(|(name, (count, key))| format!("{count} {name}, as in {key}"))
+                .collect();
+            notes.push(format!("several types: {}", types.join("; ")));
+        }
+        if let (ColumnType::BigInt, Some(unit)) = (&column_type, seen.epoch(name)) {
+            notes.push(format!("a time? type = \"timestamptz\", epoch = \"{unit}\""));
+        }
+        if seen.rows {
+            notes.push("a list of maps: rows of its own? see children".to_owned());
+        }
+        format!("{written}   # {}", notes.join("; "))
+    }
+}
+
+impl Seen {
+    fn add(&mut self, value: &AttributeValue, example: impl FnOnce() -> String) {
+        self.count += 1;
+        if matches!(value, AttributeValue::Null(_)) {
+            self.nulls += 1;
+            return;
+        }
+        let first = self.types.is_empty();
+        let entry = self.types.entry(type_name(value)).or_insert_with(|| (0, example()));
+        entry.0 += 1;
+        let candidates = self.fitting.take().unwrap_or_else(|| candidates(value));
+        let fits = |to: &ColumnType| {
+            Conversion::to(to.clone()).attribute(value, &mut String::new()).is_ok()
+        };
+        self.fitting = Some(candidates.into_iter().filter(fits).collect());
+        let map = |value: &AttributeValue| matches!(value, AttributeValue::M(_));
+        let rows = matches!(value, AttributeValue::L(list)
+            if !list.is_empty() && list.iter().all(map));
+        self.rows = rows && (first || self.rows);
+        if let AttributeValue::N(number) = value {
+            let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+            let (low, high) = self.digits.unwrap_or((digits, digits));
+            self.digits = Some((low.min(digits), high.max(digits)));
+        }
+    }
+
+    fn column_type(&self) -> ColumnType {
+        let one_type = self.types.len() == 1;
+        let fitting = self.fitting.as_ref().filter(|_| one_type).and_then(|types| types.first());
+        match (self.types.len(), fitting) {
+            (0, _) => ColumnType::Text,
+            (1, Some(fitting)) => fitting.clone(),
+            _ => ColumnType::Jsonb,
+        }
+    }
+
+    /// The unit in which a number of this name and size counts time, if it does.
+    fn epoch(&self, name: &str) -> Option<&'static str> {
+        let name = snake(name);
+        let words = ["_at", "time", "date", "ts", "updated", "created", "upd", "ttl", "expires"];
+        if !words.iter().any(|word| name.ends_with(word)) {
+            return None;
+        }
+        match self.digits? {
+            (10, 10) => Some("s"),
+            (13, 13) => Some("ms"),
+            (16, 16) => Some("us"),
+            (19, 19) => Some("ns"),
+            _ => None,
+        }
+    }
+}
+
+/// The column types that a value may have, the narrowest first.
+fn candidates(value: &AttributeValue) -> Vec<ColumnType> {
+    let array = |element| ColumnType::Array(Box::new(element));
+    match value {
+        AttributeValue::S(_) => {
+            TEXT_TYPES.into_iter().chain([ColumnType::Text, ColumnType::Jsonb]).collect()
+        }
+        AttributeValue::N(_) => {
+            vec![ColumnType::BigInt, ColumnType::Numeric(None)]
+        }
+        AttributeValue::Bool(_) => vec![ColumnType::Boolean],
+        AttributeValue::B(_) => vec![ColumnType::Bytea],
+        AttributeValue::Ss(_) => vec![array(ColumnType::Text)],
+        AttributeValue::Ns(_) => vec![array(ColumnType::Numeric(None))],
+        AttributeValue::Bs(_) => vec![array(ColumnType::Bytea)],
+        AttributeValue::L(_) | AttributeValue::M(_) | AttributeValue::Null(_) => {
+            vec![ColumnType::Jsonb]
+        }
+    }
+}
+
+/// An item's key, for a person to look it up.
+fn example(keys: &[String], item: &Item) -> String {
+    let text = |value: &AttributeValue| match value {
+        AttributeValue::S(text) | AttributeValue::N(text) => {
+            text.chars().filter(|char| !char.is_control()).take(60).collect()
+        }
+        _ => "(binary)".to_owned(),
+    };
+    let parts: Vec<_> = keys.iter().filter_map(|key| item.attribute(key)).map(text).collect();
+    parts.join(" / ")
+}

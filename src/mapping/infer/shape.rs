@@ -1,0 +1,163 @@
+//! The shape of a key: which parts of it are words that name a kind of item, and which are its identity.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{snake, unique};
+use crate::mapping::template::{CaptureNames, Captures, Template};
+use crate::model::{AttributeValue, Item};
+
+/// The characters that single-table designs join the parts of a key with, the commonest first.
+const SEPARATORS: [char; 4] = ['#', '|', ':', '/'];
+
+/// At one place of a key there are few words that name kinds; more are names of things.
+const WORDS_MAX: usize = 16;
+
+/// The types that a capture may get, the narrowest first.
+const CAPTURE_TYPES: [&str; 4] = ["uuid", "ulid", "date", "int"];
+
+/// What was learnt about the keys of all items.
+pub(super) struct Shapes<'k> {
+    attributes: &'k [String],
+    separator: Option<char>,
+    /// The words seen at each place: key attribute, part.
+    words: HashMap<(usize, usize), HashSet<String>>,
+}
+
+/// The key of one group.
+#[derive(Debug)]
+pub(super) struct Shape {
+    /// The key attributes and their templates.
+    pub(super) templates: Vec<(String, String)>,
+    literals: Vec<String>,
+    captures: Vec<String>,
+}
+
+impl<'k> Shapes<'k> {
+    pub(super) fn learn(attributes: &'k [String], items: &[Item]) -> Self {
+        let texts = || {
+            items.iter().flat_map(|item| {
+                attributes.iter().enumerate().filter_map(|(at, name)| match item.attribute(name) {
+                    Some(AttributeValue::S(text)) => Some((at, text.as_str())),
+                    _ => None,
+                })
+            })
+        };
+        let count = |separator: char| texts().filter(|(_, text)| text.contains(separator)).count();
+        let separator = SEPARATORS
+            .into_iter()
+            .map(|separator| (count(separator), separator))
+            .filter(|(count, _)| *count > 0)
+            .reduce(|best, next| if next.0 > best.0 { next } else { best })
+            .map(|(_, separator)| separator);
+        let mut words: HashMap<_, HashSet<String>> = HashMap::new();
+        for (at, text) in texts() {
+            for (part, word) in split(text, separator).enumerate() {
+                if is_word(word) {
+                    words.entry((at, part)).or_default().insert(word.to_owned());
+                }
+            }
+        }
+        Self { attributes, separator, words }
+    }
+
+    /// What the items of one group have in common: words as they are, a star for anything else.
+    pub(super) fn label(&self, item: &Item) -> Vec<String> {
+        let label = |(at, name): (usize, &String)| match item.attribute(name) {
+            Some(AttributeValue::S(text)) => {
+                let separator = self.separator.map(String::from).unwrap_or_default();
+                let parts: Vec<_> = split(text, self.separator)
+                    .enumerate()
+                    .map(|(part, word)| if self.literal(at, part, word) { word } else { "*" })
+                    .collect();
+                parts.join(&separator)
+            }
+            _ => "*".to_owned(),
+        };
+        self.attributes.iter().enumerate().map(label).collect()
+    }
+
+    /// The templates of a group; `None` when an item has no key, as none can.
+    pub(super) fn shape(&self, items: &[&Item]) -> Option<Shape> {
+        let first = *items.first()?;
+        let mut shape = Shape { templates: Vec::new(), literals: Vec::new(), captures: Vec::new() };
+        for (at, attribute) in self.attributes.iter().enumerate() {
+            let template = match first.attribute(attribute)? {
+                AttributeValue::S(text) => {
+                    let mut parts: Vec<String> = Vec::new();
+                    for (part, word) in split(text, self.separator).enumerate() {
+                        parts.push(if self.literal(at, part, word) {
+                            shape.literals.push(word.to_owned());
+                            word.replace('{', "{{").replace('}', "}}")
+                        } else {
+                            let before = parts.last().filter(|text| !text.contains('{'));
+                            let name = before.map_or_else(
+                                || snake(attribute),
+                                |word| format!("{}_id", snake(word)),
+                            );
+                            let name = unique(&name, &shape.captures);
+                            let kind = self.capture_type(items, attribute, part);
+                            shape.captures.push(name.clone());
+                            format!("{{{name}{kind}}}")
+                        });
+                    }
+                    parts.join(&self.separator.map(String::from).unwrap_or_default())
+                }
+                _ => {
+                    let name = unique(&snake(attribute), &shape.captures);
+                    shape.captures.push(name.clone());
+                    format!("{{{name}}}")
+                }
+            };
+            shape.templates.push((attribute.clone(), template));
+        }
+        Some(shape)
+    }
+
+    fn literal(&self, at: usize, part: usize, word: &str) -> bool {
+        let few = self.words.get(&(at, part)).is_some_and(|words| words.len() <= WORDS_MAX);
+        let shouted = word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        few && is_word(word) && (shouted || self.separator.is_some() && part == 0)
+    }
+
+    /// The narrowest type that takes this part of every key, as `:uuid`; empty for text.
+    fn capture_type(&self, items: &[&Item], attribute: &str, part: usize) -> String {
+        let kind = CAPTURE_TYPES.into_iter().find(|kind| {
+            let template = Template::parse(&format!("{{x:{kind}}}"), &mut CaptureNames::default());
+            let Ok(template) = template else { return false };
+            items.iter().all(|item| {
+                let Some(AttributeValue::S(text)) = item.attribute(attribute) else { return false };
+                let word = split(text, self.separator).nth(part).unwrap_or_default();
+                let value = AttributeValue::S(word.to_owned());
+                let mut captures = Captures::default();
+                template.capture(&value, &mut captures)
+            })
+        });
+        kind.map(|kind| format!(":{kind}")).unwrap_or_default()
+    }
+}
+
+impl Shape {
+    /// The word that most likely names the kind of item: the last one.
+    pub(super) fn name(&self) -> Option<String> {
+        let generic = |word: &&String| {
+            !matches!(word.to_ascii_uppercase().as_str(), "PROFILE" | "METADATA" | "META" | "INFO")
+        };
+        self.literals.iter().rev().find(generic).or(self.literals.last()).cloned()
+    }
+
+    /// The columns of the captures.
+    pub(super) fn columns(&self) -> Vec<String> {
+        self.captures.clone()
+    }
+}
+
+fn split(text: &str, separator: Option<char>) -> impl Iterator<Item = &str> {
+    // Without a separator the whole text is one part; U+0000 is in no key that anyone made.
+    text.split(separator.unwrap_or('\0'))
+}
+
+fn is_word(text: &str) -> bool {
+    (2..=32).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'-'))
+        && text.starts_with(|char: char| char.is_ascii_alphabetic())
+}

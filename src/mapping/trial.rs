@@ -1,0 +1,228 @@
+//! Mapping tests: one item, the rows that it should become, and how the two differ.
+
+use std::fmt;
+
+use super::convert::Conversion;
+use super::definition::{Problem, Spanned};
+use super::{Mapper, Outcome};
+use crate::model::{
+    AttributeValue, Cells, Change, ChangeOp, Item, RowAction, RowOp, SequenceNumber, TableIndex,
+};
+
+/// One test of a mapping.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// What it shows.
+    pub name: String,
+    /// The source whose mapping it tests.
+    pub source: String,
+    /// What happens to the item.
+    pub op: TrialOp,
+    /// The item; for a removal the item that goes.
+    pub item: Item,
+    /// The item before a change, where the mapping looks at it.
+    pub old_item: Option<Item>,
+    /// The rows that should come out, by table. Tables that are not named are not compared.
+    pub expect: Vec<ExpectedTable>,
+    /// The reason for which the item should be rejected.
+    pub rejected: Option<String>,
+}
+
+/// What happens to a trial's item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrialOp {
+    /// It is new.
+    Insert,
+    /// It changed.
+    Modify,
+    /// It goes; the rows expected are those that go with it.
+    Remove,
+}
+
+/// The rows that a table should get.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpectedTable {
+    /// The table.
+    pub table: Spanned<String>,
+    /// Its rows; only the columns named are compared.
+    pub rows: Vec<ExpectedRow>,
+}
+
+/// A row that a table should get.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpectedRow {
+    /// Column names and values.
+    pub cells: Vec<(Spanned<String>, Spanned<AttributeValue>)>,
+}
+
+/// One way in which the outcome differs from what was expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The table, where one is concerned.
+    pub table: Option<String>,
+    /// What was expected and what came.
+    pub text: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.table {
+            Some(table) => write!(f, "{table}: {}", self.text),
+            None => f.write_str(&self.text),
+        }
+    }
+}
+
+impl Trial {
+    /// The change that the test feeds to the mapping.
+    #[must_use]
+    pub fn change(&self, mapper: &Mapper) -> Change {
+        let names = mapper.key_attributes();
+        let keys = self.item.iter().filter(|(name, _)| names.contains(name));
+        let keys = keys.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        let (op, new_image, old_image) = match self.op {
+            TrialOp::Insert => (ChangeOp::Insert, Some(self.item.clone()), None),
+            TrialOp::Modify => (ChangeOp::Modify, Some(self.item.clone()), self.old_item.clone()),
+            TrialOp::Remove => (ChangeOp::Remove, None, Some(self.item.clone())),
+        };
+        Change {
+            op,
+            sequence: SequenceNumber::ZERO,
+            keys,
+            new_image,
+            old_image,
+            changed_at: None,
+            expired: false,
+            bytes: 0,
+        }
+    }
+
+    /// Finds the tables and columns that the mapping does not have.
+    #[must_use]
+    pub fn check(&self, mapper: &Mapper) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for expected in &self.expect {
+            let table = mapper.tables().iter().find(|t| t.name.to_string() == expected.table.value);
+            let Some(table) = table else {
+                let message = format!("the mapping fills no table `{}`", expected.table.value);
+                problems.push(Problem::at(expected.table.span, message));
+                continue;
+            };
+            for (name, value) in expected.rows.iter().flat_map(|row| &row.cells) {
+                let column = table.columns.iter().find(|column| column.name == name.value);
+                let Some(column) = column else {
+                    let message = format!("`{}` has no column `{}`", table.name, name.value);
+                    problems.push(Problem::at(name.span, message));
+                    continue;
+                };
+                let conversion = Conversion::to(column.column_type.clone());
+                if let Err(loss) = conversion.attribute(&value.value, &mut String::new()) {
+                    let message = format!(
+                        "`{}` is {}, and this does not fit: {}",
+                        name.value, column.column_type, loss.detail
+                    );
+                    problems.push(Problem::at(value.span, message));
+                }
+            }
+        }
+        problems
+    }
+
+    /// Runs the test: no difference means that it passed.
+    #[must_use]
+    pub fn run(&self, mapper: &Mapper) -> Vec<Difference> {
+        let mut rows = Vec::new();
+        let outcome = mapper.map(&self.change(mapper), &mut rows);
+        let mut differences: Vec<_> = self.outcome_difference(&outcome).into_iter().collect();
+        if matches!(outcome, Outcome::Rejected(_)) {
+            return differences;
+        }
+        for expected in &self.expect {
+            let position =
+                mapper.tables().iter().position(|t| t.name.to_string() == expected.table.value);
+            if let Some(index) = position.and_then(|at| u16::try_from(at).ok()) {
+                let came = self.rows_of(TableIndex(index), &rows);
+                compare(mapper, TableIndex(index), (expected, &came), &mut differences);
+            }
+        }
+        differences
+    }
+
+    fn outcome_difference(&self, outcome: &Outcome) -> Option<Difference> {
+        let text = match (outcome, &self.rejected) {
+            (Outcome::Rejected(reject), Some(expected)) if reject.reason.label() == expected => {
+                return None;
+            }
+            (Outcome::Rejected(reject), expected) => {
+                let entity = reject.entity.as_deref().unwrap_or("no entity");
+                let place = reject.place.as_deref().unwrap_or("the item");
+                let came = format!(
+                    "rejected as `{}` at {entity}, {place}: {}",
+                    reject.reason.label(),
+                    reject.detail
+                );
+                match expected {
+                    Some(expected) => {
+                        format!("expected to be rejected as `{expected}`, but {came}")
+                    }
+                    None => came,
+                }
+            }
+            (_, Some(expected)) => {
+                format!("expected to be rejected as `{expected}`, but it was mapped")
+            }
+            (Outcome::Unmatched, None)
+                if self.expect.iter().any(|table| !table.rows.is_empty()) =>
+            {
+                "no entity's key matches".to_owned()
+            }
+            _ => return None,
+        };
+        Some(Difference { table: None, text })
+    }
+
+    /// The rows that the table gets; for a removal those that go.
+    fn rows_of<'r>(&self, table: TableIndex, rows: &'r [RowOp]) -> Vec<&'r Cells> {
+        let action = if self.op == TrialOp::Remove { RowAction::Delete } else { RowAction::Upsert };
+        rows.iter()
+            .filter(|row| row.action == action)
+            .flat_map(|row| {
+                let own = (row.table == table).then_some(&row.cells);
+                let children = row.children.iter().filter(move |(child, _)| *child == table);
+                own.into_iter().chain(children.map(|(_, cells)| cells))
+            })
+            .collect()
+    }
+}
+
+fn compare(
+    mapper: &Mapper,
+    index: TableIndex,
+    (expected, came): (&ExpectedTable, &[&Cells]),
+    differences: &mut Vec<Difference>,
+) {
+    let Some(table) = mapper.tables().get(usize::from(index.0)) else { return };
+    let mut differ = |text| {
+        differences.push(Difference { table: Some(table.name.to_string()), text });
+    };
+    if expected.rows.len() != came.len() {
+        differ(format!("expected {} rows, but {} came", expected.rows.len(), came.len()));
+    }
+    for (number, (row, cells)) in expected.rows.iter().zip(came).enumerate() {
+        for (name, value) in &row.cells {
+            let Some(at) = table.columns.iter().position(|own| own.name == name.value) else {
+                continue;
+            };
+            let Some(column) = table.columns.get(at) else { continue };
+            let mut wanted = String::new();
+            let conversion = Conversion::to(column.column_type.clone());
+            let fits = conversion.attribute(&value.value, &mut wanted).is_ok();
+            let cell = cells.iter().nth(at).flatten();
+            if !fits || cell != Some(wanted.as_str()) {
+                let cell = cell.unwrap_or("NULL");
+                let name = &name.value;
+                differ(format!("row {}: `{name}` is {cell}, expected {wanted}", number + 1));
+            }
+        }
+    }
+}
