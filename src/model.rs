@@ -18,7 +18,30 @@ pub use cells::Cells;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartitionId(Arc<str>);
 
+/// What a partition is a part of; its name tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PartitionKind {
+    /// A shard of the stream.
+    Shard,
+    /// A segment of a backfill's scan: `scan/NNN-of-MMM`.
+    Segment,
+    /// A file of an export: `file/…`.
+    File,
+}
+
 impl PartitionId {
+    /// What it is a part of.
+    #[must_use]
+    pub fn kind(&self) -> PartitionKind {
+        if self.0.starts_with("scan/") {
+            PartitionKind::Segment
+        } else if self.0.starts_with("file/") {
+            PartitionKind::File
+        } else {
+            PartitionKind::Shard
+        }
+    }
+
     /// Wraps a shard id, or the name of a segment or file.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
         Self(id.into())

@@ -6,6 +6,7 @@
 pub mod completions;
 mod daemon;
 pub mod healthcheck;
+pub mod service;
 pub mod status;
 
 use std::path::PathBuf;

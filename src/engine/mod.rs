@@ -8,6 +8,7 @@
 mod apply;
 pub mod batch;
 pub mod freshness;
+mod lane;
 pub mod lease;
 pub mod lineage;
 pub mod ports;

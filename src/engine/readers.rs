@@ -10,12 +10,17 @@ use super::freshness::{CAUGHT_UP_POLLS, ShardProgress};
 use super::ports::{Held, Lease, Page, ReadFrom, ShardIterator};
 use crate::model::{Epoch, EpochMillis, PartitionId, Position};
 
-/// Reads in flight of shards whose last page held records: each may bring another megabyte.
-const BUSY_READS_MAX: usize = 4;
-/// Reads in flight of shards whose last page was empty.
-const IDLE_READS_MAX: usize = 32;
 /// A page with at least this many records is followed by the next read at once: the shard is behind.
 const BEHIND_RECORDS: usize = 250;
+
+/// How many reads may be in flight.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    /// Of partitions whose last page held records.
+    pub busy: usize,
+    /// Of partitions whose last page was empty.
+    pub idle: usize,
+}
 
 /// How often shards are polled.
 #[derive(Debug, Clone, Copy)]
@@ -56,8 +61,9 @@ struct Reader {
 }
 
 /// All readers with their schedule.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Readers {
+    limits: ReadLimits,
     readers: BTreeMap<PartitionId, Reader>,
     schedule: BTreeSet<(Instant, PartitionId)>,
     busy_reads: usize,
@@ -66,6 +72,19 @@ pub struct Readers {
 }
 
 impl Readers {
+    /// Nothing is read yet.
+    #[must_use]
+    pub fn new(limits: ReadLimits) -> Self {
+        Self {
+            limits,
+            readers: BTreeMap::new(),
+            schedule: BTreeSet::new(),
+            busy_reads: 0,
+            idle_reads: 0,
+            tickets: 0,
+        }
+    }
+
     /// Starts reading a leased partition.
     pub fn insert(&mut self, lease: Lease, last_event_at: Option<EpochMillis>, now: Instant) {
         let Lease { partition, epoch, position } = lease;
@@ -120,7 +139,7 @@ impl Readers {
 
     /// Stops reading everything.
     pub fn clear(&mut self) {
-        *self = Self { tickets: self.tickets, ..Self::default() };
+        *self = Self { tickets: self.tickets, ..Self::new(self.limits) };
     }
 
     /// The next read to start, if one is due and there is room; the reader counts as reading from then on.
@@ -128,9 +147,9 @@ impl Readers {
         let (due, partition) = self.schedule.first()?;
         let reader = self.readers.get_mut(partition)?;
         let (in_flight, limit) = if reader.empty_polls > 0 {
-            (&mut self.idle_reads, IDLE_READS_MAX)
+            (&mut self.idle_reads, self.limits.idle)
         } else {
-            (&mut self.busy_reads, BUSY_READS_MAX)
+            (&mut self.busy_reads, self.limits.busy)
         };
         if *due > now || *in_flight >= limit {
             return None;
@@ -154,8 +173,11 @@ impl Readers {
     pub fn next_due(&self) -> Option<Instant> {
         let (due, partition) = self.schedule.first()?;
         let idle = self.readers.get(partition).is_some_and(|reader| reader.empty_polls > 0);
-        let room =
-            if idle { self.idle_reads < IDLE_READS_MAX } else { self.busy_reads < BUSY_READS_MAX };
+        let room = if idle {
+            self.idle_reads < self.limits.idle
+        } else {
+            self.busy_reads < self.limits.busy
+        };
         room.then_some(*due)
     }
 
@@ -297,6 +319,7 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const LIMITS: ReadLimits = ReadLimits { busy: 4, idle: 32 };
     const PACE: Pace = Pace {
         poll_min: Duration::from_millis(250),
         poll_idle_max: Duration::from_secs(2),
@@ -319,6 +342,7 @@ mod tests {
             next: Position::Horizon,
             iterator: Some(ShardIterator("i".to_owned())),
             end: false,
+            consumed_capacity: None,
         }
     }
 
@@ -337,7 +361,7 @@ mod tests {
         let now = Instant::now();
         let partition = PartitionId::new("p");
         let lease = Lease { partition: partition.clone(), epoch: 1, position: Position::Horizon };
-        let mut readers = Readers::default();
+        let mut readers = Readers::new(LIMITS);
         readers.insert(lease.clone(), None, now);
         let (_, early) = readers.next_read(&"arn".into(), now).unwrap();
         readers.clear();
@@ -352,7 +376,7 @@ mod tests {
     #[test]
     fn reads_in_flight_are_bounded_and_freed() {
         let now = Instant::now();
-        let mut readers = Readers::default();
+        let mut readers = Readers::new(LIMITS);
         for number in 0..10 {
             let partition = PartitionId::new(format!("p{number}"));
             readers.insert(Lease { partition, epoch: 1, position: Position::Horizon }, None, now);
@@ -361,7 +385,7 @@ mod tests {
         while let Some((_, ticket)) = readers.next_read(&"arn".into(), now) {
             started.push(ticket);
         }
-        assert_eq!(started.len(), BUSY_READS_MAX);
+        assert_eq!(started.len(), LIMITS.busy);
         assert_eq!(readers.next_due(), None);
         let lease = readers.page_read(&started[0], &page(0), (now, EpochMillis(5)), PACE);
         assert_eq!(lease.unwrap().position, Position::Horizon);

@@ -1,8 +1,7 @@
 //! One source's loop: it owns all state, starts tasks, and takes their answers one at a time.
 //!
 //! Priorities of the loop, highest first: 1. the stop signal; 2. answers of tasks; 3. the next due time.
-//! `answers.rs` takes the answers, `report.rs` tells what happened. What starts, in order: discovery, upkeep, the next apply, then as many reads as there is room for. Two
-//! buffers, never more: one batch is being applied while the next is being filled.
+//! `answers.rs` takes the answers, `report.rs` tells what happened.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,16 +12,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::apply_whole;
-use super::batch::{Filling, Label, Sealed};
+use super::batch::{Label, Sealed};
+use super::lane::{Lane, LaneId};
 use super::ports::{
     Applied, Clock, Ledger, LedgerView, Page, ReadFrom, ShardListing, Sink, Source,
 };
-use super::readers::{Readers, Ticket};
+use super::readers::Ticket;
 use super::retry::{Stage, remedy};
 use super::upkeep::{Ask, Discovered, Survey, Upkept, discover, keep_up, request};
 use super::{Ports, SourceRun};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Generation, PartitionId};
+use crate::model::{Epoch, Generation, PartitionId};
 use crate::telemetry::events;
 
 mod answers;
@@ -44,7 +44,7 @@ enum Done {
     Discovered(Result<Discovered>),
     Upkept { era: u64, result: Result<Upkept> },
     Read { ticket: Ticket, result: Result<(Page, Vec<ShardListing>)> },
-    Applied { era: u64, sealed: Box<Sealed>, took: Duration, result: Result<Applied> },
+    Applied { lane: LaneId, era: u64, sealed: Box<Sealed>, took: Duration, result: Result<Applied> },
     GapRecorded(Result<()>),
     Released(Result<()>),
 }
@@ -76,11 +76,7 @@ pub(super) struct Worker<S, L, K, C> {
     settled: HashSet<PartitionId>,
     childless: HashSet<PartitionId>,
 
-    readers: Readers,
-    filling: Filling,
-    applying: HashSet<PartitionId>,
-    apply_running: bool,
-    apply_failures: u32,
+    lanes: [Lane; 2],
     resume_at: Instant,
     note_keys: bool,
     /// When a batch with rejects was last applied: an older view may not know them yet.
@@ -116,11 +112,7 @@ where
             era: 0,
             settled: HashSet::new(),
             childless: HashSet::new(),
-            readers: Readers::default(),
-            filling: Filling::default(),
-            applying: HashSet::new(),
-            apply_running: false,
-            apply_failures: 0,
+            lanes: LaneId::ALL.map(Lane::new),
             resume_at: now,
             note_keys: false,
             rejected_at: None,
@@ -138,7 +130,7 @@ where
         loop {
             let now = self.ports.clock.now();
             self.start_due(now);
-            if self.draining && !self.apply_running && self.filling.is_empty() {
+            if self.draining && self.lanes.iter().all(Lane::is_idle) {
                 return self.leave().await;
             }
             let wake = self.next_wake(now);
@@ -164,16 +156,19 @@ where
     /// When the loop must turn even if no task answers.
     fn next_wake(&self, now: Instant) -> Instant {
         let mut wake = self.publish_due;
-        for recurring in [&self.discovery, &self.upkeep] {
-            if !recurring.running {
-                wake = wake.min(recurring.due);
+        if !self.discovery.running && !self.draining {
+            wake = wake.min(self.discovery.due);
+        }
+        if !self.upkeep.running && self.stream_arn.is_some() {
+            wake = wake.min(self.upkeep.due);
+        }
+        for lane in &self.lanes {
+            if let Some(due) = lane.readers.next_due().filter(|_| self.may_read(lane)) {
+                wake = wake.min(due.max(self.resume_at));
             }
-        }
-        if self.may_read() {
-            wake = self.readers.next_due().map_or(wake, |due| wake.min(due.max(self.resume_at)));
-        }
-        if !self.apply_running && !self.filling.is_empty() {
-            wake = wake.min(self.resume_at);
+            if !lane.running && !lane.filling.is_empty() && self.view.halted.is_none() {
+                wake = wake.min(self.resume_at);
+            }
         }
         wake.max(now)
     }
@@ -188,8 +183,9 @@ where
         if self.stream_arn.is_none() {
             return;
         }
-        if !self.readers.is_empty() && now >= self.lease_deadline {
-            let (source, count) = (&*self.run.name, self.readers.len());
+        let held: usize = self.lanes.iter().map(|lane| lane.readers.len()).sum();
+        if held > 0 && now >= self.lease_deadline {
+            let (source, count) = (&*self.run.name, held);
             events::LeasesLost { source, count, why: "no renewal in time" }.emit();
             self.reload(now);
         }
@@ -199,13 +195,18 @@ where
         if now < self.resume_at || self.view.halted.is_some() {
             return;
         }
-        if !self.apply_running && !self.filling.is_empty() {
-            self.start_apply();
-        }
         self.give_back_left();
-        while self.may_read() {
+        for id in LaneId::ALL {
+            self.start_apply(id);
+            self.start_reads(id, now);
+        }
+    }
+
+    fn start_reads(&mut self, id: LaneId, now: Instant) {
+        while self.may_read(&self.lanes[id as usize]) {
             let Some(stream_arn) = &self.stream_arn else { break };
-            let Some((from, ticket)) = self.readers.next_read(stream_arn, now) else { break };
+            let readers = &mut self.lanes[id as usize].readers;
+            let Some((from, ticket)) = readers.next_read(stream_arn, now) else { break };
             let ports = Arc::clone(&self.ports);
             self.tasks.spawn(async move {
                 let result = read(&ports, from).await;
@@ -214,10 +215,10 @@ where
         }
     }
 
-    fn may_read(&self) -> bool {
+    fn may_read(&self, lane: &Lane) -> bool {
         !self.draining
             && self.view.halted.is_none()
-            && !self.filling.is_full(self.run.options.limits)
+            && !lane.filling.is_full(self.run.options.limits)
     }
 
     fn start_discovery(&mut self) {
@@ -242,7 +243,7 @@ where
         let ask = Ask {
             source: Arc::clone(&self.run.name),
             worker: self.run.worker.clone(),
-            held: self.readers.held(now),
+            held: self.lanes.iter().flat_map(|lane| lane.readers.held(now)).collect(),
             lease_ttl: options.lease_ttl,
             partitions_max: options.partitions_max,
             acquire: !self.draining && now >= self.resume_at,
@@ -251,8 +252,12 @@ where
         self.tasks.spawn(async move { Done::Upkept { era, result: keep_up(&ports, ask).await } });
     }
 
-    fn start_apply(&mut self) {
+    fn start_apply(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id as usize];
         let Some(stream_arn) = &self.stream_arn else { return };
+        if lane.running || lane.filling.is_empty() {
+            return;
+        }
         let label = Label {
             source: &self.run.name,
             stream_arn,
@@ -260,30 +265,32 @@ where
             worker: &self.run.worker,
             claims: self.view.backfilling,
         };
-        self.note_keys |= self.filling.has_rejects();
-        let mut sealed = Box::new(std::mem::take(&mut self.filling).seal(label, &self.key_columns));
-        self.applying =
-            sealed.batch.advances.iter().map(|advance| advance.partition.clone()).collect();
-        self.apply_running = true;
+        self.note_keys |= lane.filling.has_rejects();
+        let mut sealed = Box::new(std::mem::take(&mut lane.filling).seal(label, &self.key_columns));
+        let advances = &sealed.batch.advances;
+        lane.applying = advances.iter().map(|advance| advance.partition.clone()).collect();
+        lane.running = true;
         let (ports, era) = (Arc::clone(&self.ports), self.era);
         self.tasks.spawn(async move {
             let started = ports.clock.now();
             let result = apply_whole(&ports, &mut sealed).await;
             let took = ports.clock.now().saturating_duration_since(started);
-            Done::Applied { era, sealed, took, result }
+            Done::Applied { lane: id, era, sealed, took, result }
         });
     }
 
     /// Gives back the leases that were planned away, once nothing of them is in hand.
     fn give_back_left(&mut self) {
         let mut leases = Vec::new();
-        for partition in self.readers.left() {
-            if self.filling.holds(&partition) || self.applying.contains(&partition) {
-                continue;
-            }
-            if let Some(epoch) = self.readers.remove(&partition) {
-                self.settled.insert(partition.clone());
-                leases.push((partition, epoch));
+        for lane in &mut self.lanes {
+            for partition in lane.readers.left() {
+                if lane.in_hand(&partition) {
+                    continue;
+                }
+                if let Some(epoch) = lane.readers.remove(&partition) {
+                    self.settled.insert(partition.clone());
+                    leases.push((partition, epoch));
+                }
             }
         }
         if leases.is_empty() {
@@ -294,6 +301,14 @@ where
         self.tasks.spawn(async move {
             Done::Released(ports.ledger.release(&name, &worker, &leases, false).await)
         });
+    }
+
+    fn lane(&mut self, partition: &PartitionId) -> &mut Lane {
+        &mut self.lanes[LaneId::of(partition) as usize]
+    }
+
+    fn leases(&self) -> Vec<(PartitionId, Epoch)> {
+        self.lanes.iter().flat_map(|lane| lane.readers.leases()).collect()
     }
 
     fn discovery_every(&self) -> Duration {
@@ -311,8 +326,7 @@ where
     /// Throws away everything in hand; after `resume_at` the ledger says where to go on.
     fn reload(&mut self, resume_at: Instant) {
         self.era += 1;
-        self.readers.clear();
-        self.filling = Filling::default();
+        self.lanes.iter_mut().for_each(Lane::forget);
         self.settled.clear();
         self.resume_at = resume_at;
         self.upkeep.due = resume_at;
@@ -322,7 +336,7 @@ where
     async fn leave(mut self) -> Result<()> {
         self.tasks.abort_all();
         self.publish(self.ports.clock.now());
-        let leases = self.readers.leases();
+        let leases = self.leases();
         let (name, worker) = (&self.run.name, &self.run.worker);
         if let Err(error) = self.ports.ledger.release(name, worker, &leases, true).await {
             tracing::warn!(error = %error.chain(), "leases were not given back and will run out");

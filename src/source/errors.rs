@@ -36,13 +36,10 @@ impl Rim {
         let kind = match &error {
             SdkError::ServiceError(_) => answered(code.as_deref(), status),
             SdkError::TimeoutError(_) => ErrorKind::Unreachable,
-            // A broken connection in the middle of an answer, unless the answer itself makes no sense.
-            SdkError::ResponseError(_) => match status {
-                Some(500..) => ErrorKind::Unavailable,
-                _ => ErrorKind::Unreachable,
-            },
-            _ if is_about_credentials(&error) => ErrorKind::Denied,
-            SdkError::DispatchFailure(_) => ErrorKind::Unreachable,
+            // The connection broke in the middle of an answer. One that was read but makes no sense is a
+            // service error of an unknown code.
+            SdkError::ResponseError(_) => ErrorKind::Unreachable,
+            SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => unsent(&error),
             _ => ErrorKind::Unknown,
         };
         let what = format!("{operation} of table {}", self.table);
@@ -61,8 +58,7 @@ impl Rim {
     fn hint(&self, kind: ErrorKind, operation: &str) -> Option<String> {
         match kind {
             ErrorKind::Unreachable => Some(format!(
-                "{} did not answer; try `curl -sS {}` from this machine",
-                self.place(operation),
+                "no answer from {0}; try `curl -sS {0}` from this machine",
                 self.place(operation)
             )),
             ErrorKind::Denied => Some(format!(
@@ -129,17 +125,25 @@ fn answered(code: Option<&str>, status: Option<u16>) -> ErrorKind {
     }
 }
 
-/// Whether the call broke before it was sent because no credentials were to be had. The SDK files that
-/// under dispatch failures, like a refused connection.
-fn is_about_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
+/// The kind of a failure before anything was sent. The SDK files missing credentials under dispatch failures,
+/// like a refused connection.
+fn unsent<E>(error: &SdkError<E, HttpResponse>) -> ErrorKind
+where
+    E: std::error::Error + 'static,
+{
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(cause) = next {
-        if cause.is::<CredentialsError>() {
-            return true;
+        match cause.downcast_ref::<CredentialsError>() {
+            // Whoever hands out credentials was slow this time; that says nothing about the credentials.
+            Some(CredentialsError::ProviderTimedOut(_)) => return ErrorKind::Unreachable,
+            Some(_) => return ErrorKind::Denied,
+            None => next = cause.source(),
         }
-        next = cause.source();
     }
-    false
+    match error {
+        SdkError::DispatchFailure(_) => ErrorKind::Unreachable,
+        _ => ErrorKind::Unknown,
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::scan::{self, Scanner, Segment};
 /// The most shards in one page of a listing (DescribeStream's own limit).
 const LISTING_PAGE_SHARDS: i32 = 100;
 /// How many listing pages in a row may bring nothing new before the listing is given up for this time.
-const LISTING_PAGES_IDLE_MAX: u32 = 5;
+const LISTING_PAGES_IDLE_MAX: u32 = 10;
 
 /// How pages are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,10 @@
 
 pub mod ledger;
 pub mod sink;
+mod source;
+#[cfg(feature = "demo")]
+mod source_emulator;
+mod source_faults;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,10 +5,13 @@
 //! enabled again. Time stands still until somebody moves it.
 //!
 //! Read: this file for tables and writes; [`streams`] for shards, rotation and retention; [`service`] for
-//! what a client can call; [`faults`] for what can go wrong; [`source`] for the port's adapter; `http`
-//! for the face that the real SDK talks to.
+//! what a client can call; [`faults`] for what can go wrong; [`source`] for the port's adapter; [`http`]
+//! for the face that the real SDK talks to; [`replay`] for a cheap server of pages for benchmarks.
 
 pub mod faults;
+pub mod http;
+pub mod replay;
+pub mod server;
 pub mod service;
 pub mod source;
 pub mod streams;
@@ -22,6 +25,8 @@ use dynaurora::engine::ports::StreamView;
 use dynaurora::model::{ChangeOp, EpochMillis, Item};
 
 pub use faults::{Fault, Faults, Operation, WorldError};
+pub use http::WorldServer;
+pub use replay::ReplayServer;
 pub use service::{IteratorType, RecordsPage, ScanPage, ScanRequest, ShardsPage};
 pub use source::WorldSource;
 pub use streams::{Record, Stream};
@@ -141,6 +146,11 @@ impl World {
     pub fn delete_table(&mut self, name: &str) {
         self.disable_stream(name);
         self.tables.remove(name);
+    }
+
+    /// Whether there is a table of this name.
+    pub fn has_table(&self, name: &str) -> bool {
+        self.tables.contains_key(name)
     }
 
     /// The table, which must exist.

@@ -278,7 +278,7 @@ fn find<'a>(stream: &'a Stream, shard: &str) -> Result<&'a super::streams::Shard
 
 /// The segment of a hash among so many.
 fn segment_of(hash: u64, segments: u64) -> u64 {
-    let scaled = u128::from(hash) * u128::from(segments.max(1)) >> 64;
+    let scaled = (u128::from(hash) * u128::from(segments.max(1))) >> 64;
     u64::try_from(scaled).expect("less than the number of segments")
 }
 

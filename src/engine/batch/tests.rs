@@ -76,7 +76,13 @@ fn two_pages_of_one_partition_make_one_step() {
         Lease { partition: PartitionId::new("p"), epoch: 4, position: Position::Horizon };
     for (sequence, end) in [("5", false), ("8", true)] {
         let next = Position::After(SequenceNumber::parse(sequence).unwrap());
-        let page = Page { changes: Vec::new(), next: next.clone(), iterator: None, end };
+        let page = Page {
+            changes: Vec::new(),
+            next: next.clone(),
+            iterator: None,
+            end,
+            consumed_capacity: None,
+        };
         let context =
             PageContext { mapper: &mapper, generation: 1, lease: &lease, note_keys: false };
         filling.add(page, Vec::new(), context).unwrap();

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Done, Worker};
 use crate::engine::batch::{PageContext, Sealed};
+use crate::engine::lane::{Lane, LaneId};
 use crate::engine::ports::{
     Applied, Clock, Gap, GapReason, Lease, Ledger, Page, PartitionState, ShardListing, Sink, Source,
 };
@@ -31,8 +32,11 @@ where
             Done::Discovered(result) => self.take_discovered(result),
             Done::Upkept { era, result } => self.take_upkept(era, result),
             Done::Read { ticket, result } => self.take_read(&ticket, result),
-            Done::Applied { era, sealed, took, result } => {
-                self.take_applied(era, &sealed, took, result)
+            Done::Applied { lane, era, sealed, took, result } => {
+                let ended = &mut self.lanes[lane as usize];
+                ended.running = false;
+                ended.applying.clear();
+                self.take_applied((lane, era), &sealed, took, result)
             }
             Done::GapRecorded(result) => self.take_gap_recorded(result),
             Done::Released(Err(error)) => {
@@ -89,7 +93,8 @@ where
         };
         self.upkeep.failures = 0;
         self.well(Stage::Ledger);
-        if era != self.era || (self.apply_running && self.readers.is_empty()) {
+        let unsettled = |lane: &Lane| lane.running && lane.readers.is_empty();
+        if era != self.era || self.lanes.iter().any(unsettled) {
             // Seen before everything in hand was thrown away, or while a last transaction of before may
             // still be under way: what it says of positions may be out of date.
             self.upkeep.due = now + self.run.options.pace.poll_min;
@@ -110,7 +115,7 @@ where
         if self.view.halted.is_none() && !self.draining {
             self.take_up(leases, now);
             for partition in give_up {
-                self.readers.leave(&partition);
+                self.lane(&partition).readers.leave(&partition);
             }
         }
         self.publish(now);
@@ -119,7 +124,7 @@ where
 
     /// Forgets the leases that a renewal did not confirm.
     fn drop_lost(&mut self, still_held: &[PartitionId], now: Instant) {
-        let held = self.readers.leases();
+        let held = self.leases();
         let lost: Vec<_> =
             held.iter().filter(|(partition, _)| !still_held.contains(partition)).collect();
         if lost.is_empty() {
@@ -127,13 +132,11 @@ where
         }
         let (source, count) = (&*self.run.name, lost.len());
         events::LeasesLost { source, count, why: "another worker holds them" }.emit();
-        if lost.iter().any(|(partition, _)| {
-            self.filling.holds(partition) || self.applying.contains(partition)
-        }) {
+        if lost.iter().any(|(partition, _)| self.lane(partition).in_hand(partition)) {
             self.reload(now);
         } else {
             for (partition, _) in lost {
-                self.readers.remove(partition);
+                self.lane(partition).readers.remove(partition);
             }
         }
     }
@@ -151,18 +154,20 @@ where
         let parents: HashSet<_> =
             view.partitions.iter().filter_map(|row| row.parent.as_ref()).collect();
         self.childless.retain(|partition| !parents.contains(partition));
-        let ours = view.partitions.iter().filter(|row| {
-            row.state == PartitionState::Open
-                && row.owner.as_ref() == Some(&self.run.worker)
-                && !self.settled.contains(&row.id)
-        });
-        let again = ours.map(|row| Lease {
-            partition: row.id.clone(),
-            epoch: row.epoch,
-            position: row.position.clone(),
-        });
-        for lease in again.chain(leases) {
-            if self.readers.contains(&lease.partition) {
+        let again: Vec<Lease> = (view.partitions.iter())
+            .filter(|row| {
+                row.state == PartitionState::Open
+                    && row.owner.as_ref() == Some(&self.run.worker)
+                    && !self.settled.contains(&row.id)
+            })
+            .map(|row| Lease {
+                partition: row.id.clone(),
+                epoch: row.epoch,
+                position: row.position.clone(),
+            })
+            .collect();
+        for lease in again.into_iter().chain(leases) {
+            if self.lane(&lease.partition).readers.contains(&lease.partition) {
                 continue;
             }
             // A lease taken up from the view was not renewed just now.
@@ -170,7 +175,8 @@ where
             let row = view.partitions.iter().find(|row| row.id == lease.partition);
             let (source, partition) = (&*self.run.name, &lease.partition);
             events::PartitionEvent { source, partition, what: "acquired" }.emit();
-            self.readers.insert(lease, row.and_then(|row| row.last_event_at), now);
+            let last_event_at = row.and_then(|row| row.last_event_at);
+            self.lane(&lease.partition).readers.insert(lease, last_event_at, now);
         }
     }
 
@@ -188,7 +194,8 @@ where
                 self.well(Stage::Read);
                 let at = (now, self.ports.clock.wall());
                 let pace = self.run.options.pace;
-                let Some(lease) = self.readers.page_read(ticket, &page, at, pace) else {
+                let lane = &mut self.lanes[LaneId::of(&ticket.partition) as usize];
+                let Some(lease) = lane.readers.page_read(ticket, &page, at, pace) else {
                     return Ok(());
                 };
                 if page.end && children.is_empty() {
@@ -202,9 +209,9 @@ where
                     mapper: &self.run.mapper,
                     generation: self.generation,
                     lease: &lease,
-                    note_keys: self.note_keys || self.filling.has_rejects(),
+                    note_keys: self.note_keys || lane.filling.has_rejects(),
                 };
-                self.filling.add(page, children, context).map_err(|item| {
+                lane.filling.add(page, children, context).map_err(|item| {
                     let keys: Vec<&str> = item.keys.iter().map(|(name, _)| name).collect();
                     let what = format!(
                         "an item (key attributes {}) matches no entity, and unmatched = \"halt\"",
@@ -218,13 +225,17 @@ where
     }
 
     fn take_read_failure(&mut self, ticket: &Ticket, error: Error, now: Instant) -> Result<()> {
-        let Some(failures) = self.readers.read_failed(ticket) else { return Ok(()) };
+        let Some(failures) = self.lane(&ticket.partition).readers.read_failed(ticket) else {
+            return Ok(());
+        };
         let partition = &ticket.partition;
         match directive(Stage::Read, error.kind()) {
-            Directive::Rederive if failures == 1 => self.readers.schedule(partition, now),
+            Directive::Rederive if failures == 1 => {
+                self.lane(partition).readers.schedule(partition, now);
+            }
             Directive::Rederive | Directive::Retry => {
                 let delay = self.retry(Stage::Read, error, failures)?;
-                self.readers.schedule(partition, now + delay);
+                self.lane(partition).readers.schedule(partition, now + delay);
             }
             Directive::Gap(reason) => self.gap_at(partition, reason),
             Directive::Reload | Directive::Bisect | Directive::Halt => return Err(error),
@@ -234,25 +245,24 @@ where
 
     fn take_applied(
         &mut self,
-        era: u64,
+        (lane, era): (LaneId, u64),
         sealed: &Sealed,
         took: Duration,
         result: Result<Applied>,
     ) -> Result<()> {
         let now = self.ports.clock.now();
-        self.apply_running = false;
-        self.applying.clear();
+        let lane = lane as usize;
         let applied = match result {
             Ok(applied) => applied,
             Err(error) if directive(Stage::Apply, error.kind()) == Directive::Reload => {
-                self.apply_failures += 1;
-                let delay = self.retry(Stage::Apply, error, self.apply_failures)?;
+                self.lanes[lane].failures += 1;
+                let delay = self.retry(Stage::Apply, error, self.lanes[lane].failures)?;
                 self.reload(now + delay);
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
-        self.apply_failures = 0;
+        self.lanes[lane].failures = 0;
         self.well(Stage::Apply);
         self.tell_applied(sealed, &applied, took);
         if !sealed.batch.rejects.is_empty() {
@@ -262,15 +272,15 @@ where
         if era != self.era {
             return Ok(());
         }
-        if sealed.refused() && !self.filling.is_empty() {
+        if sealed.refused() && self.lanes.iter().any(|lane| !lane.filling.is_empty()) {
             // The pages in hand were mapped without noting their keys, and one of them may supersede a
             // dead letter of this batch: read them again.
             self.reload(now);
         }
         for advance in &sealed.batch.advances {
-            self.readers.applied(&advance.partition, advance.last_event_at);
+            self.lanes[lane].readers.applied(&advance.partition, advance.last_event_at);
             if advance.drained {
-                self.readers.remove(&advance.partition);
+                self.lanes[lane].readers.remove(&advance.partition);
                 self.settled.insert(advance.partition.clone());
                 self.upkeep.due = now;
                 let (source, partition) = (&*self.run.name, &advance.partition);
@@ -281,7 +291,7 @@ where
     }
 
     fn gap_at(&mut self, partition: &PartitionId, reason: GapReason) {
-        self.readers.remove(partition);
+        self.lane(partition).readers.remove(partition);
         self.settled.insert(partition.clone());
         let row = self.view.partitions.iter().find(|row| row.id == *partition);
         let gap = Gap {
@@ -326,7 +336,7 @@ where
             events::Halted { source: &self.run.name, reason: &reason }.emit();
             self.halt_told = true;
         }
-        if !self.readers.is_empty() || !self.filling.is_empty() {
+        if self.lanes.iter().any(|lane| !lane.readers.is_empty() || !lane.filling.is_empty()) {
             self.reload(now);
             self.upkeep.due = now + self.renew_every();
         }

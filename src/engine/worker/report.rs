@@ -8,10 +8,12 @@ use tokio::time::Instant;
 use super::{PUBLISH_EVERY, Worker};
 use crate::engine::batch::Sealed;
 use crate::engine::freshness::{self, ShardProgress, SourceStatus};
+use crate::engine::lane::LaneId;
 use crate::engine::lineage::{Readiness, readiness};
 use crate::engine::ports::{Applied, Clock, Ledger, Sink, Source};
 use crate::engine::retry::{Directive, Stage, directive, pause};
 use crate::error::{Error, Result};
+use crate::model::PartitionKind;
 use crate::telemetry::events;
 
 impl<S, L, K, C> Worker<S, L, K, C>
@@ -66,14 +68,14 @@ where
     pub(super) fn publish(&mut self, now: Instant) {
         self.publish_due = now + PUBLISH_EVERY;
         let wall = self.ports.clock.wall();
-        let waiting =
-            |partition: &_| self.filling.holds(partition) || self.applying.contains(partition);
-        let mut progress = self.readers.progress(waiting);
+        let tail = &self.lanes[LaneId::Tail as usize];
+        let mut progress = tail.readers.progress(|partition| tail.in_hand(partition));
         let readiness = readiness(&self.view.partitions);
         let mut shards = [("reading", 0), ("free", 0), ("waiting", 0), ("drained", 0)];
         for (row, readiness) in self.view.partitions.iter().zip(readiness) {
             let state = match readiness {
                 Readiness::Readable if row.owner.is_some() => 0,
+                Readiness::Readable if row.id.kind() != PartitionKind::Shard => 1,
                 Readiness::Readable => {
                     let last_event_at = row.last_event_at;
                     progress.push(ShardProgress { last_event_at, ..ShardProgress::default() });
@@ -94,7 +96,7 @@ where
             last_event_at: progress.iter().filter_map(|shard| shard.last_event_at).max(),
             last_poll_at: progress.iter().filter_map(|shard| shard.last_poll_at).min(),
             retention_headroom: freshness::retention_headroom(&progress, wall),
-            owned: self.readers.len(),
+            owned: self.lanes.iter().map(|lane| lane.readers.len()).sum(),
             view: Arc::clone(&self.view),
         };
         events::Freshness {

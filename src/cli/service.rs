@@ -1,0 +1,281 @@
+//! The sources of one process, running: what `run`, `demo` and the tests start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::freshness::SourceStatus;
+use crate::engine::lineage::{Readiness, readiness};
+use crate::engine::ports::{Clock, Ledger, Sink, Source, WorkerId};
+use crate::engine::{self, Options, Ports, SourceRun};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::Mapper;
+use crate::model::{EpochMillis, Position};
+use crate::telemetry::status;
+
+/// A loop that has not turned for this long is stuck: it publishes every second.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// A source that is synced up to less than this long ago is in step: a poll interval or two, and the
+/// margin that whole-second times need.
+const IN_STEP: Duration = Duration::from_secs(10);
+/// A source in step without a change for this long is idle.
+const IDLE_AFTER: Duration = Duration::from_secs(60);
+
+/// The sources that run in this process.
+#[derive(Debug)]
+pub struct Service {
+    worker: WorkerId,
+    seed: u64,
+    stop: CancellationToken,
+    tasks: JoinSet<(Arc<str>, Result<()>)>,
+    watched: Vec<Watched>,
+}
+
+/// One source to add.
+#[derive(Debug)]
+pub struct SourcePlan {
+    /// Its name in the config.
+    pub name: Arc<str>,
+    /// The DynamoDB table.
+    pub table: String,
+    /// Its mapping.
+    pub mapper: Arc<Mapper>,
+    /// How its worker behaves.
+    pub options: Options,
+}
+
+#[derive(Debug, Clone)]
+struct Watched {
+    name: Arc<str>,
+    table: String,
+    status: watch::Receiver<SourceStatus>,
+}
+
+/// Tells the state of a service's sources at any time, without blocking.
+#[derive(Debug, Clone)]
+pub struct Observer(Vec<Watched>);
+
+impl Service {
+    /// A service without sources yet. `seed` seeds the jitter of pauses.
+    #[must_use]
+    pub fn new(worker: WorkerId, seed: u64) -> Self {
+        let stop = CancellationToken::new();
+        Self { worker, seed, stop, tasks: JoinSet::new(), watched: Vec::new() }
+    }
+
+    /// Starts a source.
+    pub fn add<S, L, K, C>(&mut self, plan: SourcePlan, ports: Ports<S, L, K, C>)
+    where
+        S: Source,
+        L: Ledger,
+        K: Sink,
+        C: Clock,
+    {
+        let SourcePlan { name, table, mapper, options } = plan;
+        let turned_at = ports.clock.wall();
+        let (status, receiver) =
+            watch::channel(SourceStatus { turned_at, ..SourceStatus::default() });
+        self.watched.push(Watched { name: Arc::clone(&name), table, status: receiver });
+        let seed = self.seed.wrapping_add(self.watched.len() as u64);
+        let worker = self.worker.clone();
+        let run = SourceRun { name: Arc::clone(&name), worker, mapper, options, seed, status };
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let result = engine::run(Arc::new(ports), run, stop).await;
+            (name, result)
+        });
+    }
+
+    /// Who tells the sources' state.
+    #[must_use]
+    pub fn observer(&self) -> Observer {
+        Observer(self.watched.clone())
+    }
+
+    /// What stops the service: once cancelled, each source applies what it has in hand and ends.
+    #[must_use]
+    pub fn stop(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Waits until every source has ended. A source that halts leaves the others running: it shows in the
+    /// status, and its error is returned at the end.
+    ///
+    /// # Errors
+    /// The first error that halted a source.
+    pub async fn finished(mut self) -> Result<()> {
+        let mut first = Ok(());
+        while let Some(done) = self.tasks.join_next().await {
+            let result = match done {
+                Ok((_, result)) => result,
+                Err(panic) => {
+                    Err(Error::new(ErrorKind::Unknown, "a source's worker died").with_source(panic))
+                }
+            };
+            let halted = result.is_err();
+            if first.is_ok() {
+                first = result;
+            }
+            if halted {
+                // A halted source needs an operator, who must be able to ask what happened: the process
+                // stays until it is told to stop.
+                self.stop.cancelled().await;
+            }
+        }
+        first
+    }
+}
+
+impl Observer {
+    /// Whether every source's loop turns.
+    #[must_use]
+    pub fn alive(&self, now: EpochMillis) -> bool {
+        self.0.iter().all(|source| turns(&source.status.borrow(), now))
+    }
+
+    /// The state of everything.
+    #[must_use]
+    pub fn status(&self, now: EpochMillis) -> status::Status {
+        let mut whole = status::Status {
+            ready: true,
+            live: true,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..status::Status::default()
+        };
+        for source in &self.0 {
+            let known = source.status.borrow();
+            if !turns(&known, now) {
+                whole.live = false;
+                whole.reasons.push(format!("source {}: its loop does not turn", source.name));
+            }
+            if let Some(reason) = unready(&known) {
+                whole.ready = false;
+                whole.reasons.push(format!("source {}: {reason}", source.name));
+            }
+            whole.sources.push(tell(source, &known, now));
+        }
+        whole.ready &= whole.live;
+        whole
+    }
+}
+
+fn turns(status: &SourceStatus, now: EpochMillis) -> bool {
+    status.halted.is_some() || age(status.turned_at, now) < STUCK_AFTER
+}
+
+fn unready(status: &SourceStatus) -> Option<String> {
+    if let Some(reason) = &status.halted {
+        return Some(format!("halted: {reason}"));
+    }
+    if !status.started {
+        let why = status.failing.as_deref().unwrap_or("talking to the stream and the ledger");
+        return Some(format!("starting: {why}"));
+    }
+    status.failing.as_ref().map(|failing| format!("failing: {failing}"))
+}
+
+fn tell(source: &Watched, known: &SourceStatus, now: EpochMillis) -> status::SourceStatus {
+    let lag = known.synced_up_to.map(|at| age(at, now));
+    let mut told = status::SourceStatus {
+        source: source.name.to_string(),
+        table: source.table.clone(),
+        state: state(known, lag, now).to_owned(),
+        generation: known.generation,
+        synced_up_to: known.synced_up_to,
+        last_event_at: known.last_event_at,
+        last_poll_at: known.last_poll_at,
+        lag_secs: lag.map(|lag| lag.as_secs_f64()),
+        retention_headroom_secs: known.started.then_some(known.retention_headroom.as_secs_f64()),
+        backfilling: known.view.backfilling,
+        dead_letters: known.view.dead_letters,
+        gaps: known.view.gaps,
+        halted: known.halted.clone(),
+        ..status::SourceStatus::default()
+    };
+    let rows = &known.view.partitions;
+    for (row, readiness) in rows.iter().zip(readiness(rows)) {
+        let counts = &mut told.partitions;
+        let (count, state) = match readiness {
+            Readiness::Readable if row.owner.is_some() => (&mut counts.owned, "owned"),
+            Readiness::Readable => (&mut counts.open, "open"),
+            Readiness::Waiting => (&mut counts.waiting, "waiting"),
+            Readiness::Drained => (&mut counts.drained, "drained"),
+            Readiness::Lost => (&mut counts.lost, "lost"),
+        };
+        *count += 1;
+        let position = match &row.position {
+            Position::Key(_) => "key".to_owned(),
+            other => other.to_string(),
+        };
+        told.shards.push(status::ShardStatus {
+            id: row.id.to_string(),
+            parent: row.parent.as_ref().map(ToString::to_string),
+            state: state.to_owned(),
+            owner: row.owner.as_ref().map(ToString::to_string),
+            position,
+        });
+    }
+    told
+}
+
+fn state(known: &SourceStatus, lag: Option<Duration>, now: EpochMillis) -> &'static str {
+    if known.halted.is_some() {
+        return "halted";
+    }
+    if !known.started {
+        return "starting";
+    }
+    if known.view.backfilling {
+        return "backfilling";
+    }
+    if lag.is_none_or(|lag| lag > IN_STEP) {
+        return "behind";
+    }
+    let quiet = known.last_event_at.is_none_or(|at| age(at, now) > IDLE_AFTER);
+    if quiet { "idle" } else { "synced" }
+}
+
+fn age(at: EpochMillis, now: EpochMillis) -> Duration {
+    Duration::from_millis(u64::try_from(now.0 - at.0).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(synced: Option<i64>, event: Option<i64>) -> SourceStatus {
+        SourceStatus {
+            started: true,
+            turned_at: EpochMillis(100_000),
+            synced_up_to: synced.map(EpochMillis),
+            last_event_at: event.map(EpochMillis),
+            ..SourceStatus::default()
+        }
+    }
+
+    #[test]
+    fn idle_behind_and_halted_are_told_apart() {
+        let now = EpochMillis(100_000);
+        let word =
+            |known: &SourceStatus| state(known, known.synced_up_to.map(|at| age(at, now)), now);
+        assert_eq!(word(&known(Some(98_000), Some(97_000))), "synced");
+        assert_eq!(word(&known(Some(98_000), Some(1_000))), "idle");
+        assert_eq!(word(&known(Some(50_000), Some(50_000))), "behind");
+        assert_eq!(word(&known(None, None)), "behind");
+        let halted = SourceStatus { halted: Some("why".to_owned()), ..known(None, None) };
+        assert_eq!(word(&halted), "halted");
+        assert_eq!(word(&SourceStatus::default()), "starting");
+    }
+
+    #[test]
+    fn a_stuck_loop_is_not_alive_and_a_failing_source_not_ready() {
+        let stuck = known(Some(98_000), None);
+        assert!(turns(&stuck, EpochMillis(120_000)));
+        assert!(!turns(&stuck, EpochMillis(140_000)));
+        let failing = SourceStatus { failing: Some("apply: gone".to_owned()), ..stuck };
+        assert_eq!(unready(&failing).as_deref(), Some("failing: apply: gone"));
+    }
+}

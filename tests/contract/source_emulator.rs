@@ -1,0 +1,91 @@
+//! The contract of `Source` before an emulator, as far as that goes: it has one shard that never ends,
+//! ignores ARNs, trims nothing and expires nothing.
+
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
+    ScalarAttributeType, StreamSpecification, StreamViewType,
+};
+use dynaurora::demo::dynamodb::LocalDynamo;
+use dynaurora::error::ErrorKind;
+use dynaurora::model::Item;
+use dynaurora::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
+
+use super::source::{
+    Subject, TABLE, a_scan_brings_every_item_once, a_table_is_described,
+    changes_arrive_whole_and_in_order,
+};
+
+struct Emulated {
+    source: DynamoSource,
+    client: aws_sdk_dynamodb::Client,
+    _server: LocalDynamo,
+}
+
+impl Emulated {
+    async fn start() -> Self {
+        let server = LocalDynamo::start().unwrap();
+        let endpoint = Some(server.endpoint().to_owned());
+        let options = ConnectOptions { endpoint, ..ConnectOptions::default() };
+        let config = connect(&options).await.unwrap();
+        let source = DynamoSource::new(TABLE, &config, SourceOptions::default());
+        Self { source, client: aws_sdk_dynamodb::Client::new(&config), _server: server }
+    }
+
+    async fn create_table(&self) {
+        let mut request = self.client.create_table().table_name(TABLE);
+        for (name, kind) in [("pk", KeyType::Hash), ("sk", KeyType::Range)] {
+            let attribute = AttributeDefinition::builder()
+                .attribute_name(name)
+                .attribute_type(ScalarAttributeType::S);
+            let element = KeySchemaElement::builder().attribute_name(name).key_type(kind);
+            request = request
+                .attribute_definitions(attribute.build().unwrap())
+                .key_schema(element.build().unwrap());
+        }
+        let stream = StreamSpecification::builder()
+            .stream_enabled(true)
+            .stream_view_type(StreamViewType::NewAndOldImages);
+        request
+            .billing_mode(BillingMode::PayPerRequest)
+            .stream_specification(stream.build().unwrap())
+            .send()
+            .await
+            .unwrap();
+    }
+}
+
+impl Subject for Emulated {
+    type Source = DynamoSource;
+
+    fn source(&self) -> &DynamoSource {
+        &self.source
+    }
+
+    async fn put(&self, item: Item) {
+        let mut request = self.client.put_item().table_name(TABLE);
+        for (name, value) in item.iter() {
+            request = request.item(name, AttributeValue::from(value.clone()));
+        }
+        request.send().await.unwrap();
+    }
+
+    async fn delete(&self, key: Item) {
+        let mut request = self.client.delete_item().table_name(TABLE);
+        for (name, value) in key.iter() {
+            request = request.key(name, AttributeValue::from(value.clone()));
+        }
+        request.send().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_emulator_keeps_what_it_can_of_the_contract() {
+    let subject = Emulated::start().await;
+    let error = dynaurora::engine::ports::Source::describe(&subject.source).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Gone);
+    assert!(error.hint().unwrap().contains("aws dynamodb describe-table --table-name letters"));
+    subject.create_table().await;
+    a_table_is_described(&subject.source).await;
+    changes_arrive_whole_and_in_order(&subject).await;
+    a_scan_brings_every_item_once(&subject).await;
+}

@@ -1,0 +1,117 @@
+//! The fold of records: what the rows must be, computed without versions' guards, batches or leases.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dynaurora::mapping::Outcome;
+use dynaurora::model::{
+    Cells, Change, Item, RowAction, RowOp, SequenceNumber, TableIndex, Version,
+};
+
+use super::Run;
+use crate::sim::store::{Key, Row, key_of};
+
+/// What a record does.
+pub enum Effect {
+    /// Its rows are written.
+    Rows(Vec<RowOp>),
+    /// It is a dead letter.
+    Reject,
+    /// Nothing.
+    Nothing,
+}
+
+/// The records applied so far, one after the other.
+#[derive(Default)]
+pub struct Fold {
+    /// The newest fate of every row ever named.
+    pub rows: BTreeMap<(TableIndex, Key), Folded>,
+    /// The newest record of each item's key, applied or rejected.
+    newest: BTreeMap<String, SequenceNumber>,
+    /// The newest record of each item's key that was not rejected.
+    pub succeeded: BTreeMap<String, SequenceNumber>,
+    /// The rejected records of each item's key.
+    pub rejected: BTreeMap<String, BTreeSet<SequenceNumber>>,
+}
+
+/// A row's newest fate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folded {
+    pub version: Version,
+    pub row: Option<(Cells, Vec<(TableIndex, Cells)>)>,
+    /// The key of the item that decided it.
+    pub item: String,
+}
+
+impl Folded {
+    /// Whether a stored row is what this fate says.
+    pub fn is(&self, row: Option<&Row>) -> bool {
+        match (&self.row, row) {
+            (None, None) => true,
+            (Some((cells, children)), Some(row)) => {
+                row.version == self.version && row.cells == *cells && row.children == *children
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Fold {
+    /// Takes the next record of its key; false when a later one of the same key was taken before.
+    pub fn in_order(&mut self, change: &Change) -> bool {
+        let before = self.newest.insert(item_key(&change.keys), change.sequence);
+        before.is_none_or(|before| before < change.sequence)
+    }
+
+    /// Writes a record's rows; returns their keys.
+    pub fn write(
+        &mut self,
+        run: &Run<'_>,
+        (change, version): (&Change, Version),
+        ops: Vec<RowOp>,
+    ) -> Vec<(TableIndex, Key)> {
+        let item = item_key(&change.keys);
+        self.succeeded.insert(item.clone(), change.sequence);
+        let mut keys = Vec::new();
+        for op in ops {
+            let columns = run.specs[usize::from(op.table.0)].key_columns;
+            let key = (op.table, key_of(&op.cells, columns));
+            let row = (op.action == RowAction::Upsert).then(|| (op.cells, sorted(op.children)));
+            self.rows.insert(key.clone(), Folded { version, row, item: item.clone() });
+            keys.push(key);
+        }
+        keys
+    }
+
+    /// Notes a rejected record.
+    pub fn reject(&mut self, change: &Change) {
+        self.rejected.entry(item_key(&change.keys)).or_default().insert(change.sequence);
+    }
+}
+
+/// What a record must do. A record that leaves its filter or entity still deletes.
+pub fn effect_of(run: &Run<'_>, change: &Change) -> Effect {
+    let mut ops = Vec::new();
+    match (run.map)(change, &mut ops) {
+        Outcome::Rejected(_) | Outcome::Unmatched => Effect::Reject,
+        Outcome::Mapped | Outcome::Filtered => {
+            let refused = |op: &RowOp| op.action == RowAction::Upsert && (run.refuses)(op);
+            if ops.iter().any(refused) {
+                Effect::Reject
+            } else if ops.is_empty() {
+                Effect::Nothing
+            } else {
+                Effect::Rows(ops)
+            }
+        }
+    }
+}
+
+/// An item's key as text.
+pub fn item_key(keys: &Item) -> String {
+    serde_json::to_string(keys).unwrap()
+}
+
+fn sorted(mut children: Vec<(TableIndex, Cells)>) -> Vec<(TableIndex, Cells)> {
+    children.sort_by_cached_key(|(table, cells)| (*table, key_of(cells, cells.len())));
+    children
+}

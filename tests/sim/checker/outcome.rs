@@ -1,0 +1,169 @@
+//! What must hold at the end: I6, and once the source was quiet, I7.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dynaurora::model::{Change, ChangeOp, Position, RowAction, SequenceNumber};
+
+use super::fold::{Effect, effect_of};
+use super::replay::Replay;
+use super::{Invariant, Run, ShardTruth, Violation};
+
+/// Adds what is broken at the end to what was broken on the way.
+pub fn check(run: &Run<'_>, replay: Replay<'_>) -> Vec<Violation> {
+    let mut end = End { run, replay, violations: Vec::new() };
+    if end.replay.violations.is_empty() {
+        end.losses();
+        end.rows();
+        if run.quiet && run.gaps.is_empty() {
+            end.positions();
+            end.dead_letters();
+            end.items();
+        }
+    }
+    end.replay.violations.append(&mut end.violations);
+    end.replay.violations
+}
+
+struct End<'a> {
+    run: &'a Run<'a>,
+    replay: Replay<'a>,
+    violations: Vec<Violation>,
+}
+
+impl End<'_> {
+    /// I6: records that the stream dropped before a known shard's reader came to them are a gap, once
+    /// somebody had the time to notice.
+    fn losses(&mut self) {
+        let mut lost = Vec::new();
+        for (partition, position) in &self.replay.positions {
+            let Some(shard) = self.run.truth.shards.get(partition) else { continue };
+            let dropped = |change: &&Change| {
+                shard.dropped_at.is_some()
+                    || shard.trimmed_through.is_some_and(|through| change.sequence <= through)
+            };
+            let gone = unread(shard, position).filter(dropped).count();
+            if gone > 0 {
+                lost.push((partition.clone(), gone));
+            }
+        }
+        if !self.run.quiet || !self.run.gaps.is_empty() {
+            return;
+        }
+        for (partition, gone) in lost {
+            self.broken(Invariant::Gaps, format!("{partition}: {gone} records lost in silence"));
+        }
+    }
+
+    /// I8 at the end: the tables are what the journal says, row by row.
+    fn rows(&mut self) {
+        let folded = &self.replay.fold.rows;
+        let kept = folded.iter().filter(|(_, folded)| folded.row.is_some());
+        let expected: BTreeSet<_> = kept.map(|(key, _)| key).collect();
+        let stored: BTreeSet<_> = self.run.contents.keys().collect();
+        if let Some(key) = expected.symmetric_difference(&stored).next() {
+            let what = format!("row {key:?} is there or not, against its records");
+            self.broken(Invariant::KillSafe, what);
+        }
+    }
+
+    /// I7: every shard is known and read to its end.
+    fn positions(&mut self) {
+        let mut behind = Vec::new();
+        for (partition, shard) in &self.run.truth.shards {
+            match self.replay.positions.get(partition) {
+                None if shard.records.is_empty() || shard.dropped_at.is_some() => {}
+                None => behind.push(format!("{partition} was never found")),
+                Some(position) => {
+                    let left = unread(shard, position).count();
+                    if left > 0 {
+                        behind.push(format!("{partition}: {left} records are left"));
+                    }
+                }
+            }
+        }
+        for what in behind {
+            self.broken(Invariant::Convergence, what);
+        }
+    }
+
+    /// The open dead letters are those that no later record of their key succeeded.
+    fn dead_letters(&mut self) {
+        let fold = &self.replay.fold;
+        let newest = |item: &String| fold.succeeded.get(item).copied();
+        let open =
+            |item: &String, at: &SequenceNumber| newest(item).is_none_or(|newer| newer < *at);
+        let expected: BTreeSet<SequenceNumber> = fold
+            .rejected
+            .iter()
+            .flat_map(|(item, at)| at.iter().filter(move |at| open(item, at)))
+            .copied()
+            .collect();
+        let stored: BTreeSet<SequenceNumber> =
+            self.run.dead_letters.iter().map(|(_, version)| version.sequence).collect();
+        let differing: Vec<_> = expected.symmetric_difference(&stored).copied().collect();
+        for sequence in differing {
+            let has = if stored.contains(&sequence) { "open" } else { "not open" };
+            self.broken(Invariant::Convergence, format!("dead letter {sequence} is {has}"));
+        }
+    }
+
+    /// I7: the target is what the items now map to, computed from the items alone.
+    fn items(&mut self) {
+        let mut expected = BTreeMap::new();
+        let rejected: BTreeSet<String> = self.replay.fold.rejected.keys().cloned().collect();
+        for item in &self.run.truth.items {
+            let Effect::Rows(ops) = effect_of(self.run, &scanned(item)) else { continue };
+            for op in ops.into_iter().filter(|op| op.action == RowAction::Upsert) {
+                let columns = self.run.specs[usize::from(op.table.0)].key_columns;
+                let key = (op.table, crate::sim::store::key_of(&op.cells, columns));
+                expected.insert(key, op.cells);
+            }
+        }
+        // A key with a dead letter may rightly show an older image: the fold has judged it already.
+        let judged = |key: &_| {
+            let folded = self.replay.fold.rows.get(key);
+            folded.is_some_and(|folded| rejected.contains(&folded.item))
+        };
+        let mut wrong = Vec::new();
+        for (key, cells) in &expected {
+            let row = self.run.contents.get(key);
+            if row.is_none_or(|row| row.cells != *cells) && !judged(key) {
+                wrong.push(format!("row {key:?} is not what its item maps to"));
+            }
+        }
+        for key in self.run.contents.keys() {
+            if !expected.contains_key(key) && !judged(key) {
+                wrong.push(format!("row {key:?} has no item"));
+            }
+        }
+        for what in wrong {
+            self.broken(Invariant::Convergence, what);
+        }
+    }
+
+    fn broken(&mut self, invariant: Invariant, what: String) {
+        self.violations.push(Violation { invariant, entry: None, what });
+    }
+}
+
+fn unread<'a>(shard: &'a ShardTruth, position: &'a Position) -> impl Iterator<Item = &'a Change> {
+    shard.records.iter().filter(move |change| match position {
+        Position::At(first) => change.sequence >= *first,
+        Position::After(done) => change.sequence > *done,
+        _ => true,
+    })
+}
+
+/// The change that a scan makes of an item.
+fn scanned(item: &dynaurora::model::Item) -> Change {
+    Change {
+        op: ChangeOp::Scan,
+        sequence: SequenceNumber::ZERO,
+        keys: item.clone(),
+        new_image: Some(item.clone()),
+        old_image: None,
+        changed_at: None,
+        expired: false,
+        bytes: 0,
+    }
+}

@@ -1,0 +1,296 @@
+//! What must hold at each commit: I1 to I5 and I8.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dynaurora::engine::ports::{Advance, GapReason, ShardListing, WorkerId};
+use dynaurora::model::{
+    Change, Epoch, Generation, PartitionId, Position, SequenceNumber, TableIndex, Version,
+};
+
+use super::fold::{Effect, Fold, Folded, effect_of};
+use super::{Invariant, Run, Violation};
+use crate::sim::store::{Commit, Event, Key, Row};
+
+/// What the replay knows once every entry was taken.
+pub struct Replay<'a> {
+    run: &'a Run<'a>,
+    entry: usize,
+    at: Duration,
+    generation: Generation,
+    pub positions: BTreeMap<PartitionId, Position>,
+    pub drained: BTreeSet<PartitionId>,
+    lost: BTreeSet<PartitionId>,
+    leases: BTreeMap<PartitionId, (Epoch, Option<WorkerId>)>,
+    rows: BTreeMap<(TableIndex, Key), Row>,
+    pub fold: Fold,
+    pub violations: Vec<Violation>,
+}
+
+/// Replays the journal up to its end or to the first broken invariant.
+pub fn replay<'a>(run: &'a Run<'a>) -> Replay<'a> {
+    let mut replay = Replay {
+        run,
+        entry: 0,
+        at: Duration::ZERO,
+        generation: 0,
+        positions: BTreeMap::new(),
+        drained: BTreeSet::new(),
+        lost: BTreeSet::new(),
+        leases: BTreeMap::new(),
+        rows: BTreeMap::new(),
+        fold: Fold::default(),
+        violations: Vec::new(),
+    };
+    for (number, entry) in run.journal.iter().enumerate() {
+        (replay.entry, replay.at) = (number, entry.at);
+        replay.take(&entry.event);
+        if !replay.violations.is_empty() {
+            break;
+        }
+    }
+    replay
+}
+
+impl<'a> Replay<'a> {
+    fn take(&mut self, event: &Event) {
+        match event {
+            Event::Enrolled { generation } => self.generation = *generation,
+            Event::Registered { listing, .. } => self.enter(&listing.shards),
+            Event::Leased { worker, partition, epoch } => {
+                let before = self.leases.get(partition).map_or(0, |(epoch, _)| *epoch);
+                if *epoch <= before {
+                    self.broken(Invariant::Fence, format!("{partition}: epoch {epoch} again"));
+                }
+                self.leases.insert(partition.clone(), (*epoch, Some(worker.clone())));
+            }
+            Event::Released { partition, epoch, .. } => {
+                self.leases.insert(partition.clone(), (*epoch, None));
+            }
+            Event::Gap { gap, .. } => {
+                if let (GapReason::Vanished | GapReason::Trimmed, Some(partition)) =
+                    (gap.reason, &gap.partition)
+                {
+                    self.lost.insert(partition.clone());
+                }
+            }
+            Event::Committed(commit) => self.commit(&Arc::clone(commit)),
+        }
+    }
+
+    fn enter(&mut self, shards: &[ShardListing]) {
+        for shard in shards {
+            self.positions.entry(shard.id.clone()).or_insert_with(|| shard.start());
+        }
+    }
+
+    fn commit(&mut self, commit: &Commit) {
+        if commit.generation != self.generation {
+            self.broken(Invariant::Fence, format!("generation {}", commit.generation));
+        }
+        let mut touched = BTreeMap::new();
+        let mut rejects: BTreeSet<(PartitionId, SequenceNumber)> = (commit.rejects.iter())
+            .map(|letter| (letter.partition.clone(), letter.version.sequence))
+            .collect();
+        if rejects.len() != commit.rejects.len() {
+            self.broken(Invariant::Books, "a record is a dead letter twice".to_owned());
+        }
+        for advance in &commit.advances {
+            self.fence(commit, advance);
+            let records = self.step(advance);
+            if !records.is_empty() || advance.drained {
+                self.lineage(&advance.partition);
+            }
+            for change in records {
+                let rejected = rejects.remove(&(advance.partition.clone(), change.sequence));
+                self.record(&advance.partition, change, rejected, &mut touched);
+            }
+            self.end(advance);
+        }
+        for (partition, sequence) in rejects {
+            let what = format!("{partition}: dead letter {sequence} is of no record of this batch");
+            self.broken(Invariant::Books, what);
+        }
+        self.books(commit);
+        self.units(commit, &touched);
+        self.effects(commit, &touched);
+        self.enter(&commit.discovered);
+    }
+
+    /// I4: the newest lease of the partition, and no other, allows this step.
+    fn fence(&mut self, commit: &Commit, advance: &Advance) {
+        let (partition, epoch) = (&advance.partition, advance.epoch);
+        let allowed = match self.leases.get(partition) {
+            Some((newest, owner)) => *newest == epoch && owner.as_ref() == Some(&commit.worker),
+            None => false,
+        };
+        if !allowed {
+            let what = format!("{partition}: {} commits with epoch {epoch}", commit.worker);
+            self.broken(Invariant::Fence, what);
+        }
+    }
+
+    /// I2: a step starts where the last one ended and ends at a record; returns the records between.
+    fn step(&mut self, advance: &Advance) -> Vec<&'a Change> {
+        let Advance { partition, from, to, .. } = advance;
+        let Some(shard) = self.run.truth.shards.get(partition) else {
+            self.broken(Invariant::Together, format!("{partition}: no such shard"));
+            return Vec::new();
+        };
+        let stood = self.positions.insert(partition.clone(), to.clone());
+        if stood.as_ref() != Some(from) {
+            let what = format!("{partition}: from {from}, but it stood at {stood:?}");
+            self.broken(Invariant::Together, what);
+        }
+        if from == to {
+            return Vec::new();
+        }
+        let Position::After(last) = *to else {
+            self.broken(Invariant::Together, format!("{partition}: moved to {to}"));
+            return Vec::new();
+        };
+        let next = |change: &&Change| match *from {
+            Position::At(first) => change.sequence >= first,
+            Position::After(done) => change.sequence > done,
+            _ => true,
+        };
+        let range: Vec<_> = shard
+            .records
+            .iter()
+            .filter(next)
+            .take_while(|change| change.sequence <= last)
+            .collect();
+        if range.last().is_none_or(|change| change.sequence != last) {
+            let what = format!("{partition}: {from} to {to} does not end at a record");
+            self.broken(Invariant::Together, what);
+        }
+        range
+    }
+
+    /// I3: the parent is at its end, or lost, or was gone before anyone could know it.
+    fn lineage(&mut self, partition: &PartitionId) {
+        let shards = &self.run.truth.shards;
+        let Some(parent) = shards.get(partition).and_then(|shard| shard.parent.as_ref()) else {
+            return;
+        };
+        let at = self.at;
+        let dropped = shards.get(parent).and_then(|shard| shard.dropped_at);
+        let unknown = !self.positions.contains_key(parent);
+        let satisfied = self.drained.contains(parent)
+            || self.lost.contains(parent)
+            || (unknown && dropped.is_some_and(|dropped| dropped <= at));
+        if !satisfied {
+            let what = format!("{partition} commits before its parent {parent} is at its end");
+            self.broken(Invariant::Lineage, what);
+        }
+    }
+
+    /// I1 and I5: takes one record into the fold.
+    fn record(
+        &mut self,
+        partition: &PartitionId,
+        change: &'a Change,
+        rejected: bool,
+        touched: &mut BTreeMap<(TableIndex, Key), Version>,
+    ) {
+        let version = Version { generation: self.generation, sequence: change.sequence };
+        if !self.fold.in_order(change) {
+            let what =
+                format!("{partition}: {} comes after a later one of its key", change.sequence);
+            self.broken(Invariant::Order, what);
+        }
+        match (effect_of(self.run, change), rejected) {
+            (Effect::Rows(ops), false) => {
+                for key in self.fold.write(self.run, (change, version), ops) {
+                    touched.insert(key, version);
+                }
+            }
+            (Effect::Nothing, false) => {}
+            (Effect::Reject, true) => self.fold.reject(change),
+            (Effect::Reject, false) => {
+                let what = format!("{partition}: {} should be a dead letter", change.sequence);
+                self.broken(Invariant::Books, what);
+            }
+            (_, true) => {
+                let what = format!("{partition}: {} is a dead letter for nothing", change.sequence);
+                self.broken(Invariant::Books, what);
+            }
+        }
+    }
+
+    /// A shard is drained once it is closed and every record of it is applied, and never goes on.
+    fn end(&mut self, advance: &Advance) {
+        let Advance { partition, to, drained, .. } = advance;
+        if self.drained.contains(partition) {
+            self.broken(Invariant::Lineage, format!("{partition} goes on after its end"));
+        }
+        let Some(shard) = self.run.truth.shards.get(partition).filter(|_| *drained) else { return };
+        let unread = |change: &Change| match *to {
+            Position::After(done) => change.sequence > done,
+            _ => true,
+        };
+        if !shard.closed || shard.records.last().is_some_and(unread) {
+            self.broken(Invariant::Lineage, format!("{partition} is drained before its end"));
+        }
+        self.drained.insert(partition.clone());
+    }
+
+    /// I5: every row change of the batch is counted once.
+    fn books(&mut self, commit: &Commit) {
+        for (table, applied) in (0..).map(TableIndex).zip(&commit.applied.tables) {
+            let units = commit.units.iter().filter(|unit| unit.op.table == table).count() as u64;
+            let counted = applied.upserted + applied.deleted + applied.superseded;
+            if counted != units {
+                let what = format!("table {}: {units} units, {counted} counted", table.0);
+                self.broken(Invariant::Books, what);
+            }
+        }
+    }
+
+    /// I2: the batch names each row of its records once, with its newest version, and no other row.
+    fn units(&mut self, commit: &Commit, touched: &BTreeMap<(TableIndex, Key), Version>) {
+        let mut missing = touched.clone();
+        for unit in &commit.units {
+            let columns = self.run.specs[usize::from(unit.op.table.0)].key_columns;
+            let key = (unit.op.table, crate::sim::store::key_of(&unit.op.cells, columns));
+            if missing.remove(&key) != Some(unit.version) {
+                let what = format!("row {key:?} has version {} of no record", unit.version);
+                self.broken(Invariant::Together, what);
+            }
+        }
+        if let Some((key, version)) = missing.first_key_value() {
+            let what = format!("row {key:?} of record {version} is not in its batch");
+            self.broken(Invariant::Together, what);
+        }
+    }
+
+    /// I1 and I8: versions rise, and after the commit every row that its records name is as folded.
+    fn effects(&mut self, commit: &Commit, touched: &BTreeMap<(TableIndex, Key), Version>) {
+        for (table, key, row) in &commit.effects {
+            let at = (*table, key.clone());
+            let before = match row {
+                Some(row) => self.rows.insert(at.clone(), row.clone()),
+                None => self.rows.remove(&at),
+            };
+            let falls = |row: &Row| before.as_ref().is_some_and(|old| old.version >= row.version);
+            if row.as_ref().is_some_and(falls) {
+                self.broken(Invariant::Order, format!("the version of row {at:?} falls"));
+            }
+            if !touched.contains_key(&at) {
+                self.broken(Invariant::KillSafe, format!("row {at:?} changes without a record"));
+            }
+        }
+        for key in touched.keys() {
+            let folded: Option<&Folded> = self.fold.rows.get(key);
+            if folded.is_some_and(|folded| !folded.is(self.rows.get(key))) {
+                let what = format!("row {key:?} is not the fold of its records");
+                self.broken(Invariant::KillSafe, what);
+            }
+        }
+    }
+
+    pub fn broken(&mut self, invariant: Invariant, what: String) {
+        self.violations.push(Violation { invariant, entry: Some(self.entry), what });
+    }
+}

@@ -1,0 +1,328 @@
+//! House rules that no other tool checks: who may import whom, sizes, and that the documents and the code
+//! name each other. Each rule is a function over one file's path and text, with a test that it can fail.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// The longest file, in lines.
+const FILE_LINES_MAX: usize = 500;
+/// The longest line, in characters.
+const LINE_CHARS_MAX: usize = 100;
+/// The longest line of a comment, in characters.
+const COMMENT_CHARS_MAX: usize = 110;
+
+/// Which rooms each room may import besides itself; `*` is all.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("error", &[]),
+    ("mapping", &["model"]),
+    ("telemetry", &["model", "error"]),
+    ("config", &["mapping", "model", "error"]),
+    ("engine", &["mapping", "model", "error", "telemetry"]),
+    ("source", &["engine::ports", "model", "error"]),
+    ("sink", &["engine::ports", "mapping", "model", "error"]),
+    ("runtime", &["engine::ports", "model"]),
+    ("cli", &["*"]),
+    ("demo", &["*"]),
+    ("main", &["cli", "telemetry"]),
+    ("lib", &["*"]),
+];
+
+/// What must not be left behind in the code. Each stands here in two parts, so that this file passes.
+const LEFT_BEHIND: &[&str] = &[
+    concat!("todo", "!"),
+    concat!("dbg", "!("),
+    concat!("unimplemented", "!"),
+    concat!("#[", "ignore"),
+];
+
+#[test]
+fn rooms_import_only_what_they_may() {
+    assert_tidy(&["src"], &["rs"], imports);
+}
+
+#[test]
+fn files_and_lines_keep_their_limits() {
+    assert_tidy(&["src", "tests", "benches"], &["rs"], sizes);
+    assert_tidy(&["."], &["md"], long_prose_lines);
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    assert_tidy(&["src", "tests", "benches"], &["rs"], left_behind);
+}
+
+#[test]
+fn every_document_has_one_title() {
+    assert_tidy(&["."], &["md"], one_title);
+}
+
+#[test]
+fn every_source_file_is_in_the_architecture() {
+    let Ok(architecture) = std::fs::read_to_string(root().join("ARCHITECTURE.md")) else {
+        panic!("ARCHITECTURE.md is missing");
+    };
+    assert_tidy(&["src"], &["rs"], |path, _| named(&architecture, path));
+}
+
+#[test]
+fn sample_configs_are_toml() {
+    assert_tidy(&["config"], &["toml"], is_toml);
+}
+
+/// Imports of other rooms, as `use crate::room::…`, as a path, or through `super` out of the room.
+fn imports(path: &str, text: &str) -> Vec<String> {
+    let room = room_of(path);
+    let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == room) else {
+        return vec![format!("{path}: room {room} is not in the table of arrows")];
+    };
+    if allowed.contains(&"*") {
+        return Vec::new();
+    }
+    let may = |target: &str| {
+        let first = target.split("::").next().unwrap_or_default();
+        first == room
+            || allowed.iter().any(|own| target == *own || target.starts_with(&format!("{own}::")))
+    };
+    let mut found = Vec::new();
+    for (number, line) in code_lines(text) {
+        for target in targets(line) {
+            if !may(&target) {
+                found.push(format!("{path}:{number}: {room} must not import {target}"));
+            }
+        }
+    }
+    found
+}
+
+/// What a line's paths into this crate name; a list in braces gives one target each.
+fn targets(line: &str) -> Vec<String> {
+    let mut targets = Vec::new();
+    let starts = line.match_indices("crate::").chain(line.match_indices("dynaurora::"));
+    for (at, start) in starts {
+        let before = line[..at].chars().next_back();
+        if before.is_some_and(|before| before.is_alphanumeric() || before == '_' || before == ':') {
+            continue;
+        }
+        let rest = &line[at + start.len()..];
+        let list = rest.strip_prefix('{').map(|list| list.split('}').next().unwrap_or_default());
+        let items = list.map_or_else(|| vec![rest], |list| list.split(',').collect());
+        for item in items {
+            let item = item.trim();
+            let end = item.find(|own: char| !(own.is_alphanumeric() || own == '_' || own == ':'));
+            let path = item[..end.unwrap_or(item.len())].trim_end_matches(':');
+            if !path.is_empty() {
+                targets.push(path.to_owned());
+            }
+        }
+    }
+    targets
+}
+
+/// The first folder or file under `src`.
+fn room_of(path: &str) -> &str {
+    let inside = path.strip_prefix("src/").unwrap_or(path);
+    let first = inside.split('/').next().unwrap_or(inside);
+    first.strip_suffix(".rs").unwrap_or(first)
+}
+
+/// Lines with their numbers from 1, without those that are comments.
+fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    (1..).zip(text.lines()).filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+fn sizes(path: &str, text: &str) -> Vec<String> {
+    let mut found = long_lines(path, text, |_| false);
+    let lines = text.lines().count();
+    if lines > FILE_LINES_MAX {
+        found.push(format!("{path}: {lines} lines, at most {FILE_LINES_MAX}"));
+    }
+    found
+}
+
+/// In prose, tables, links and code blocks may be as long as they must.
+fn long_prose_lines(path: &str, text: &str) -> Vec<String> {
+    let mut code = false;
+    let mut exempt = BTreeSet::new();
+    for line in text.lines() {
+        let fence = line.trim_start().starts_with("```");
+        code ^= fence;
+        if code || fence || line.trim_start().starts_with(['|', '<', '[']) {
+            exempt.insert(line);
+        }
+    }
+    long_lines(path, text, |line| exempt.contains(line))
+}
+
+fn long_lines(path: &str, text: &str, exempt: impl Fn(&str) -> bool) -> Vec<String> {
+    let long = |line: &str| line.chars().count() > LINE_CHARS_MAX && !line.contains("://");
+    (1..)
+        .zip(text.lines())
+        .filter(|(_, line)| long(line) && !exempt(line) && !is_ragged_comment(line))
+        .map(|(number, _)| format!("{path}:{number}: longer than {LINE_CHARS_MAX} characters"))
+        .collect()
+}
+
+/// Comments reach a little further: the formatter leaves them alone, and prose is ragged.
+fn is_ragged_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//") && line.chars().count() <= COMMENT_CHARS_MAX
+}
+
+fn left_behind(path: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, line) in code_lines(text) {
+        for word in LEFT_BEHIND.iter().filter(|word| line.contains(**word)) {
+            found.push(format!("{path}:{number}: {word}"));
+        }
+    }
+    found
+}
+
+fn one_title(path: &str, text: &str) -> Vec<String> {
+    let mut code = false;
+    let mut titles = 0;
+    for line in text.lines() {
+        code ^= line.trim_start().starts_with("```");
+        titles += usize::from(!code && line.starts_with("# "));
+    }
+    if titles == 1 { Vec::new() } else { vec![format!("{path}: {titles} titles")] }
+}
+
+/// A file is named by its path under `src`, or under the heading of its room by its own name.
+fn named(architecture: &str, path: &str) -> Vec<String> {
+    let inside = path.strip_prefix("src/").unwrap_or(path);
+    let file = inside.rsplit('/').next().unwrap_or(inside);
+    let in_room = || {
+        let room = format!("{}/", room_of(path));
+        let found = architecture.find(&room).map(|at| &architecture[at..]);
+        file != "mod.rs" && found.is_some_and(|rest| has_word(rest, file))
+    };
+    let folder = inside.strip_suffix("mod.rs").filter(|folder| !folder.is_empty());
+    let by_folder = folder.is_some_and(|folder| architecture.contains(folder));
+    if has_word(architecture, inside) || by_folder || in_room() {
+        return Vec::new();
+    }
+    vec![format!("{path}: ARCHITECTURE.md does not name it")]
+}
+
+/// Whether the text holds this file name, not as the end of a longer one.
+fn has_word(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        before.is_none_or(|before| !(before.is_alphanumeric() || before == '_'))
+    })
+}
+
+fn is_toml(path: &str, text: &str) -> Vec<String> {
+    match text.parse::<toml::Table>() {
+        Ok(_) => Vec::new(),
+        Err(error) => vec![format!("{path}: {}", error.message())],
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs a rule over all files with these endings in these folders, and fails with all that it finds.
+fn assert_tidy(folders: &[&str], endings: &[&str], rule: impl Fn(&str, &str) -> Vec<String>) {
+    let mut found = Vec::new();
+    for folder in folders {
+        visit(&root().join(folder), &mut |path| {
+            let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+            if endings.contains(&ending) {
+                let text = std::fs::read_to_string(path).unwrap();
+                let inside = path.strip_prefix(root().join(".")).unwrap_or(path);
+                let inside = inside.to_string_lossy().replace('\\', "/");
+                found.extend(rule(inside.trim_start_matches("./"), &text));
+            }
+        });
+    }
+    found.sort();
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+/// Every file below, leaving out what is built, hidden or somebody else's.
+fn visit(folder: &Path, take: &mut impl FnMut(&Path)) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            let hidden = name.starts_with('.') && name != ".ci";
+            if !hidden && name != "target" && name != "node_modules" {
+                visit(&path, take);
+            }
+        } else {
+            take(&path);
+        }
+    }
+}
+
+#[test]
+fn a_wrong_arrow_is_found_in_every_form() {
+    let wrong = |text: &str| imports("src/engine/worker.rs", text).len();
+    assert_eq!(wrong("use crate::sink::Postgres;"), 1);
+    assert_eq!(wrong("    let config = crate::config::load()?;"), 1);
+    assert_eq!(wrong("use crate::{cli, model::Item, source};"), 2);
+    assert_eq!(wrong("use crate::mapping::Mapper; // and use crate::model::Item"), 0);
+    assert_eq!(wrong("// use crate::sink::Postgres;"), 0);
+    assert_eq!(wrong("use $crate::sink;\nuse other_crate::sink;"), 1);
+    let source = |text: &str| imports("src/source/mod.rs", text).len();
+    assert_eq!(source("use crate::engine::ports::Source;"), 0);
+    assert_eq!(source("use crate::engine::retry::pause;"), 1);
+    assert_eq!(source("use crate::source::decode;"), 0);
+    assert_eq!(imports("src/model.rs", "use crate::error::Error;").len(), 1);
+    assert_eq!(imports("src/attic/mod.rs", "").len(), 1);
+    assert_eq!(imports("src/demo/mod.rs", "use crate::cli::Cli;").len(), 0);
+}
+
+#[test]
+fn long_files_and_lines_are_found() {
+    assert_eq!(sizes("a.rs", &"x\n".repeat(FILE_LINES_MAX)).len(), 0);
+    assert_eq!(sizes("a.rs", &"x\n".repeat(FILE_LINES_MAX + 1)).len(), 1);
+    assert_eq!(sizes("a.rs", &"x".repeat(LINE_CHARS_MAX + 1)).len(), 1);
+    assert_eq!(sizes("a.rs", &"ü".repeat(LINE_CHARS_MAX)).len(), 0);
+    let long = "word ".repeat(30);
+    assert_eq!(long_prose_lines("a.md", &long).len(), 1);
+    assert_eq!(long_prose_lines("a.md", &format!("| {long} |")).len(), 0);
+    assert_eq!(long_prose_lines("a.md", &format!("```\n{long}\n```")).len(), 0);
+    assert_eq!(long_prose_lines("a.md", &format!("{long} https://example.com")).len(), 0);
+}
+
+#[test]
+fn what_is_left_behind_is_found() {
+    for word in LEFT_BEHIND {
+        assert_eq!(left_behind("a.rs", &format!("    {word}")).len(), 1, "{word}");
+        assert_eq!(left_behind("a.rs", &format!("    // {word}")).len(), 0, "{word}");
+    }
+}
+
+#[test]
+fn missing_and_second_titles_are_found() {
+    assert_eq!(one_title("a.md", "# One\n\n```sh\n# a comment\n```\n").len(), 0);
+    assert_eq!(one_title("a.md", "text\n## Two\n").len(), 1);
+    assert_eq!(one_title("a.md", "# One\n# Two\n").len(), 1);
+}
+
+#[test]
+fn unnamed_files_are_found() {
+    let architecture =
+        "src/\n  error.rs\n  engine/\n    mod.rs ports.rs\n  sink/\n    connect.rs\n";
+    let missing = |path| named(architecture, path).len();
+    assert_eq!(missing("src/error.rs"), 0);
+    assert_eq!(missing("src/engine/mod.rs"), 0);
+    assert_eq!(missing("src/engine/ports.rs"), 0);
+    assert_eq!(missing("src/sink/connect.rs"), 0);
+    assert_eq!(missing("src/sink/ports.rs"), 1);
+    assert_eq!(missing("src/engine/reports.rs"), 1);
+    assert_eq!(missing("src/source/mod.rs"), 1);
+}
+
+#[test]
+fn broken_toml_is_found() {
+    assert_eq!(is_toml("a.toml", "version = 1").len(), 0);
+    assert_eq!(is_toml("a.toml", "version = ").len(), 1);
+}
