@@ -10,10 +10,6 @@ use tokio::time::Instant;
 use crate::engine::ports::{Clock, WorkerId};
 use crate::model::EpochMillis;
 
-/// How long the daemon may take to stop after the first signal: below the 30 seconds after which container
-/// platforms kill unless told otherwise. The unit and the task definition in `deploy/` allow more.
-pub const GRACE: Duration = Duration::from_secs(25);
-
 /// The machine's own time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
