@@ -1,1 +1,126 @@
-//! The sink room.
+//! Everything that knows SQL: the apply transaction, the ledger, the target's tables.
+//!
+//! Read [`PostgresSink::apply`] first: the transaction is written there from top to bottom.
+
+pub mod connect;
+pub mod ddl;
+pub mod dead_letters;
+pub mod grants;
+pub mod ident;
+pub mod ledger;
+pub mod migrations;
+pub mod sqlstate;
+
+mod catalogue;
+mod claims;
+mod encode;
+mod ledger_view;
+mod positions;
+mod rows;
+mod statements;
+
+use std::sync::Arc;
+
+use sqlx::postgres::PgConnection;
+
+pub use connect::{Pools, Settings, Tls};
+pub use ledger::PostgresLedger;
+
+use crate::engine::ports::{Applied, Batch, Sink, TableApplied, Unit};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::spec::TableSpec;
+use connect::{Lane, Session};
+use rows::EntityRows;
+
+/// One source's target tables.
+#[derive(Debug)]
+pub struct PostgresSink {
+    pools: Arc<Pools>,
+    tables: usize,
+    entities: Vec<EntityRows>,
+}
+
+impl PostgresSink {
+    /// The sink into the tables of one source's mapping. The statements are built here, once.
+    ///
+    /// # Errors
+    /// `Config` when a name cannot be one in Postgres.
+    pub fn new(pools: Arc<Pools>, tables: &[TableSpec]) -> Result<Self> {
+        let own = tables.iter().enumerate().filter(|(_, table)| table.parent.is_none());
+        let entities = own.map(|(at, _)| EntityRows::new(tables, at)).collect::<Result<_>>()?;
+        Ok(Self { pools, tables: tables.len(), entities })
+    }
+
+    /// Claims, rows, dead letters, shards, and last the fence.
+    async fn write(&self, connection: &mut PgConnection, batch: &Batch) -> Result<Applied> {
+        let prepared = self.pools.prepared();
+        let source = &*batch.source;
+        let mut applied = self.write_rows(connection, batch, &batch.units).await?;
+        dead_letters::store(connection, source, &batch.rejects, prepared).await?;
+        applied.dead_letters_superseded =
+            dead_letters::supersede(connection, source, &batch.touched, prepared).await?;
+        if !batch.discovered.is_empty() {
+            let (stream, shards) = (&*batch.stream_arn, batch.discovered.as_slice());
+            positions::register(connection, source, stream, shards, prepared).await?;
+        }
+        positions::advance(connection, batch, prepared).await?;
+        Ok(applied)
+    }
+
+    async fn write_rows(
+        &self,
+        connection: &mut PgConnection,
+        batch: &Batch,
+        units: &[Unit],
+    ) -> Result<Applied> {
+        let prepared = self.pools.prepared();
+        let tables = vec![TableApplied::default(); self.tables];
+        let mut applied = Applied { tables, dead_letters_superseded: 0 };
+        for own in units.chunk_by(|one, next| one.op.table == next.op.table) {
+            let rows = self.entity_of(own)?;
+            let mut units: Vec<&Unit> = own.iter().collect();
+            if batch.claims {
+                units = claims::take(connection, &batch.source, rows, units, prepared).await?;
+                rows.count_unclaimed(own.len() - units.len(), &mut applied)?;
+            }
+            rows.write(connection, &units, prepared, &mut applied).await?;
+        }
+        Ok(applied)
+    }
+
+    fn entity_of(&self, units: &[Unit]) -> Result<&EntityRows> {
+        let table = units.first().map(|unit| unit.op.table);
+        self.entities.iter().find(|entity| Some(entity.table()) == table).ok_or_else(|| {
+            Error::new(ErrorKind::Unknown, "a row names a table that no entity of the mapping has")
+        })
+    }
+}
+
+impl Sink for PostgresSink {
+    async fn apply(&self, batch: &Batch) -> Result<Applied> {
+        const WHAT: &str = "apply a batch";
+        let work = |session: Session| async move {
+            let mut transaction = session.begin().await?;
+            let applied = self.write(&mut transaction, batch).await?;
+            transaction.commit().await.map_err(|error| sqlstate::error("commit a batch", error))?;
+            Ok(applied)
+        };
+        self.pools.attempt(Lane::Apply, WHAT, work).await
+    }
+
+    async fn probe(&self, batch: &Batch, units: &[Unit]) -> Result<()> {
+        const WHAT: &str = "probe rows";
+        let work = |session: Session| async move {
+            let failed = |error| sqlstate::error(WHAT, error);
+            let mut transaction = session.begin().await?;
+            self.write_rows(&mut transaction, batch, units).await?;
+            // A deferred constraint would speak at the commit, which never comes.
+            sqlx::raw_sql("set constraints all immediate")
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            transaction.rollback().await.map_err(failed)
+        };
+        self.pools.attempt(Lane::Apply, WHAT, work).await
+    }
+}

@@ -1,0 +1,34 @@
+-- sources: one row per source of the configuration; what its table and stream were when the ledger last
+-- heard of them, and whether it is halted.
+--
+-- `generation` grows whenever continuity with the stream was lost and the table is read again.
+-- `stream_arn` is the stream whose shards were registered last. `halted` says why nothing is read until an
+-- operator acts. While `backfilling`, deletes and scan pages take claims. `listed_at` is the end of the last
+-- complete listing of the shards; `discovery_*` says who is listing now and since when.
+
+create table dynaurora.sources (
+    source text primary key,
+    table_arn text not null,
+    table_id text not null,
+    stream_arn text not null,
+    generation integer not null default 1,
+    halted text,
+    backfilling boolean not null default false,
+    enrolled_at timestamptz not null default now(),
+    listed_at timestamptz,
+    discovery_worker text,
+    discovery_at timestamptz,
+    constraint generations_start_at_one check (generation >= 1),
+    constraint a_discovery_has_a_worker_and_a_time
+        check ((discovery_worker is null) = (discovery_at is null))
+) with (fillfactor = 80);
+
+-- workers: who showed itself alive, and until when that counts. A row of the past is only history.
+
+create table dynaurora.workers (
+    source text not null references dynaurora.sources on delete cascade,
+    worker text not null,
+    seen_at timestamptz not null,
+    alive_until timestamptz not null,
+    primary key (source, worker)
+) with (fillfactor = 80);

@@ -1,0 +1,36 @@
+-- partitions: one row for each thing that is read in order from a position: its lineage, how far it is
+-- applied, and who may read it now.
+--
+-- `position` is the text of a position (`horizon`, `at:…`, `after:…`, `start`, `key:…`, `line:…`); it moves
+-- only in the transaction that writes the rows before it. `epoch` counts the leases ever given; a batch
+-- names owner, epoch, generation and position, and nothing of it is kept unless all four are still these.
+-- A lease is over when `lease_until` has passed on this database's clock, and free when `owner` is null.
+-- `parent` is a name, not a reference: a listing may know a parent no more. A shard belongs to one stream;
+-- segments and files of a backfill to none. Rows are updated once a batch: the free space keeps that cheap.
+
+create table dynaurora.partitions (
+    source text not null references dynaurora.sources on delete cascade,
+    partition text not null,
+    kind text not null default 'shard',
+    stream_arn text,
+    parent text,
+    state text not null default 'open',
+    position text not null,
+    generation integer not null,
+    epoch bigint not null default 0,
+    owner text,
+    lease_until timestamptz,
+    last_event_at timestamptz,
+    last_poll_at timestamptz,
+    registered_at timestamptz not null default now(),
+    primary key (source, partition),
+    constraint kinds_are_known check (kind in ('shard', 'segment', 'file')),
+    constraint shards_belong_to_a_stream check ((kind = 'shard') = (stream_arn is not null)),
+    constraint states_are_known check (state in ('open', 'drained', 'lost')),
+    constraint positions_are_known
+        check (position in ('horizon', 'start') or position ~ '^(at|after|line):[0-9]+$'
+            or position like 'key:%'),
+    constraint generations_start_at_one check (generation >= 1),
+    constraint epochs_count_leases check (epoch >= 0 and (owner is null or epoch > 0)),
+    constraint a_lease_has_an_owner_and_an_end check ((owner is null) = (lease_until is null))
+) with (fillfactor = 80);

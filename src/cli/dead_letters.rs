@@ -1,0 +1,155 @@
+//! `dynaurora dead-letters`: the records that could not be mapped or stored, with the reason of each.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::{ConfigArgs, Output, print_json, wire};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sink::dead_letters::{
+    DeadLetterFilter, DeadLetterState, StoredDeadLetter, list, show,
+};
+use crate::telemetry::status::timestamp;
+
+/// Options of `dead-letters`.
+#[derive(Debug, Args)]
+pub struct DeadLettersArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List them, the newest first, without the items' data.
+    List(ListArgs),
+    /// Show one with its whole record.
+    Show(ShowArgs),
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Only those of this source.
+    #[arg(long)]
+    source: Option<String>,
+    /// Only those in this state: open, superseded, resolved or dropped.
+    #[arg(long, default_value = "open")]
+    state: String,
+    /// At most so many.
+    #[arg(long, default_value_t = 100)]
+    limit: u32,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The dead letter's number, as `list` shows it.
+    id: i64,
+}
+
+/// A dead letter as it is printed; the JSON's shape only grows.
+#[derive(serde::Serialize)]
+struct Printed {
+    id: i64,
+    source: String,
+    state: &'static str,
+    created_at: String,
+    reason: String,
+    entity: Option<String>,
+    place: Option<String>,
+    detail: String,
+    key: serde_json::Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<serde_json::Value>,
+}
+
+/// Lists or shows.
+///
+/// # Errors
+/// When the target cannot be reached, or there is no such dead letter.
+pub async fn run(args: &DeadLettersArgs) -> Result<ExitCode> {
+    match &args.command {
+        Command::List(args) => run_list(args).await,
+        Command::Show(args) => run_show(args).await,
+    }
+}
+
+async fn run_list(args: &ListArgs) -> Result<ExitCode> {
+    let Some(state) = DeadLetterState::parse(&args.state) else {
+        let what = format!("{} is no state of a dead letter", args.state);
+        return Err(Error::new(ErrorKind::Usage, what)
+            .with_hint("--state open, superseded, resolved or dropped"));
+    };
+    let config = wire::load(&args.config)?;
+    let pool = wire::target(&config.target).await?.pool().await?;
+    let filter = DeadLetterFilter {
+        source: args.source.as_deref(),
+        state: Some(state),
+        limit: Some(args.limit),
+    };
+    let letters = list(&pool, filter).await?;
+    if args.output == Output::Json {
+        let printed: Vec<Printed> = letters.into_iter().map(|letter| printed(letter, false)).collect();
+        print_json(&printed)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for letter in &letters {
+        let place = [letter.entity.as_deref(), letter.place.as_deref()];
+        let place: Vec<&str> = place.into_iter().flatten().collect();
+        anstream::println!(
+            "{:>6}  {}  {}  {:<9}  {}  {}  {}",
+            letter.id,
+            timestamp(letter.created_at),
+            letter.source,
+            letter.reason,
+            place.join("."),
+            letter.key,
+            letter.detail
+        );
+    }
+    match letters.first() {
+        None => anstream::eprintln!("no dead letters in state {}", args.state),
+        Some(first) => anstream::eprintln!("next: dynaurora dead-letters show {}", first.id),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_show(args: &ShowArgs) -> Result<ExitCode> {
+    let config = wire::load(&args.config)?;
+    let pool = wire::target(&config.target).await?.pool().await?;
+    let Some(letter) = show(&pool, args.id).await? else {
+        return Err(Error::new(ErrorKind::Gone, format!("there is no dead letter {}", args.id))
+            .with_hint("dynaurora dead-letters list"));
+    };
+    print_json(&printed(letter, true))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn printed(letter: StoredDeadLetter, whole: bool) -> Printed {
+    let json = |text: &str| {
+        serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::String(text.to_owned()))
+    };
+    Printed {
+        id: letter.id,
+        state: letter.state.label(),
+        created_at: timestamp(letter.created_at),
+        reason: letter.reason,
+        entity: letter.entity,
+        place: letter.place,
+        detail: letter.detail,
+        key: json(&letter.key),
+        partition: whole.then_some(letter.partition),
+        version: whole.then_some(letter.version),
+        record: whole.then(|| json(&letter.image)),
+        source: letter.source,
+    }
+}

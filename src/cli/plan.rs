@@ -1,0 +1,127 @@
+//! `dynaurora plan` and `dynaurora apply`: what the target lacks, and making it so.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{ConfigArgs, Output, print_json, wire};
+use crate::error::Result;
+use crate::sink::{ddl, grants, migrations};
+
+/// Options of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+    /// Exit with 1 when there is something to do.
+    #[arg(long)]
+    exit_code: bool,
+}
+
+/// Options of `apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Options of `grants`.
+#[derive(Debug, Args)]
+pub struct GrantsArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The role that runs the daemon.
+    #[arg(long, default_value = "dynaurora")]
+    role: String,
+    /// The role that only reads; without it only the daemon's grants are printed.
+    #[arg(long)]
+    query_role: Option<String>,
+}
+
+#[derive(serde::Serialize)]
+struct Planned {
+    migrations: Vec<String>,
+    steps: Vec<PlannedStep>,
+}
+
+#[derive(serde::Serialize)]
+struct PlannedStep {
+    source: String,
+    what: String,
+    sql: String,
+}
+
+/// Prints what `apply` would run.
+///
+/// # Errors
+/// When the target cannot be reached, or differs in a way that only its owner can resolve.
+pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
+    let config = wire::load(&args.config)?;
+    let pool = wire::target(&config.target).await?.pool().await?;
+    let mut planned = Planned { migrations: migrations::pending(&pool).await?, steps: Vec::new() };
+    for source in &config.sources {
+        let steps = ddl::plan(&pool, source.mapper.tables()).await?;
+        planned.steps.extend(steps.into_iter().map(|step| PlannedStep {
+            source: source.name.to_string(),
+            what: step.what,
+            sql: step.sql,
+        }));
+    }
+    let nothing = planned.migrations.is_empty() && planned.steps.is_empty();
+    if args.output == Output::Json {
+        print_json(&planned)?;
+    } else {
+        for migration in &planned.migrations {
+            anstream::println!("-- migrate the ledger: {migration}");
+        }
+        for step in &planned.steps {
+            anstream::println!("-- {}: {}\n{};\n", step.source, step.what, step.sql);
+        }
+        let next = if nothing {
+            "the target is as the mapping needs it; next: dynaurora run"
+        } else {
+            "next: dynaurora apply"
+        };
+        anstream::eprintln!("{next}");
+    }
+    Ok(if args.exit_code && !nothing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Migrates the ledger, then creates and completes the target tables.
+///
+/// # Errors
+/// As for [`plan`]; `Denied` when the role may not.
+pub async fn apply(args: &ApplyArgs) -> Result<ExitCode> {
+    let config = wire::load(&args.config)?;
+    let pool = wire::target(&config.target).await?.pool().await?;
+    for migration in migrations::pending(&pool).await? {
+        anstream::println!("migrate the ledger: {migration}");
+    }
+    migrations::migrate(&pool).await?;
+    for source in &config.sources {
+        let steps = ddl::plan(&pool, source.mapper.tables()).await?;
+        ddl::apply(&pool, &steps).await?;
+        for step in steps {
+            anstream::println!("{}: {}", source.name, step.what);
+        }
+    }
+    anstream::eprintln!("the target is as the mapping needs it; next: dynaurora run");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the grants that the daemon, and readers, need: for the tables' owner to run.
+///
+/// # Errors
+/// When the config is wrong.
+pub fn print_grants(args: &GrantsArgs) -> Result<ExitCode> {
+    let config = wire::load(&args.config)?;
+    let tables = wire::tables(&config);
+    anstream::print!("{}", grants::grants(&tables, &args.role)?);
+    if let Some(role) = &args.query_role {
+        anstream::print!("{}", grants::query_grants(&tables, role)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,112 @@
+//! `dynaurora run`: the daemon.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::service::{Observer, Service};
+use super::{ConfigArgs, wire};
+use crate::config::Config;
+use crate::engine::ports::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::{
+    self, SystemClock, notify_ready, notify_status, notify_stopping, signals, watchdog,
+};
+use crate::telemetry::{events, http};
+
+/// How often the start looks whether every source is ready, and the service manager hears how it goes.
+const NOTIFY_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs until a signal; the first drains, the second stops at once.
+///
+/// # Errors
+/// What prevents the start, or the error of a source that halted.
+pub async fn run(args: &ConfigArgs) -> Result<ExitCode> {
+    let config = wire::load(args)?;
+    let telemetry = wire::telemetry(&config)?;
+    let listener = http::bind(config.telemetry.listen)?;
+    let mut signals = signals()?;
+    let worker = runtime::worker_id();
+    let version = env!("CARGO_PKG_VERSION");
+    let sources = config.sources.len();
+    events::Started { version, worker: worker.as_str(), sources }.emit();
+
+    let service = tokio::select! {
+        biased;
+        signal = signals.signal() => {
+            tracing::info!(signal, "stopped before the start was done");
+            return Ok(ExitCode::SUCCESS);
+        }
+        service = start(&config, worker) => service?,
+    };
+    let stop = service.stop();
+    let observer = service.observer();
+    let shown = observer.clone();
+    let status = move || shown.status(SystemClock.wall());
+    let server = http::serve(listener, telemetry, status, stop.clone().cancelled_owned());
+    let tending = tend(observer);
+    let finished = service.finished();
+    tokio::pin!(server, tending, finished);
+
+    let mut serving = true;
+    loop {
+        tokio::select! {
+            biased;
+            signal = signals.signal() => {
+                tracing::info!(signal, "draining");
+                break;
+            }
+            served = &mut server, if serving => {
+                serving = false;
+                served?;
+            }
+            result = &mut finished => return result.map(|()| ExitCode::SUCCESS),
+            () = &mut tending => {}
+        }
+    }
+    stop.cancel();
+    notify_stopping();
+    let grace = Duration::from_secs(config.worker.grace_secs);
+    tokio::select! {
+        biased;
+        signal = signals.signal() => {
+            tracing::warn!(signal, "stopped at once; what was not committed will be read again");
+            Ok(ExitCode::FAILURE)
+        }
+        result = &mut finished => {
+            tracing::info!("stopped");
+            result.map(|()| ExitCode::SUCCESS)
+        }
+        () = SystemClock.sleep_until(SystemClock.now() + grace) => {
+            let what = format!("draining took longer than {} s", grace.as_secs());
+            Err(Error::new(ErrorKind::Unavailable, what)
+                .with_hint("nothing is lost: what was not committed will be read again"))
+        }
+    }
+}
+
+async fn start(config: &Config, worker: crate::engine::ports::WorkerId) -> Result<Service> {
+    let pools = wire::target(&config.target).await?;
+    wire::prepare_target(config, &pools).await?;
+    let mut service = Service::new(worker, fastrand::u64(..));
+    wire::add_sources(&mut service, config, &pools).await?;
+    Ok(service)
+}
+
+/// Keeps the service manager informed: ready once every source is, its status line, its watchdog.
+async fn tend(observer: Observer) {
+    let tell = async {
+        let mut told = false;
+        loop {
+            let status = observer.status(SystemClock.wall());
+            if status.ready && !told {
+                tracing::info!("ready");
+                notify_ready();
+                told = true;
+            }
+            notify_status(status.reasons.first().map_or("in step", String::as_str));
+            SystemClock.sleep_until(SystemClock.now() + NOTIFY_EVERY).await;
+        }
+    };
+    let progress = || observer.progress();
+    tokio::join!(tell, watchdog(SystemClock, progress));
+}

@@ -1,0 +1,220 @@
+//! From a checked config to running parts: the only place where the rooms meet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ConfigArgs;
+use super::service::{Service, SourcePlan};
+use crate::config::{self, Auth, Config, SourceConfig, TargetConfig};
+use crate::engine::batch::Limits;
+use crate::engine::ports::{Source, StreamInfo};
+use crate::engine::readers::Pace;
+use crate::engine::{OnGap, Options, Ports, usable};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::spec::TableSpec;
+use crate::runtime::SystemClock;
+use crate::sink::connect::Password;
+use crate::sink::{Pools, PostgresLedger, PostgresSink, Settings, Tls, ddl, migrations};
+use crate::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
+use crate::telemetry;
+
+/// Polls of empty shards a second in one process, all together. A poll costs some 0.2 ms of CPU, so this
+/// keeps an idle daemon near a hundredth of a core however many shards it watches.
+const IDLE_POLLS_PER_SEC_MAX: u32 = 50;
+
+/// Reads the config that a command names; what is wrong with it is printed, all of it.
+///
+/// # Errors
+/// `Config` when anything is wrong with it.
+pub fn load(args: &ConfigArgs) -> Result<Config> {
+    Config::load(&args.config, &args.set, std::env::vars()).map_err(|diagnostics| {
+        anstream::eprint!("{}", diagnostics.render(true));
+        let count = diagnostics.problems().len();
+        let problems = if count == 1 { "1 problem".to_owned() } else { format!("{count} problems") };
+        Error::new(ErrorKind::Config, format!("{problems} in {}", args.config.display()))
+    })
+}
+
+/// Sets up logs and metrics as the config says.
+///
+/// # Errors
+/// As for [`telemetry::init`].
+pub fn telemetry(config: &Config) -> Result<telemetry::Telemetry> {
+    telemetry::init(&telemetry::Options {
+        log_format: match config.telemetry.log_format {
+            config::LogFormat::Text => telemetry::LogFormat::Text,
+            config::LogFormat::Json => telemetry::LogFormat::Json,
+        },
+        level: config.telemetry.log_level.clone(),
+        ..telemetry::Options::default()
+    })
+}
+
+/// Connects to the target.
+///
+/// # Errors
+/// When a secret cannot be had, or the database cannot.
+pub async fn target(target: &TargetConfig) -> Result<Arc<Pools>> {
+    let mut settings = Settings::new(&target.url);
+    settings.tls = match target.tls {
+        _ if target.local && target.ca_file.is_none() => Tls::Disable,
+        config::Tls::VerifyFull => Tls::VerifyFull,
+        config::Tls::VerifyCa => Tls::VerifyCa,
+        config::Tls::Require => Tls::Require,
+        config::Tls::Disable => Tls::Disable,
+    };
+    settings.apply_connections = target.pool;
+    if let Some(path) = &target.ca_file {
+        let pem = std::fs::read(path).map_err(|error| {
+            Error::new(ErrorKind::Config, format!("read the certificates in {}", path.display()))
+                .with_source(error)
+        })?;
+        settings.ca_pem = Some(pem);
+    }
+    settings.password = password(&target.auth)?;
+    Ok(Arc::new(Pools::connect(settings).await?))
+}
+
+fn password(auth: &Auth) -> Result<Option<Password>> {
+    match auth {
+        Auth::Trust => Ok(None),
+        Auth::Password(reference) => {
+            let secret = reference.resolve(|name| std::env::var(name).ok())?;
+            let password: Password = Arc::new(move || {
+                let text = secret.expose().to_owned();
+                Box::pin(async move { Ok(text) })
+            });
+            Ok(Some(password))
+        }
+        Auth::Iam => {
+            let what = "auth = \"iam\" is not supported in this version";
+            let hint = "use password = { file = … }, { env = … } or { credential = … }";
+            Err(Error::new(ErrorKind::Config, what).with_hint(hint))
+        }
+    }
+}
+
+/// The DynamoDB table of a source; nothing is called yet.
+///
+/// # Errors
+/// `Config` when no Region is known.
+pub async fn source(config: &Config, source: &SourceConfig) -> Result<DynamoSource> {
+    let aws = &config.aws;
+    let options = ConnectOptions {
+        region: source.region.clone().or_else(|| aws.region.clone()),
+        endpoint: source.endpoint.clone().or_else(|| aws.endpoint.clone()),
+        profile: aws.profile.clone(),
+    };
+    let sdk = connect(&options).await?;
+    Ok(DynamoSource::new(source.table.as_str(), &sdk, SourceOptions::default()))
+}
+
+/// Asks the source's table for its stream, which must be able to feed the mapping.
+///
+/// # Errors
+/// `Gone`, `Denied`, `Unreachable` as the service answers; `Config`, with the command that mends it, when
+/// the stream is missing, disabled, or carries too little.
+pub async fn describe(dynamo: &DynamoSource, source: &SourceConfig) -> Result<StreamInfo> {
+    let info = dynamo.describe().await?;
+    usable(&info, &source.mapper)?;
+    if !info.enabled {
+        let table = &source.table;
+        let hint = format!(
+            "aws dynamodb update-table --table-name {table} --stream-specification \
+             StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES"
+        );
+        let what = format!("the stream of table {table} is disabled");
+        return Err(Error::new(ErrorKind::Config, what).with_hint(hint));
+    }
+    Ok(info)
+}
+
+/// All target tables of all sources.
+#[must_use]
+pub fn tables(config: &Config) -> Vec<TableSpec> {
+    config.sources.iter().flat_map(|source| source.mapper.tables().iter().cloned()).collect()
+}
+
+/// Makes sure that the ledger and the target tables are as this version and this mapping need them; the
+/// ledger's migrations are run where the config allows it.
+///
+/// # Errors
+/// `Schema` when the target needs `dynaurora apply` first; `Denied` when the role may not migrate.
+pub async fn prepare_target(config: &Config, pools: &Pools) -> Result<()> {
+    let pool = pools.pool().await?;
+    let apply = "dynaurora apply --config FILE";
+    let pending = migrations::pending(&pool).await?;
+    if !pending.is_empty() {
+        if !config.target.migrate {
+            let what = format!("the ledger needs {} migrations", pending.len());
+            return Err(Error::new(ErrorKind::Schema, what).with_hint(apply));
+        }
+        migrations::migrate(&pool).await.map_err(|error| {
+            if error.kind() == ErrorKind::Denied { error.with_hint(apply) } else { error }
+        })?;
+    }
+    let mut missing = Vec::new();
+    for source in &config.sources {
+        missing.extend(ddl::plan(&pool, source.mapper.tables()).await?);
+    }
+    match missing.first() {
+        None => Ok(()),
+        Some(first) => {
+            let what = format!(
+                "the target's tables need {} changes first, such as: {}",
+                missing.len(),
+                first.what
+            );
+            Err(Error::new(ErrorKind::Schema, what).with_hint(apply))
+        }
+    }
+}
+
+/// How the workers behave.
+#[must_use]
+pub fn options(config: &Config, source: &SourceConfig) -> Options {
+    let worker = &config.worker;
+    Options {
+        lease_ttl: Duration::from_secs(worker.lease_ttl_secs),
+        pace: Pace {
+            poll_min: Duration::from_millis(worker.poll_min_ms),
+            poll_idle_max: Duration::from_millis(worker.poll_idle_max_ms),
+            idle_polls_per_sec_max: IDLE_POLLS_PER_SEC_MAX,
+        },
+        discovery_interval: Duration::from_secs(worker.discovery_interval_secs),
+        limits: Limits { rows_max: worker.batch_rows_max, bytes_max: worker.batch_bytes_max },
+        partitions_max: worker.partitions_max,
+        on_gap: match source.on_gap {
+            config::OnGap::Halt | config::OnGap::Resync => OnGap::Halt,
+        },
+    }
+}
+
+/// Adds every source of the config to the service, over the real servers.
+///
+/// # Errors
+/// As for [`describe`].
+pub async fn add_sources(
+    service: &mut Service,
+    config: &Config,
+    pools: &Arc<Pools>,
+) -> Result<()> {
+    for source in &config.sources {
+        let dynamo = self::source(config, source).await?;
+        describe(&dynamo, source).await?;
+        let ports = Ports {
+            source: dynamo,
+            ledger: PostgresLedger::new(Arc::clone(pools)),
+            sink: PostgresSink::new(Arc::clone(pools), source.mapper.tables())?,
+            clock: SystemClock,
+        };
+        let plan = SourcePlan {
+            name: Arc::clone(&source.name),
+            table: source.table.clone(),
+            mapper: Arc::clone(&source.mapper),
+            options: options(config, source),
+        };
+        service.add(plan, ports);
+    }
+    Ok(())
+}

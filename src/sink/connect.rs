@@ -1,0 +1,315 @@
+//! Connections to the writer: two pools, their limits, and what happens to them in a failover.
+//!
+//! Nothing is set on a session, so that a pooler may hand a transaction to any server connection (PgBouncer
+//! refuses start-up options, RDS Proxy pins a client that uses SET): each transaction brings its limits in
+//! the same round trip as its BEGIN. The ledger has a pool of its own, so that applying cannot starve a
+//! renewal. sqlx sets no TCP keepalive, so every call is bounded on this side too, and a pool one of whose
+//! connections went silent, or whose server is a reader now, is replaced as a whole.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgPool, Postgres, Transaction};
+
+use super::sqlstate;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Yields the password for a new connection: a constant one, or a token that soon expires. It is called
+/// before each transaction, so it should keep what is still good.
+pub type Password =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<String>> + Send>> + Send + Sync>;
+
+/// How the connection is secured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tls {
+    /// Not at all: for loopback only.
+    Disable,
+    /// Encrypted, the server's certificate unchecked.
+    Require,
+    /// Encrypted, the certificate's chain and name checked.
+    #[default]
+    VerifyFull,
+}
+
+/// Where the target is and how it is used.
+#[derive(Clone)]
+pub struct Settings {
+    /// `postgres://user@host:port/database`; a password in it is used where `password` is `None`.
+    pub url: String,
+    /// How the connection is secured.
+    pub tls: Tls,
+    /// The roots to check the certificate against, as PEM; `None` for the built-in ones, which the
+    /// certificates of RDS do not lead to.
+    pub ca_pem: Option<Vec<u8>>,
+    /// The password, where it is not in the URL.
+    pub password: Option<Password>,
+    /// How many batches can be applied at once. 1-2 per core of the server is the measured optimum.
+    pub apply_connections: u32,
+    /// How long one statement of a batch may take.
+    pub statement_timeout: Duration,
+    /// How long a statement waits for another's lock, of a user's ALTER TABLE say.
+    pub lock_timeout: Duration,
+    /// When the server ends a transaction whose owner is silent: a frozen process must not keep its locks.
+    pub idle_in_transaction_timeout: Duration,
+    /// How long a whole batch may take, as seen from here.
+    pub apply_timeout: Duration,
+    /// How long a call of the ledger may take; well below a lease.
+    pub ledger_timeout: Duration,
+    /// How long to wait for a connection; a paused Aurora Serverless takes about 15 s to resume.
+    pub connect_timeout: Duration,
+    /// Whether statements stay prepared on their connection; not behind a pooler in transaction mode.
+    pub prepared: bool,
+}
+
+impl Settings {
+    /// Settings for the target at `url` with the defaults.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            tls: Tls::default(),
+            ca_pem: None,
+            password: None,
+            apply_connections: 4,
+            statement_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(5),
+            idle_in_transaction_timeout: Duration::from_secs(15),
+            apply_timeout: Duration::from_secs(60),
+            ledger_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(30),
+            prepared: true,
+        }
+    }
+}
+
+/// The pools of one target. All sources of a process share them.
+pub struct Pools {
+    settings: Settings,
+    options: PgConnectOptions,
+    apply_begin: Arc<str>,
+    ledger_begin: Arc<str>,
+    current: RwLock<Arc<Pair>>,
+}
+
+/// Which of the two pools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    Apply,
+    Ledger,
+}
+
+struct Pair {
+    apply: PgPool,
+    ledger: PgPool,
+}
+
+impl Pools {
+    /// Connects once and makes sure that the server takes writes.
+    ///
+    /// # Errors
+    /// `Config` for a URL that is none, `ReadOnly` when the server is a reader, and what connecting meets.
+    pub async fn connect(settings: Settings) -> Result<Self> {
+        let pools = Self::new(settings)?;
+        let what = "connect to the target";
+        let attempt = |session: Session| async move {
+            let mut transaction = session.begin().await?;
+            refuse_reader(&mut transaction).await?;
+            transaction.rollback().await.map_err(|error| sqlstate::error(what, error))
+        };
+        pools.attempt(Lane::Ledger, what, attempt).await?;
+        Ok(pools)
+    }
+
+    fn new(settings: Settings) -> Result<Self> {
+        let options = connect_options(&settings)?;
+        let begin = |statement: Duration, lock: Duration| {
+            format!(
+                "begin isolation level read committed; set local statement_timeout = {}; \
+                 set local lock_timeout = {}; set local idle_in_transaction_session_timeout = {}",
+                millis(statement),
+                millis(lock),
+                millis(settings.idle_in_transaction_timeout),
+            )
+        };
+        let current = RwLock::new(Arc::new(Pair::new(&settings, &options)));
+        let ledger_limit = settings.ledger_timeout;
+        Ok(Self {
+            apply_begin: begin(settings.statement_timeout, settings.lock_timeout).into(),
+            ledger_begin: begin(ledger_limit, settings.lock_timeout.min(ledger_limit)).into(),
+            options,
+            current,
+            settings,
+        })
+    }
+
+    /// A pool for reading and for commands. It may be replaced by another one later, so do not keep it.
+    ///
+    /// # Errors
+    /// When no password can be had.
+    pub async fn pool(&self) -> Result<PgPool> {
+        let session = self.session(Lane::Apply);
+        session.refresh_password().await?;
+        Ok(session.pool)
+    }
+
+    pub(super) fn prepared(&self) -> bool {
+        self.settings.prepared
+    }
+
+    /// Does some work over one pool within the time that it may take. Pools that cannot be trusted any more
+    /// afterwards are replaced.
+    pub(super) async fn attempt<T, F>(
+        &self,
+        lane: Lane,
+        what: &str,
+        work: impl FnOnce(Session) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let pair = self.pair();
+        let session = self.session(lane);
+        let limit = match lane {
+            Lane::Apply => self.settings.apply_timeout,
+            Lane::Ledger => self.settings.ledger_timeout,
+        };
+        // A new connection has its own limit: the first may have to wake the server up.
+        let limit =
+            if session.pool.size() == 0 { limit.max(self.settings.connect_timeout) } else { limit };
+        let result = match tokio::time::timeout(limit, work(session)).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::new(ErrorKind::Unreachable, format!("{what}: no answer in time"))),
+        };
+        if let Err(error) = &result
+            && distrusts_pool(error)
+        {
+            self.replace(&pair);
+        }
+        result
+    }
+
+    fn session(&self, lane: Lane) -> Session {
+        let pair = self.pair();
+        let (pool, begin) = match lane {
+            Lane::Apply => (pair.apply.clone(), &self.apply_begin),
+            Lane::Ledger => (pair.ledger.clone(), &self.ledger_begin),
+        };
+        let password = self.settings.password.clone();
+        let options = password.is_some().then(|| self.options.clone());
+        Session { pool, begin: Arc::clone(begin), password: password.zip(options) }
+    }
+
+    fn pair(&self) -> Arc<Pair> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the pools, unless another call has done so already.
+    fn replace(&self, distrusted: &Arc<Pair>) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&current, distrusted) {
+            *current = Arc::new(Pair::new(&self.settings, &self.options));
+            // Being called is enough to close a pool; waiting for its connections to end is not needed.
+            drop(distrusted.apply.close());
+            drop(distrusted.ledger.close());
+        }
+    }
+}
+
+impl std::fmt::Debug for Pools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (host, port) = (self.options.get_host(), self.options.get_port());
+        f.debug_struct("Pools").field("host", &host).field("port", &port).finish_non_exhaustive()
+    }
+}
+
+impl Pair {
+    fn new(settings: &Settings, options: &PgConnectOptions) -> Self {
+        // One connection renews while another one waits for a lock.
+        const LEDGER_CONNECTIONS: u32 = 2;
+        let pool = |connections| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(settings.connect_timeout)
+                .test_before_acquire(false)
+                .connect_lazy_with(options.clone())
+        };
+        Self { apply: pool(settings.apply_connections.max(1)), ledger: pool(LEDGER_CONNECTIONS) }
+    }
+}
+
+/// One use of one pool.
+pub(super) struct Session {
+    pool: PgPool,
+    begin: Arc<str>,
+    password: Option<(Password, PgConnectOptions)>,
+}
+
+impl Session {
+    /// Begins a transaction with its limits.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>> {
+        self.refresh_password().await?;
+        let begin = AssertSqlSafe(Arc::clone(&self.begin));
+        self.pool
+            .begin_with(begin)
+            .await
+            .map_err(|error| sqlstate::error("begin a transaction", error))
+    }
+
+    async fn refresh_password(&self) -> Result<()> {
+        if let Some((password, options)) = &self.password {
+            self.pool.set_connect_options(options.clone().password(&password().await?));
+        }
+        Ok(())
+    }
+}
+
+/// Fails when the server only reads: a replica, or a writer that was told so.
+pub(super) async fn refuse_reader(transaction: &mut Transaction<'static, Postgres>) -> Result<()> {
+    let reads_only: bool = sqlx::query_scalar(
+        "select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean",
+    )
+    .persistent(false)
+    .fetch_one(&mut **transaction)
+    .await
+    .map_err(|error| sqlstate::error("ask whether the target takes writes", error))?;
+    if reads_only {
+        return Err(Error::new(ErrorKind::ReadOnly, "the target's server is a reader")
+            .with_hint("use the writer's endpoint of the cluster"));
+    }
+    Ok(())
+}
+
+fn distrusts_pool(error: &Error) -> bool {
+    let stale = matches!(error.code(), Some("0A000" | "26000"));
+    let broken = matches!(
+        error.kind(),
+        ErrorKind::ReadOnly | ErrorKind::Unreachable | ErrorKind::Unavailable
+    );
+    broken || (stale && error.kind() == ErrorKind::Conflict)
+}
+
+fn connect_options(settings: &Settings) -> Result<PgConnectOptions> {
+    let options: PgConnectOptions = settings.url.parse().map_err(|_: sqlx::Error| {
+        // The parser's error may quote the URL, and with it a password.
+        Error::new(ErrorKind::Config, "the target's url is not a postgres url")
+            .with_hint("write it as postgres://user@host:5432/database")
+    })?;
+    let mode = match settings.tls {
+        Tls::Disable => PgSslMode::Disable,
+        Tls::Require => PgSslMode::Require,
+        Tls::VerifyFull => PgSslMode::VerifyFull,
+    };
+    // PgBouncer refuses a connection that asks for extra_float_digits.
+    let options = options.ssl_mode(mode).application_name("dynaurora").extra_float_digits(None);
+    let options = match &settings.ca_pem {
+        Some(pem) => options.ssl_root_cert_from_pem(pem.clone()),
+        None => options,
+    };
+    Ok(options.disable_statement_logging())
+}
+
+fn millis(duration: Duration) -> u128 {
+    duration.as_millis().max(1)
+}

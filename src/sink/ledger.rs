@@ -1,0 +1,384 @@
+//! The ledger in Postgres: sources, partitions, leases, workers and gaps.
+//!
+//! All times are the database's own, taken at the begin of the transaction. Each call is one short
+//! transaction over connections that no batch uses. Rows of several partitions are locked in the order of
+//! their names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::PgRow;
+use sqlx::{Postgres, Row, Transaction};
+
+use super::connect::{Lane, Pools, Session};
+use super::{ledger_view, positions, sqlstate};
+use crate::engine::ports::{
+    Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, Renewal,
+    SourceIdentity, WorkerId,
+};
+use crate::error::Result;
+use crate::model::{Epoch, PartitionId};
+
+/// The ledger of one target.
+#[derive(Debug, Clone)]
+pub struct PostgresLedger {
+    pools: Arc<Pools>,
+}
+
+impl PostgresLedger {
+    /// The ledger behind these pools; the sinks of the same target share them.
+    #[must_use]
+    pub fn new(pools: Arc<Pools>) -> Self {
+        Self { pools }
+    }
+
+    async fn attempt<T, F>(&self, what: &str, work: impl FnOnce(Session) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        self.pools.attempt(Lane::Ledger, what, work).await
+    }
+}
+
+impl Ledger for PostgresLedger {
+    async fn enrol(&self, identity: &SourceIdentity) -> Result<Enrolment> {
+        const WHAT: &str = "enrol the source";
+        let prepared = self.pools.prepared();
+        self.attempt(WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let failed = |error| sqlstate::error(WHAT, error);
+            sqlx::query(ENROL)
+                .bind(&*identity.source)
+                .bind(&identity.table_arn)
+                .bind(&identity.table_id)
+                .bind(&identity.stream_arn)
+                .persistent(prepared)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            let row = sqlx::query(
+                "select generation, table_id, stream_arn from dynaurora.sources where source = $1",
+            )
+            .bind(&*identity.source)
+            .persistent(prepared)
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed)?;
+            let enrolment = enrolment(&row, identity).map_err(failed)?;
+            commit(transaction, WHAT).await?;
+            Ok(enrolment)
+        })
+        .await
+    }
+
+    async fn load(&self, source: &str) -> Result<LedgerView> {
+        let prepared = self.pools.prepared();
+        self.attempt("load the ledger", |session| async move {
+            let mut transaction = session.begin().await?;
+            let view = ledger_view::load(&mut transaction, source, prepared).await?;
+            commit(transaction, "load the ledger").await?;
+            Ok(view)
+        })
+        .await
+    }
+
+    async fn lead_discovery(
+        &self,
+        source: &str,
+        worker: &WorkerId,
+        every: Duration,
+        within: Duration,
+    ) -> Result<bool> {
+        const WHAT: &str = "claim the turn to list the shards";
+        let prepared = self.pools.prepared();
+        self.attempt(WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let done = sqlx::query(LEAD_DISCOVERY)
+                .bind(source)
+                .bind(worker.as_str())
+                .bind(millis(every))
+                .bind(millis(within))
+                .persistent(prepared)
+                .execute(&mut *transaction)
+                .await
+                .map_err(|error| sqlstate::error(WHAT, error))?;
+            commit(transaction, WHAT).await?;
+            Ok(done.rows_affected() == 1)
+        })
+        .await
+    }
+
+    async fn register(&self, source: &str, stream_arn: &str, listing: &Listing) -> Result<()> {
+        const WHAT: &str = "register the shards";
+        let prepared = self.pools.prepared();
+        self.attempt(WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let failed = |error| sqlstate::error(WHAT, error);
+            let shards = listing.shards.as_slice();
+            positions::register(&mut transaction, source, stream_arn, shards, prepared).await?;
+            if listing.complete {
+                let listed = sqlx::query(LISTED)
+                    .bind(source)
+                    .persistent(prepared)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+                if listed.rows_affected() == 0 {
+                    return Err(ledger_view::never_enrolled(source));
+                }
+                let ids: Vec<&str> = shards.iter().map(|shard| shard.id.as_str()).collect();
+                sqlx::query(FORGET)
+                    .bind(source)
+                    .bind(ids)
+                    .persistent(prepared)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+            }
+            commit(transaction, WHAT).await
+        })
+        .await
+    }
+
+    async fn acquire(&self, claim: &Claim<'_>) -> Result<Vec<Lease>> {
+        const WHAT: &str = "acquire leases";
+        let prepared = self.pools.prepared();
+        self.attempt(WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let failed = |error| sqlstate::error(WHAT, error);
+            let wanted: Vec<&str> = claim.wanted.iter().map(PartitionId::as_str).collect();
+            let rows = sqlx::query(ACQUIRE)
+                .bind(claim.source)
+                .bind(claim.worker.as_str())
+                .bind(i64::from(claim.generation))
+                .bind(wanted)
+                .bind(millis(claim.lease_ttl))
+                .persistent(prepared)
+                .fetch_all(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            let leases = rows.iter().map(lease).collect::<sqlx::Result<_>>().map_err(failed)?;
+            commit(transaction, WHAT).await?;
+            Ok(leases)
+        })
+        .await
+    }
+
+    async fn renew(&self, renewal: &Renewal<'_>) -> Result<Vec<PartitionId>> {
+        const WHAT: &str = "renew leases";
+        let prepared = self.pools.prepared();
+        self.attempt(WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let failed = |error| sqlstate::error(WHAT, error);
+            sqlx::query(SHOW_ALIVE)
+                .bind(renewal.source)
+                .bind(renewal.worker.as_str())
+                .bind(millis(renewal.lease_ttl))
+                .persistent(prepared)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            let held = renewal.held;
+            let names: Vec<&str> = held.iter().map(|held| held.partition.as_str()).collect();
+            let epochs: Vec<i64> = held.iter().map(|held| held.epoch).collect();
+            let polled: Vec<Option<f64>> =
+                held.iter().map(|held| held.polled_ago.map(millis)).collect();
+            let still: Vec<String> = sqlx::query_scalar(RENEW)
+                .bind(renewal.source)
+                .bind(renewal.worker.as_str())
+                .bind(names)
+                .bind(epochs)
+                .bind(polled)
+                .bind(millis(renewal.lease_ttl))
+                .persistent(prepared)
+                .fetch_all(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            commit(transaction, WHAT).await?;
+            let kept = |id: &&PartitionId| still.iter().any(|name| name == id.as_str());
+            Ok(held.iter().map(|held| &held.partition).filter(kept).cloned().collect())
+        })
+        .await
+    }
+
+    async fn release(
+        &self,
+        source: &str,
+        worker: &WorkerId,
+        held: &[(PartitionId, Epoch)],
+        leaving: bool,
+    ) -> Result<()> {
+        const WHAT: &str = "release leases";
+        let prepared = self.pools.prepared();
+        self.attempt(WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let failed = |error| sqlstate::error(WHAT, error);
+            let names: Vec<&str> = held.iter().map(|(partition, _)| partition.as_str()).collect();
+            let epochs: Vec<i64> = held.iter().map(|(_, epoch)| *epoch).collect();
+            sqlx::query(RELEASE)
+                .bind(source)
+                .bind(worker.as_str())
+                .bind(names)
+                .bind(epochs)
+                .persistent(prepared)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            if leaving {
+                sqlx::query("delete from dynaurora.workers where source = $1 and worker = $2")
+                    .bind(source)
+                    .bind(worker.as_str())
+                    .persistent(prepared)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+            }
+            commit(transaction, WHAT).await
+        })
+        .await
+    }
+
+    async fn record_gap(&self, source: &str, gap: &Gap, halt: bool) -> Result<()> {
+        const WHAT: &str = "record a gap";
+        let prepared = self.pools.prepared();
+        self.attempt(WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let failed = |error| sqlstate::error(WHAT, error);
+            let partition = gap.partition.as_ref().map(PartitionId::as_str);
+            sqlx::query(RECORD_GAP)
+                .bind(source)
+                .bind(&gap.stream_arn)
+                .bind(partition)
+                .bind(gap.reason.label())
+                .bind(gap.after.as_ref().map(ToString::to_string))
+                .bind(gap.since.map(|at| at.as_secs_f64()))
+                .persistent(prepared)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            if gap.reason == GapReason::Vanished {
+                sqlx::query(LOSE)
+                    .bind(source)
+                    .bind(partition)
+                    .bind(&gap.stream_arn)
+                    .persistent(prepared)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+            }
+            if halt {
+                sqlx::query("update dynaurora.sources set halted = $2 where source = $1")
+                    .bind(source)
+                    .bind(gap.reason.label())
+                    .persistent(prepared)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+            }
+            commit(transaction, WHAT).await
+        })
+        .await
+    }
+}
+
+const ENROL: &str = "\
+    insert into dynaurora.sources (source, table_arn, table_id, stream_arn) \
+    values ($1, $2, $3, $4) on conflict (source) do nothing";
+
+const LEAD_DISCOVERY: &str = "\
+    update dynaurora.sources set discovery_worker = $2, discovery_at = now() \
+    where source = $1 \
+        and (listed_at is null or listed_at <= now() - $3 * interval '1 millisecond') \
+        and (discovery_worker is null or discovery_worker = $2 \
+            or discovery_at <= now() - $4 * interval '1 millisecond')";
+
+const LISTED: &str = "\
+    update dynaurora.sources set listed_at = now(), discovery_worker = null, discovery_at = null \
+    where source = $1";
+
+/// Drained shards stay until no listing has them and no replay of their children can come any more; the
+/// service itself keeps a shard for 24 hours.
+const FORGET: &str = "\
+    with forgotten as (delete from dynaurora.workers \
+        where source = $1 and alive_until < now() - interval '1 day') \
+    delete from dynaurora.partitions \
+    where source = $1 and kind = 'shard' and state = 'drained' and partition <> all ($2) \
+        and registered_at < now() - interval '48 hours'";
+
+/// A row that another worker is taking is skipped rather than waited for.
+const ACQUIRE: &str = "\
+    with free as (select p.partition \
+        from dynaurora.partitions p join dynaurora.sources s on s.source = p.source \
+        where p.source = $1 and s.generation = $3 and p.generation = $3 \
+            and (p.stream_arn is null or p.stream_arn = s.stream_arn) and p.state = 'open' \
+            and (p.owner is null or p.lease_until <= now()) and p.partition = any ($4) \
+        order by p.partition for no key update of p skip locked) \
+    update dynaurora.partitions p set owner = $2, epoch = p.epoch + 1, \
+        lease_until = now() + $5 * interval '1 millisecond' \
+    from free f where p.source = $1 and p.partition = f.partition \
+    returning p.partition, p.epoch, p.position";
+
+const SHOW_ALIVE: &str = "\
+    insert into dynaurora.workers as w (source, worker, seen_at, alive_until) \
+    values ($1, $2, now(), now() + $3 * interval '1 millisecond') \
+    on conflict (source, worker) do update set seen_at = excluded.seen_at, \
+        alive_until = excluded.alive_until";
+
+const RENEW: &str = "\
+    with held as (select p.partition, h.polled_ms \
+        from dynaurora.partitions p join (select unnest($3::text[]) as partition, \
+            unnest($4::bigint[]) as epoch, unnest($5::double precision[]) as polled_ms) h \
+            on h.partition = p.partition \
+        where p.source = $1 and p.owner = $2 and p.epoch = h.epoch \
+        order by p.partition for no key update of p) \
+    update dynaurora.partitions p set lease_until = now() + $6 * interval '1 millisecond', \
+        last_poll_at = coalesce(now() - h.polled_ms * interval '1 millisecond', p.last_poll_at) \
+    from held h where p.source = $1 and p.partition = h.partition \
+    returning p.partition";
+
+const RELEASE: &str = "\
+    with held as (select p.partition \
+        from dynaurora.partitions p join (select unnest($3::text[]) as partition, \
+            unnest($4::bigint[]) as epoch) h on h.partition = p.partition \
+        where p.source = $1 and p.owner = $2 and p.epoch = h.epoch \
+        order by p.partition for no key update of p) \
+    update dynaurora.partitions p set owner = null, lease_until = null \
+    from held h where p.source = $1 and p.partition = h.partition";
+
+const RECORD_GAP: &str = "\
+    insert into dynaurora.gaps (source, stream_arn, partition, reason, after, since) \
+    values ($1, $2, $3, $4, $5, to_timestamp($6)) on conflict do nothing";
+
+const LOSE: &str = "\
+    update dynaurora.partitions set state = 'lost' \
+    where source = $1 and partition = $2 and stream_arn = $3 and state = 'open'";
+
+fn enrolment(row: &PgRow, identity: &SourceIdentity) -> sqlx::Result<Enrolment> {
+    let generation: i32 = row.try_get("generation")?;
+    let table_id: String = row.try_get("table_id")?;
+    let stream_arn: String = row.try_get("stream_arn")?;
+    let continuity = if table_id != identity.table_id {
+        Continuity::TableChanged { was: table_id }
+    } else if stream_arn != identity.stream_arn {
+        Continuity::StreamChanged { was: stream_arn }
+    } else {
+        Continuity::Same
+    };
+    Ok(Enrolment { generation: generation.unsigned_abs(), continuity })
+}
+
+fn lease(row: &PgRow) -> sqlx::Result<Lease> {
+    Ok(Lease {
+        partition: PartitionId::new(row.try_get::<String, _>("partition")?),
+        epoch: row.try_get("epoch")?,
+        position: ledger_view::position(row.try_get("position")?)?,
+    })
+}
+
+async fn commit(transaction: Transaction<'static, Postgres>, what: &str) -> Result<()> {
+    transaction.commit().await.map_err(|error| sqlstate::error(what, error))
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

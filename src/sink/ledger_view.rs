@@ -1,0 +1,101 @@
+//! The ledger as it stands, read in one transaction.
+
+use sqlx::postgres::PgRow;
+use sqlx::{Postgres, Row, Transaction};
+
+use super::{connect, sqlstate};
+use crate::engine::ports::{LedgerView, PartitionRow, PartitionState, WorkerId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{EpochMillis, PartitionId, Position};
+
+const SOURCE: &str = "\
+    select generation, halted, backfilling, \
+        (select count(*) from dynaurora.workers w \
+            where w.source = s.source and w.alive_until > now()) as workers, \
+        (select count(*) from dynaurora.dead_letters d \
+            where d.source = s.source and d.state = 'open') as dead_letters, \
+        (select count(*) from dynaurora.gaps g \
+            where g.source = s.source and g.state = 'open') as gaps \
+    from dynaurora.sources s where source = $1";
+
+/// The lease's end is judged here, by the database's clock.
+const PARTITIONS: &str = "\
+    select p.partition, p.parent, p.state, p.position, p.epoch, \
+        case when p.lease_until > now() then p.owner end as owner, \
+        round(extract(epoch from p.last_event_at) * 1000)::bigint as last_event_ms, \
+        round(extract(epoch from p.last_poll_at) * 1000)::bigint as last_poll_ms \
+    from dynaurora.partitions p join dynaurora.sources s on s.source = p.source \
+    where p.source = $1 and (p.stream_arn = s.stream_arn \
+        or (p.stream_arn is null and p.generation = s.generation)) \
+    order by p.partition";
+
+/// The source's view; a reader is refused, since its view may be old.
+pub(super) async fn load(
+    transaction: &mut Transaction<'static, Postgres>,
+    source: &str,
+    prepared: bool,
+) -> Result<LedgerView> {
+    let failed = |error| sqlstate::error("load the ledger", error);
+    connect::refuse_reader(transaction).await?;
+    let row = sqlx::query(SOURCE)
+        .bind(source)
+        .persistent(prepared)
+        .fetch_optional(&mut **transaction)
+        .await
+        .map_err(failed)?
+        .ok_or_else(|| never_enrolled(source))?;
+    let mut view = source_view(&row).map_err(failed)?;
+    let rows = sqlx::query(PARTITIONS)
+        .bind(source)
+        .persistent(prepared)
+        .fetch_all(&mut **transaction)
+        .await
+        .map_err(failed)?;
+    view.partitions = rows.iter().map(partition).collect::<sqlx::Result<_>>().map_err(failed)?;
+    Ok(view)
+}
+
+pub(super) fn never_enrolled(source: &str) -> Error {
+    Error::new(ErrorKind::Unknown, format!("the ledger does not know the source {source}"))
+}
+
+/// A position as the ledger's text has it.
+pub(super) fn position(text: &str) -> sqlx::Result<Position> {
+    Position::parse(text).ok_or_else(|| unreadable("position"))
+}
+
+fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
+    Ok(LedgerView {
+        generation: row.try_get::<i32, _>("generation")?.unsigned_abs(),
+        halted: row.try_get("halted")?,
+        backfilling: row.try_get("backfilling")?,
+        partitions: Vec::new(),
+        workers: usize::try_from(row.try_get::<i64, _>("workers")?).unwrap_or(0),
+        dead_letters: row.try_get::<i64, _>("dead_letters")?.unsigned_abs(),
+        gaps: row.try_get::<i64, _>("gaps")?.unsigned_abs(),
+    })
+}
+
+fn partition(row: &PgRow) -> sqlx::Result<PartitionRow> {
+    let id = |text: String| PartitionId::new(text);
+    let state = match row.try_get("state")? {
+        "open" => PartitionState::Open,
+        "drained" => PartitionState::Drained,
+        "lost" => PartitionState::Lost,
+        _ => return Err(unreadable("state")),
+    };
+    Ok(PartitionRow {
+        id: id(row.try_get("partition")?),
+        parent: row.try_get::<Option<String>, _>("parent")?.map(id),
+        state,
+        position: position(row.try_get("position")?)?,
+        epoch: row.try_get("epoch")?,
+        owner: row.try_get::<Option<String>, _>("owner")?.map(WorkerId::new),
+        last_event_at: row.try_get::<Option<i64>, _>("last_event_ms")?.map(EpochMillis),
+        last_poll_at: row.try_get::<Option<i64>, _>("last_poll_ms")?.map(EpochMillis),
+    })
+}
+
+fn unreadable(what: &str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("the ledger holds an unknown {what}").into())
+}

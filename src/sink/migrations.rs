@@ -1,0 +1,74 @@
+//! dynaurora's own tables: the files of `migrations/`, run by sqlx's migrator into the schema `dynaurora`.
+
+use sqlx::PgPool;
+use sqlx::migrate::{MigrateError, Migrator};
+
+use super::sqlstate;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The schema of dynaurora's own tables.
+pub const SCHEMA: &str = "dynaurora";
+
+/// The migrator's own table.
+const MIGRATIONS_TABLE: &str = "dynaurora._sqlx_migrations";
+
+/// Brings dynaurora's own tables up to date. It holds an advisory lock meanwhile, so it needs a session of
+/// its own: not a pooler in transaction mode.
+///
+/// # Errors
+/// `Schema` when the database has migrations that this program does not know or that differ, `Denied` when
+/// the role may not create them.
+pub async fn migrate(pool: &PgPool) -> Result<()> {
+    migrator()
+        .run(pool)
+        .await
+        .map_err(|error| migration_error("migrate the schema dynaurora", error))
+}
+
+/// The migrations that the database lacks, in order, by name. It reads only: the runtime role can do it.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn pending(pool: &PgPool) -> Result<Vec<String>> {
+    let what = "read the applied migrations";
+    let failed = |error| sqlstate::error(what, error);
+    let present: bool = sqlx::query_scalar("select to_regclass($1) is not null")
+        .bind(MIGRATIONS_TABLE)
+        .fetch_one(pool)
+        .await
+        .map_err(failed)?;
+    let applied: Vec<i64> = if present {
+        sqlx::query_scalar("select version from dynaurora._sqlx_migrations where success")
+            .fetch_all(pool)
+            .await
+            .map_err(failed)?
+    } else {
+        Vec::new()
+    };
+    let missing = migrator();
+    let missing = missing.iter().filter(|migration| !applied.contains(&migration.version));
+    Ok(missing
+        .map(|migration| format!("{} {}", migration.version, migration.description))
+        .collect())
+}
+
+fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!();
+    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
+    migrator.create_schema(SCHEMA);
+    migrator
+}
+
+fn migration_error(what: &str, error: MigrateError) -> Error {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            sqlstate::error(what, error)
+        }
+        MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => {
+            Error::new(ErrorKind::Schema, what)
+                .with_hint("a newer dynaurora migrated this database; run that version")
+                .with_source(error)
+        }
+        error => Error::new(ErrorKind::Schema, what).with_source(error),
+    }
+}

@@ -1,0 +1,109 @@
+//! The ledger's rows of partitions as batches and listings write them: the fence, and new shards.
+
+use sqlx::postgres::PgConnection;
+
+use super::encode::{printed, texts};
+use super::sqlstate;
+use crate::engine::ports::{Batch, ShardListing};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Rows are locked in the order of their names, so that a batch and a renewal cannot deadlock.
+const ADVANCE: &str = "\
+    with step as (select unnest($4::text[]) as partition, unnest($5::bigint[]) as epoch, \
+            unnest($6::text[]) as at, unnest($7::text[]) as next, \
+            unnest($8::boolean[]) as drained, unnest($9::bigint[]) as last_event_ms), \
+    held as (select p.partition, s.next, s.drained, s.last_event_ms \
+        from dynaurora.partitions p join step s on s.partition = p.partition \
+        where p.source = $1 and p.owner = $2 and p.generation = $3 and p.epoch = s.epoch \
+            and p.position = s.at and p.state = 'open' \
+        order by p.partition for no key update of p) \
+    update dynaurora.partitions p set position = h.next, \
+        state = case when h.drained then 'drained' else 'open' end, \
+        last_event_at = coalesce( \
+            to_timestamp(h.last_event_ms::double precision / 1000), p.last_event_at) \
+    from held h where p.source = $1 and p.partition = h.partition";
+
+/// Moves the positions of a batch: lease fence, duplicate check and gap check in one. It is the last statement
+/// of the transaction, since it locks the rows that another worker needs to take over.
+pub(super) async fn advance(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    prepared: bool,
+) -> Result<()> {
+    let steps = batch.advances.as_slice();
+    let worker = batch.worker.as_ref().filter(|_| !steps.is_empty()).ok_or_else(|| {
+        Error::new(ErrorKind::Unknown, "a batch without a worker or an advance has no fence")
+    })?;
+    let epochs: Vec<i64> = steps.iter().map(|step| step.epoch).collect();
+    let drained: Vec<bool> = steps.iter().map(|step| step.drained).collect();
+    let times: Vec<Option<i64>> =
+        steps.iter().map(|step| step.last_event_at.map(|at| at.0)).collect();
+    let moved = sqlx::query(ADVANCE)
+        .bind(&*batch.source)
+        .bind(worker.as_str())
+        .bind(i64::from(batch.generation))
+        .bind(texts(steps, |step| Some(step.partition.as_str())))
+        .bind(epochs)
+        .bind(printed(steps, |step| &step.from))
+        .bind(printed(steps, |step| &step.to))
+        .bind(drained)
+        .bind(times)
+        .persistent(prepared)
+        .execute(connection)
+        .await
+        .map_err(|error| sqlstate::error("advance the positions of a batch", error))?
+        .rows_affected();
+    if moved == steps.len() as u64 {
+        return Ok(());
+    }
+    let what = format!("{moved} of {} positions were where the batch expects them", steps.len());
+    Err(Error::new(ErrorKind::Fenced, what))
+}
+
+/// A known shard of the same stream stays as it is. Its epoch stays in any case: epochs only grow.
+const REGISTER: &str = "\
+    insert into dynaurora.partitions as p \
+        (source, partition, stream_arn, parent, position, generation) \
+    select s.source, n.partition, $2, n.parent, n.position, s.generation \
+    from (select unnest($3::text[]) as partition, unnest($4::text[]) as parent, \
+            unnest($5::text[]) as position) n, dynaurora.sources s \
+    where s.source = $1 order by n.partition \
+    on conflict (source, partition) do update set kind = 'shard', \
+        stream_arn = excluded.stream_arn, parent = excluded.parent, state = 'open', \
+        position = excluded.position, generation = excluded.generation, owner = null, \
+        lease_until = null, last_event_at = null, last_poll_at = null, registered_at = now() \
+    where p.stream_arn is distinct from excluded.stream_arn";
+
+/// Enters the shards that are new, or known from another stream only, and makes their stream the source's.
+pub(super) async fn register(
+    connection: &mut PgConnection,
+    source: &str,
+    stream_arn: &str,
+    shards: &[ShardListing],
+    prepared: bool,
+) -> Result<()> {
+    let failed = |error| sqlstate::error("enter the shards of a listing", error);
+    sqlx::query(
+        "update dynaurora.sources set stream_arn = $2 where source = $1 and stream_arn <> $2",
+    )
+    .bind(source)
+    .bind(stream_arn)
+    .persistent(prepared)
+    .execute(&mut *connection)
+    .await
+    .map_err(failed)?;
+    if shards.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(REGISTER)
+        .bind(source)
+        .bind(stream_arn)
+        .bind(texts(shards, |shard| Some(shard.id.as_str())))
+        .bind(texts(shards, |shard| shard.parent.as_ref().map(|parent| parent.as_str())))
+        .bind(printed(shards, |shard| shard.start()))
+        .persistent(prepared)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(failed)
+}

@@ -1,0 +1,169 @@
+//! What a failure of Postgres or of the way to it is, in the program's own words.
+//!
+//! The server's DETAIL and HINT, and any message that may quote a value, stay out of errors: an error is
+//! logged, and item data must not be. The codes are those of the appendix "PostgreSQL Error Codes".
+
+use std::fmt;
+
+use sqlx::postgres::PgDatabaseError;
+
+use crate::error::{Error, ErrorKind};
+
+/// The error of a statement: `what` was being done, in the infinitive.
+pub(super) fn error(what: impl Into<String>, error: sqlx::Error) -> Error {
+    let server = error.as_database_error().and_then(|database| database.try_downcast_ref());
+    let Some(server) = server else {
+        return Error::new(kind_of_failure(&error), what).with_source(error);
+    };
+    let server: &PgDatabaseError = server;
+    let kind = kind(server.code(), server.routine());
+    let refusal = Refusal::new(server, kind);
+    let error = Error::new(kind, what).with_code(server.code()).with_source(refusal);
+    match hint(kind, server.code()) {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+/// What a SQLSTATE means to us. Whatever is not listed is `Unknown`, which is never retried.
+///
+/// `routine` is the server's function that raised it; it tells a stale cached plan, which another try cures,
+/// from a feature that is missing.
+#[must_use]
+pub fn kind(code: &str, routine: Option<&str>) -> ErrorKind {
+    let class = code.get(..2).unwrap_or_default();
+    match (class, code) {
+        (_, "25006") => ErrorKind::ReadOnly,
+        // Shut down, crashed, starting, idle session ended.
+        (_, "57P01" | "57P02" | "57P03" | "57P05") => ErrorKind::Unavailable,
+        // Serialization, deadlock, lock timeout, statement timeout, idle in transaction, transaction timeout,
+        // and a prepared statement that a pooler lost.
+        (_, "40001" | "40P01" | "55P03" | "57014" | "25P03" | "25P04" | "26000") => {
+            ErrorKind::Conflict
+        }
+        (_, "0A000") if routine == Some("RevalidateCachedQuery") => ErrorKind::Conflict,
+        // The commit's outcome is unknown.
+        ("08", _) | (_, "40003") => ErrorKind::Unreachable,
+        // Too many connections, disk full, out of memory; stack depth; not accepting commands.
+        ("53", _) | (_, "54001" | "55000") => ErrorKind::Capacity,
+        // Data exceptions, constraints, a row twice in one statement, limits such as a B-tree key's length,
+        // a trigger's objection, a generated column, a view's check.
+        ("22" | "23" | "44", _) | (_, "21000" | "54000" | "P0001" | "428C9") => ErrorKind::Data,
+        ("28", _) | (_, "42501") => ErrorKind::Denied,
+        (_, "3D000") => ErrorKind::Config,
+        ("42", _) | (_, "0A000" | "3F000") => ErrorKind::Schema,
+        _ => ErrorKind::Unknown,
+    }
+}
+
+fn kind_of_failure(error: &sqlx::Error) -> ErrorKind {
+    match error {
+        sqlx::Error::Configuration(_) => ErrorKind::Config,
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::BeginFailed => ErrorKind::Unreachable,
+        _ => ErrorKind::Unknown,
+    }
+}
+
+fn hint(kind: ErrorKind, code: &str) -> Option<&'static str> {
+    match (kind, code) {
+        (ErrorKind::Denied, "42501") => Some("run `dynaurora grants` and apply what it prints"),
+        (ErrorKind::Denied, _) => Some("check the user and the password of the target"),
+        (ErrorKind::Config, "3D000") => Some("create the database, or correct the target's url"),
+        (ErrorKind::Schema, _) => Some("run `dynaurora plan` to see what differs"),
+        (ErrorKind::ReadOnly, _) => Some("use the writer's endpoint of the cluster"),
+        _ => None,
+    }
+}
+
+/// What the server said, as far as it cannot hold data.
+#[derive(Debug)]
+struct Refusal {
+    text: String,
+    table: Option<String>,
+    column: Option<String>,
+    constraint: Option<String>,
+}
+
+impl Refusal {
+    fn new(server: &PgDatabaseError, kind: ErrorKind) -> Self {
+        // Messages about constraints name the constraint; those of data exceptions and of triggers may quote
+        // the value.
+        let quotes = kind == ErrorKind::Data && !server.code().starts_with("23");
+        let text = if quotes { condition(server.code()) } else { server.message() };
+        Self {
+            text: text.to_owned(),
+            table: server.table().map(str::to_owned),
+            column: server.column().map(str::to_owned),
+            constraint: server.constraint().map(str::to_owned),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        let places =
+            [("table", &self.table), ("column", &self.column), ("constraint", &self.constraint)];
+        for (what, name) in places {
+            match name {
+                Some(name) if !self.text.contains(name.as_str()) => write!(f, ", {what} {name}")?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+fn condition(code: &str) -> &'static str {
+    match code {
+        "21000" => "a row stands twice in one statement",
+        "22001" => "a text is too long for its column",
+        "22003" => "a number is out of its column's range",
+        "22007" | "22008" => "a date or time is not valid",
+        "22021" | "22P05" => "a text holds a character that postgres cannot store",
+        "22P02" | "22P03" => "a value is not in the form of its column's type",
+        "428C9" => "a column is generated by the database and takes no value",
+        "54000" => "a value exceeds a limit of postgres, such as the size of an index entry",
+        "P0001" => "a trigger refused the row",
+        _ => "the data is not valid for its column",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_kinds_and_unknown_ones_are_never_retried() {
+        let expected = [
+            ("25006", ErrorKind::ReadOnly),
+            ("57P01", ErrorKind::Unavailable),
+            ("08006", ErrorKind::Unreachable),
+            ("40P01", ErrorKind::Conflict),
+            ("57014", ErrorKind::Conflict),
+            ("53300", ErrorKind::Capacity),
+            ("54001", ErrorKind::Capacity),
+            ("54000", ErrorKind::Data),
+            ("22P02", ErrorKind::Data),
+            ("23505", ErrorKind::Data),
+            ("P0001", ErrorKind::Data),
+            ("28P01", ErrorKind::Denied),
+            ("42501", ErrorKind::Denied),
+            ("42P01", ErrorKind::Schema),
+            ("0A000", ErrorKind::Schema),
+            ("XX000", ErrorKind::Unknown),
+            ("", ErrorKind::Unknown),
+        ];
+        for (code, expected) in expected {
+            assert_eq!(kind(code, None), expected, "{code}");
+        }
+        assert_eq!(kind("0A000", Some("RevalidateCachedQuery")), ErrorKind::Conflict);
+    }
+}
