@@ -172,6 +172,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// The JSON Schema of the config, for editors that complete and check TOML by one.
+pub const SCHEMA: &str = include_str!("schema.json");
+
 impl Config {
     /// Reads and checks a file; `sets` are the `--set` arguments, and of `env` the variables with
     /// [`ENV_PREFIX`] count. A `--set` wins over a variable, and that over the file.
@@ -238,5 +241,9 @@ impl Config {
     }
 }
 
+#[cfg(test)]
+mod inferred;
+#[cfg(test)]
+mod schema;
 #[cfg(test)]
 mod tests;
