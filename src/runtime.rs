@@ -1,7 +1,7 @@
 //! The only real clock, the only signals, the process's name, and the word to the service manager.
 
-use std::{io, process};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{io, process};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};

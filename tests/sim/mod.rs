@@ -38,8 +38,11 @@ fn seeds() {
         }
     }
     println!("{count} seeds, {records} records, {commits} entries, {halted} halted by a gap");
-    let shown: Vec<_> =
-        failed.iter().take(number("DYNAURORA_SHOWN").unwrap_or(5) as usize).map(|(seed, verdict)| report(*seed, verdict)).collect();
+    let shown: Vec<_> = failed
+        .iter()
+        .take(number("DYNAURORA_SHOWN").unwrap_or(5) as usize)
+        .map(|(seed, verdict)| report(*seed, verdict))
+        .collect();
     assert!(failed.is_empty(), "{} of {count} seeds failed\n{}", failed.len(), shown.join("\n"));
     assert!(halted < usize::try_from(count).unwrap(), "every run halted: nothing was shown");
 }
