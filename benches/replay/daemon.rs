@@ -1,0 +1,114 @@
+//! The daemon as it ships, in a process of its own: the program `dynaurora run`.
+
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use dynaurora::engine::ports::Clock;
+use dynaurora::runtime::SystemClock;
+
+use crate::stage::{CONFIG_FILE, Database, Replay, Stage};
+use crate::{Outcome, Run, usage};
+
+/// How often the ledger is asked whether all is applied; a run takes this much longer at most.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// After this long the daemon has its leases, and every shard is polled as rarely as it ever is.
+const WARM_UP: Duration = Duration::from_secs(15);
+
+/// Replays everything into an empty database; the time runs from the start of the program.
+pub(crate) async fn run(stage: &mut Stage, replay: &Replay) -> Outcome<Run> {
+    let mut database = stage.database(replay).await?;
+    let (server, postgres) = (replay.cpu()?, stage.cpu()?);
+    let start = SystemClock.now();
+    let mut daemon = Daemon::spawn(stage, &database, replay)?;
+    let mut first_row = None;
+    while !daemon.is_done(&mut database, replay, &mut first_row, start).await? {
+        SystemClock.sleep_until(SystemClock.now() + LOOK_EVERY).await;
+    }
+    let took = start.elapsed();
+    let mut run = Run {
+        took,
+        first_row: first_row.unwrap_or(took),
+        cpu: usage::cpu(daemon.0.id())?,
+        postgres_cpu: stage.cpu()? - postgres,
+        server_cpu: replay.cpu()? - server,
+        peak_memory_mb: usage::peak_memory_mb(daemon.0.id())?,
+        ..Run::default()
+    };
+    daemon.stop()?;
+    (run.rows, run.transactions, run.sum) = database.contents().await?;
+    database.drop(stage).await?;
+    Ok(run)
+}
+
+/// The share of a core that a daemon uses whose shards hold no record.
+pub(crate) async fn idle(stage: &mut Stage, replay: &Replay, length: Duration) -> Outcome<f64> {
+    let database = stage.database(replay).await?;
+    let daemon = Daemon::spawn(stage, &database, replay)?;
+    SystemClock.sleep_until(SystemClock.now() + WARM_UP).await;
+    let (before, start) = (usage::cpu(daemon.0.id())?, SystemClock.now());
+    SystemClock.sleep_until(start + length).await;
+    let used = usage::cpu(daemon.0.id())? - before;
+    let share = used.as_secs_f64() / start.elapsed().as_secs_f64();
+    daemon.stop()?;
+    database.drop(stage).await?;
+    Ok(share)
+}
+
+struct Daemon(Child);
+
+impl Daemon {
+    fn spawn(stage: &Stage, database: &Database, replay: &Replay) -> Outcome<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dynaurora"));
+        command.args(["run", "--config", CONFIG_FILE]);
+        for set in stage.sets(&database.name, &replay.endpoint) {
+            command.args(["--set", &set]);
+        }
+        Ok(Self(command.spawn()?))
+    }
+
+    /// Whether every shard's position is that of its last record.
+    async fn is_done(
+        &mut self,
+        database: &mut Database,
+        replay: &Replay,
+        first_row: &mut Option<Duration>,
+        start: tokio::time::Instant,
+    ) -> Outcome<bool> {
+        if let Some(status) = self.0.try_wait()? {
+            return Err(format!("the daemon ended with {status}").into());
+        }
+        let load = replay.load;
+        let last = load.pages_per_shard * load.records_per_page - 1;
+        let sql = "select count(*) filter (where position like 'after:%'), \
+                   count(*) filter (where position like 'after:%' and right(position, 16) = $1) \
+                   from dynaurora.partitions";
+        let (begun, done): (i64, i64) = sqlx::query_as(sql)
+            .bind(format!("{last:016}"))
+            .fetch_one(&mut database.connection)
+            .await?;
+        if begun > 0 && first_row.is_none() {
+            *first_row = Some(start.elapsed());
+        }
+        Ok(usize::try_from(done)? == load.shards)
+    }
+
+    /// Drains it as a service manager does.
+    fn stop(mut self) -> Outcome<()> {
+        let process = self.0.id().to_string();
+        Command::new("kill").args(["-TERM", &process]).status()?;
+        let status = self.0.wait()?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("the daemon ended with {status}").into())
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Nothing to do for one that has stopped already.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}

@@ -1,0 +1,147 @@
+//! The whole path, the SDK included, against the raw upsert of the same rows, in one run.
+//!
+//! Every part is a process of its own, so that what each costs can be told: a server that replays pages
+//! rendered once, a durable Postgres cluster, the daemon as it ships, and the plainest client. Daemon and
+//! client take turns, each into an empty database and over one applying connection.
+
+mod daemon;
+mod raw;
+mod report;
+mod stage;
+mod usage;
+mod world;
+
+use std::error::Error;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use report::Report;
+use stage::{Load, Replay, Stage};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// The most records that the service puts into a page.
+const PAGE_RECORDS: usize = 1000;
+/// Shards of the idle daemon.
+const IDLE_SHARDS: usize = 100;
+
+/// Compares the daemon with the raw upsert of the same rows.
+#[derive(Debug, Parser)]
+struct Cli {
+    /// Records of a run; whole pages of 1000 for each shard are taken.
+    #[arg(long, default_value_t = 400_000)]
+    records: usize,
+    /// Shards that hold the records, 1 to 100.
+    #[arg(long, default_value_t = 8)]
+    shards: usize,
+    /// Pairs of runs.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How long the idle daemon is watched, in seconds; 0 leaves it out.
+    #[arg(long, default_value_t = 30)]
+    idle_secs: u64,
+    /// One short round, to see that it works.
+    #[arg(long)]
+    quick: bool,
+    /// Cargo says this to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What a process of this program does when it is not the one that measures.
+#[derive(Debug, Subcommand)]
+enum Role {
+    #[command(hide = true)]
+    Serve { shards: usize, pages_per_shard: usize, records_per_page: usize },
+    #[command(hide = true)]
+    Raw { url: String, batch: usize, sets: Vec<String> },
+}
+
+/// What one run took.
+#[derive(Debug, Default)]
+struct Run {
+    took: Duration,
+    first_row: Duration,
+    cpu: Duration,
+    postgres_cpu: Duration,
+    server_cpu: Duration,
+    peak_memory_mb: f64,
+    rows: i64,
+    transactions: i64,
+    sum: String,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "row counts stay far below 2^52")]
+impl Run {
+    fn rate(&self) -> f64 {
+        self.rows as f64 / self.took.as_secs_f64()
+    }
+
+    fn batch(&self) -> f64 {
+        self.rows as f64 / self.transactions as f64
+    }
+
+    fn per_row_us(&self, cpu: Duration) -> f64 {
+        cpu.as_secs_f64() * 1e6 / self.rows as f64
+    }
+}
+
+fn main() -> Outcome<()> {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match cli.role {
+        None => runtime.block_on(measure(&cli)),
+        Some(Role::Serve { shards, pages_per_shard, records_per_page }) => {
+            stage::serve(Load { shards, pages_per_shard, records_per_page })
+        }
+        Some(Role::Raw { url, batch, sets }) => runtime.block_on(raw::write(&url, batch, &sets)),
+    }
+}
+
+async fn measure(cli: &Cli) -> Outcome<()> {
+    let (records, rounds, idle_secs) = if cli.quick {
+        (80_000, 1, cli.idle_secs.min(10))
+    } else {
+        (cli.records, cli.rounds, cli.idle_secs)
+    };
+    let shards = cli.shards.clamp(1, 100);
+    let pages_per_shard = (records / (shards * PAGE_RECORDS)).max(1);
+    let load = Load { shards, pages_per_shard, records_per_page: PAGE_RECORDS };
+    let mut stage = Stage::start().await?;
+    let mut report = Report { load, rounds: Vec::new(), idle: None };
+    let replay = Replay::spawn(load)?;
+    for round in 1..=rounds.max(1) {
+        let daemon = daemon::run(&mut stage, &replay).await?;
+        tell(round, "daemon", &daemon);
+        // Batches of the size that the daemon came to, so that neither gains by its own.
+        let batch = usize::try_from(daemon.rows / daemon.transactions.max(1))?;
+        let raw = raw::run(&mut stage, &replay, batch.max(1)).await?;
+        tell(round, "raw", &raw);
+        let expected = i64::try_from(load.records())?;
+        if daemon.rows != expected || raw.rows != expected || daemon.sum != raw.sum {
+            return Err("daemon and raw client wrote different rows".into());
+        }
+        report.rounds.push((daemon, raw));
+    }
+    if idle_secs > 0 {
+        let load = Load { shards: IDLE_SHARDS, pages_per_shard: 0, records_per_page: 1 };
+        let replay = Replay::spawn(load)?;
+        let length = Duration::from_secs(idle_secs);
+        report.idle = Some(daemon::idle(&mut stage, &replay, length).await?);
+    }
+    report.print();
+    Ok(())
+}
+
+fn tell(round: usize, who: &str, run: &Run) {
+    eprintln!(
+        "round {round}, {who}: {:.0} rows/s, CPU {:.2} us a row, Postgres {:.2}, {:.0} rows a batch",
+        run.rate(),
+        run.per_row_us(run.cpu),
+        run.per_row_us(run.postgres_cpu),
+        run.batch()
+    );
+}
