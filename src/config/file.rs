@@ -7,6 +7,7 @@ use super::{
     target, trial,
 };
 use crate::mapping::definition::{Problem, Span, Spanned};
+use crate::mapping::toml_text;
 
 /// A lease outlives two missed renewals and still moves within seconds: renewals come at a third of it.
 const LEASE_TTL_SECS: u64 = 10;
@@ -197,7 +198,7 @@ fn override_with(
     let (mut node, mut problems) = tree::parse(&as_toml, next);
     let mut text = as_toml;
     if !problems.is_empty() || !single {
-        text = format!("{path} = {}", quoted(value));
+        text = format!("{path} = {}", toml_text::string(value));
         (node, problems) = tree::parse(&text, next);
     }
     diagnostics.add_text(name, text);
@@ -208,24 +209,6 @@ fn override_with(
         let message = format!("{name}: not the name of a setting");
         diagnostics.extend([Problem::at(Span::default(), message)]);
     }
-}
-
-fn quoted(value: &str) -> String {
-    let mut text = String::from("\"");
-    for char in value.chars() {
-        match char {
-            '"' | '\\' => {
-                text.push('\\');
-                text.push(char);
-            }
-            char if char.is_control() => {
-                text.push_str(&format!("\\u{:04X}", u32::from(char)));
-            }
-            char => text.push(char),
-        }
-    }
-    text.push('"');
-    text
 }
 
 /// Masks what may be a secret before any message can show it: a password in its plain text, in the URL, or

@@ -1,4 +1,8 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::mapping::Outcome;
+use crate::mapping::trial::{TrialOp, rejected_text};
 
 const SANTA: &str = include_str!("../../config/santa.toml");
 const MINIMAL: &str = include_str!("../../config/minimal.toml");
@@ -139,4 +143,67 @@ fn broken_configs_say_what_is_wrong() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn a_dead_letter_becomes_a_test_that_passes() {
+    let config = parse(SANTA).unwrap();
+    let mapper = &config.sources[0].mapper;
+    let json = r#"{"pk":{"S":"CHILD#1"},"sk":{"S":"PROFILE"},"born":{"S":"\"to'''morrow\u0001"}}"#;
+    let item: crate::model::Item = serde_json::from_str(json).unwrap();
+    let trial = |expected: Option<&str>| Trial {
+        name: String::new(),
+        source: "santa".into(),
+        op: TrialOp::Insert,
+        item: item.clone(),
+        old_item: None,
+        expect: Vec::new(),
+        rejected: expected.map(str::to_owned),
+    };
+    let Outcome::Rejected(reject) = mapper.map(&trial(None).change(mapper), &mut Vec::new()) else {
+        panic!("a date that is none")
+    };
+    let text = rejected_text("santa", TrialOp::Insert, &item, &reject).unwrap();
+    let config = parse(&format!("{SANTA}\n{text}")).unwrap();
+    let last = config.trials.last().unwrap();
+    assert_eq!((last.run(mapper), &last.item), (Vec::new(), &item));
+    assert_eq!(trial(None).run(mapper).len(), 1);
+    assert_eq!(trial(Some("range")).run(mapper).len(), 1);
+}
+
+#[test]
+fn a_test_that_fails_says_how() {
+    let text = SANTA.replace("year = 2026, letter_id", "year = 2025, letter_id");
+    let config = parse(&text.replace("position = 1, ", "")).unwrap();
+    let differences = config.trials[0].run(&config.sources[0].mapper);
+    let texts: Vec<_> = differences.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["letters: row 1: `year` is 2026, expected 2025"]);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(
+        edits in proptest::collection::vec((0_usize..3000, 0_usize..4, ".{0,3}"), 1..6),
+    ) {
+        let mut text = SANTA.to_owned();
+        for (at, gone, new) in edits {
+            let border = |at: usize| {
+                (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at))
+            };
+            let (start, end) = (border(at).unwrap(), border(at + gone).unwrap());
+            text.replace_range(start..end, &new);
+        }
+        if let Err(problems) = parse(&text) {
+            prop_assert!(!problems.render(true).is_empty());
+        }
+    }
+
+    #[test]
+    fn no_override_makes_the_reader_panic(
+        set in "(target|worker|source|aws|[a-z\\[\"é]{0,3})[.a-z_]{0,9}=?.{0,9}"
+    ) {
+        if let Err(problems) = with(MINIMAL, &[&set], &[]) {
+            prop_assert!(!problems.render(false).is_empty());
+        }
+    }
 }

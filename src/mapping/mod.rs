@@ -13,6 +13,7 @@ mod rest;
 mod row;
 pub mod spec;
 mod template;
+pub(crate) mod toml_text;
 pub mod trial;
 mod types;
 
@@ -105,6 +106,14 @@ impl Mapper {
             }
         }
         names
+    }
+
+    /// The key attributes of an item that is known as a whole.
+    #[must_use]
+    pub fn keys_of(&self, item: &Item) -> Item {
+        let names = self.key_attributes();
+        let keys = item.iter().filter(|(name, _)| names.contains(name));
+        keys.map(|(name, value)| (name.to_owned(), value.clone())).collect()
     }
 
     /// Why the stream must carry old images too; `None` when removals can be routed from the keys alone.
