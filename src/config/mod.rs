@@ -5,6 +5,7 @@
 //! own, merged into the tree before it is read, so that a mistake in one is shown like any other.
 
 mod diagnostics;
+mod effective;
 mod file;
 mod reader;
 mod secret;

@@ -103,6 +103,19 @@ fn no_message_shows_a_secret() {
 }
 
 #[test]
+fn the_effective_config_is_what_was_read() {
+    let sets = ["target.pool=8", "aws.endpoint=http://[::1]:8000", "worker.reject_share_max=1"];
+    let config = with(MINIMAL, &sets, &[]).unwrap();
+    let effective = config.effective();
+    assert!(effective.contains("password = { env = \"DYNAURORA_PASSWORD\" }"), "{effective}");
+    // With a mapping put in again, the text means the same.
+    let mapping = "table = \"Reindeer\"\nkey = { id = \"{id}\" }\ncolumns = { id = \"{id}\" }";
+    let again = parse(&effective.replace("table = \"Reindeer\"", mapping)).unwrap();
+    assert_eq!((&again.target, &again.aws), (&config.target, &config.aws));
+    assert_eq!((&again.worker, &again.telemetry), (&config.worker, &config.telemetry));
+}
+
+#[test]
 fn colours_are_there_only_when_asked_for() {
     let problems = parse("version = 2").unwrap_err();
     assert!(problems.render(true).contains("\u{1b}["));

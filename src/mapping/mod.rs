@@ -26,7 +26,7 @@ use crate::model::{Cells, Change, ChangeOp, Item, Reject, RejectReason, RowActio
 use compile::{Compiled, Entity};
 use definition::{OnDelete, Problem, SourceDefinition};
 use row::Material;
-use spec::TableSpec;
+use spec::{ColumnType, TableSpec};
 use template::Captures;
 
 /// A compiled mapping of one source.
@@ -80,7 +80,19 @@ impl Mapper {
     /// # Errors
     /// Everything that is wrong with it, in the order of the text.
     pub fn compile(definition: &SourceDefinition) -> Result<Self, Vec<Problem>> {
-        let Compiled { tables, entities } = compile::compile(definition)?;
+        Self::compile_onto(definition, &|_, _| None)
+    }
+
+    /// Compiles a source's mapping onto tables that may exist already: a column that names no type has the
+    /// one that `existing` knows, by table (as the mapping names it) and column.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, in the order of the text.
+    pub fn compile_onto(
+        definition: &SourceDefinition,
+        existing: &dyn Fn(&str, &str) -> Option<ColumnType>,
+    ) -> Result<Self, Vec<Problem>> {
+        let Compiled { tables, entities } = compile::compile(definition, existing)?;
         Ok(Self { tables, entities, unmatched: definition.unmatched })
     }
 

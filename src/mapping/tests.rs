@@ -305,6 +305,24 @@ fn absent_null_and_empty_stay_apart_where_the_type_can() {
     assert_eq!(reason(&outcome), (RejectReason::Missing, Some("r")));
 }
 
+#[test]
+fn a_column_without_a_type_has_that_of_the_existing_table() {
+    let definition = SourceDefinition {
+        name: word("source"),
+        unmatched: Unmatched::DeadLetter,
+        entities: vec![order(&["id = {id}", "total = total", "note = note: text"])],
+    };
+    let existing = |table: &str, column: &str| match (table, column) {
+        ("orders", "total") => Some(ColumnType::Numeric(Some((6, 2)))),
+        ("orders", "note") => Some(ColumnType::Jsonb),
+        _ => None,
+    };
+    let mapper = Mapper::compile_onto(&definition, &existing).unwrap();
+    let types: Vec<_> =
+        mapper.tables()[0].columns.iter().map(|column| column.column_type.to_string()).collect();
+    assert_eq!(types, ["text", "numeric(6,2)", "text"]);
+}
+
 proptest! {
     #[test]
     fn different_keys_hit_different_rows(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Absent, Column, Source, names};
+use super::{Absent, Column, ExistingTypes, Source, names};
 use crate::mapping::convert::Conversion;
 use crate::mapping::definition::{
     ColumnDefinition, OnError, Problem, RowsDefinition, Span, Spanned,
@@ -24,8 +24,10 @@ pub(super) struct Drafted {
 }
 
 /// What columns are compiled against.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
+    /// The types that existing columns have.
+    pub(super) existing: ExistingTypes<'a>,
     /// The captures of the entity's key.
     pub(super) captures: &'a CaptureNames,
     /// Whether the rows are those of children.
@@ -49,7 +51,7 @@ pub(super) fn draft(
                     .with_hint("add rest = \"extra\" to the entity"),
             );
         }
-        drafted.extend(one(definition, scope, problems));
+        drafted.extend(one(definition, &rows.table.value, scope, problems));
     }
     if let Some(rest) = &rows.rest {
         names::check_column(rest, problems);
@@ -121,6 +123,7 @@ fn check_key(drafted: &Drafted, problems: &mut Vec<Problem>) {
 
 fn one(
     definition: &ColumnDefinition,
+    table: &str,
     scope: Scope<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<Drafted> {
@@ -142,11 +145,13 @@ fn one(
                 return None;
             }
         },
-        None => match (&source, capture) {
-            (_, Some(kind)) => kind.column_type(),
-            (Source::Index, _) => ColumnType::Integer,
-            _ => ColumnType::Text,
-        },
+        None => (scope.existing)(table, &definition.name.value).unwrap_or_else(|| {
+            match (&source, capture) {
+                (_, Some(kind)) => kind.column_type(),
+                (Source::Index, _) => ColumnType::Integer,
+                _ => ColumnType::Text,
+            }
+        }),
     };
     check_type(definition, &source, capture, &column_type, problems);
     let mut conversion = Conversion::to(column_type.clone());

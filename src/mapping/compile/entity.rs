@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::columns::{self, Drafted, Scope};
-use super::{Child, Column, Entity, Rows, Source, names, within};
+use super::{Child, Column, Entity, ExistingTypes, Rows, Source, names, within};
 use crate::mapping::condition::Condition;
 use crate::mapping::definition::{
     ChildDefinition, EntityDefinition, Problem, RowsDefinition, Spanned,
@@ -21,6 +21,7 @@ const CHILD_ROWS_MAX_DEFAULT: u32 = 10_000;
 /// Compiles an entity and enters its tables, its own before its children's.
 pub(super) fn compile(
     definition: &EntityDefinition,
+    existing: ExistingTypes<'_>,
     tables: &mut Vec<TableSpec>,
     problems: &mut Vec<Problem>,
 ) -> Option<Entity> {
@@ -29,7 +30,7 @@ pub(super) fn compile(
     let mut captures = CaptureNames::default();
     let mut keys = keys(definition, &mut captures, problems);
     let broken = keys.len() < definition.key.len();
-    let scope = Scope { captures: &captures, child: false, broken };
+    let scope = Scope { existing, captures: &captures, child: false, broken };
     let drafted = columns::draft(&definition.rows, scope, problems);
     if keys.is_empty() && definition.key.is_empty() {
         keys = keys_from_columns(definition, &drafted, problems);

@@ -11,7 +11,7 @@ use crate::mapping::convert::Conversion;
 use crate::mapping::definition::{OnDelete, OnError, Problem, SourceDefinition, Span, Spanned};
 use crate::mapping::path::Path;
 use crate::mapping::rest::Mapped;
-use crate::mapping::spec::TableSpec;
+use crate::mapping::spec::{ColumnType, TableSpec};
 use crate::mapping::template::Template;
 use crate::model::TableIndex;
 
@@ -95,6 +95,9 @@ pub(crate) enum Absent {
     Reject,
 }
 
+/// Looks up the type that a column of an existing table has: by table, as the mapping names it, and column.
+pub(crate) type ExistingTypes<'a> = &'a dyn Fn(&str, &str) -> Option<ColumnType>;
+
 /// What compiling yields.
 #[derive(Debug)]
 pub(crate) struct Compiled {
@@ -103,7 +106,10 @@ pub(crate) struct Compiled {
 }
 
 /// Compiles a source's mapping, or finds everything that is wrong with it.
-pub(crate) fn compile(definition: &SourceDefinition) -> Result<Compiled, Vec<Problem>> {
+pub(crate) fn compile(
+    definition: &SourceDefinition,
+    existing: ExistingTypes<'_>,
+) -> Result<Compiled, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut tables = Vec::new();
     let mut entities = Vec::new();
@@ -116,7 +122,7 @@ pub(crate) fn compile(definition: &SourceDefinition) -> Result<Compiled, Vec<Pro
         );
     }
     for entity in &definition.entities {
-        if let Some(entity) = entity::compile(entity, &mut tables, &mut problems) {
+        if let Some(entity) = entity::compile(entity, existing, &mut tables, &mut problems) {
             entities.push(entity);
         }
     }
