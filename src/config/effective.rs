@@ -65,7 +65,13 @@ impl Config {
                     SecretRef::Credential(name) => ("credential", name.clone()),
                     SecretRef::SecretsManager { arn, .. } => ("secretsmanager", arn.clone()),
                 };
-                option(out, "password", format!("{{ {kind} = {} }}", string(&place)));
+                let field = match &target.auth {
+                    Auth::Password(SecretRef::SecretsManager { field: Some(field), .. }) => {
+                        format!(", field = {}", string(field))
+                    }
+                    _ => String::new(),
+                };
+                option(out, "password", format!("{{ {kind} = {}{field} }}", string(&place)));
             }
         }
         let tls = match target.tls {

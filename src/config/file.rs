@@ -9,9 +9,11 @@ use super::{
 use crate::mapping::definition::{Problem, Span, Spanned};
 use crate::mapping::toml_text;
 
-/// A lease outlives two missed renewals and still moves within seconds: renewals come at a third of it.
+/// A lease outlives two missed renewals and still moves within seconds: renewals come at a third of
+/// it.
 const LEASE_TTL_SECS: u64 = 10;
-/// DynamoDB allows five reads per second and shard; four leave room for a second worker during a hand-over.
+/// DynamoDB allows five reads per second and shard; four leave room for a second worker during a
+/// hand-over.
 const POLL_MIN_MS: u64 = 250;
 /// An idle shard costs half a read per second; more would buy freshness that nobody sees.
 const POLL_IDLE_MAX_MS: u64 = 2_000;
@@ -211,8 +213,8 @@ fn override_with(
     }
 }
 
-/// Masks what may be a secret before any message can show it: a password in its plain text, in the URL, or
-/// anywhere below `[target]` under a name that nobody knows.
+/// Masks what may be a secret before any message can show it: a password in its plain text, in the
+/// URL, or anywhere below `[target]` under a name that nobody knows.
 pub(super) fn mask_secrets(root: &Node, diagnostics: &mut Diagnostics) {
     let Kind::Table(entries) = &root.kind else { return };
     let target = entries.iter().filter(|entry| entry.key.value == "target");

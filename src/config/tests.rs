@@ -103,6 +103,31 @@ fn no_message_shows_a_secret() {
 }
 
 #[test]
+fn a_secret_has_one_place_of_four() {
+    for (place, expected) in [
+        (r#"{ file = "pw" }"#, SecretRef::File("pw".into())),
+        (r#"{ credential = "pw" }"#, SecretRef::Credential("pw".into())),
+        (
+            r#"{ secretsmanager = "arn", field = "password" }"#,
+            SecretRef::SecretsManager { arn: "arn".into(), field: Some("password".into()) },
+        ),
+    ] {
+        let config = with(MINIMAL, &[&format!("target.password={place}")], &[]).unwrap();
+        assert_eq!(config.target.auth, Auth::Password(expected.clone()));
+        let text = MINIMAL.replace("{ env = \"DYNAURORA_PASSWORD\" }", place);
+        let config = parse(&text).unwrap();
+        assert_eq!(config.target.auth, Auth::Password(expected));
+        assert!(config.effective().contains(&format!("password = {place}")));
+    }
+    let env = [("DYNAURORA__TARGET__PASSWORD__FILE", "pw")];
+    let config = with(MINIMAL, &[], &env).unwrap();
+    assert_eq!(config.target.auth, Auth::Password(SecretRef::File("pw".into())));
+    for wrong in ["{}", r#"{ field = "x" }"#, r#"{ credential = "../pw" }"#] {
+        assert!(parse(&MINIMAL.replace("{ env = \"DYNAURORA_PASSWORD\" }", wrong)).is_err());
+    }
+}
+
+#[test]
 fn the_effective_config_is_what_was_read() {
     let sets = ["target.pool=8", "aws.endpoint=http://[::1]:8000", "worker.reject_share_max=1"];
     let config = with(MINIMAL, &sets, &[]).unwrap();
@@ -130,7 +155,8 @@ fn problems_have_lines_and_columns() {
     assert_eq!(problem.hint.as_deref(), Some("did you mean `rest`?"));
 }
 
-/// Each broken config stands beside the report that it must give; `DYNAURORA_BLESS=1` writes the reports.
+/// Each broken config stands beside the report that it must give; `DYNAURORA_BLESS=1` writes the
+/// reports.
 #[test]
 fn broken_configs_say_what_is_wrong() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken-configs");

@@ -1,8 +1,9 @@
 //! Sampled items -> a proposed mapping with its reasons as comments, which parses unchanged.
 //!
-//! Items are grouped by the shape of their key (`CHILD#…` apart from `LETTER#…#…`); within a group each
-//! attribute becomes a column of the narrowest type that all of its values have. A proposal errs on the side
-//! of keeping: what has no column of its own goes to `extra`, and attributes of several types to jsonb.
+//! Items are grouped by the shape of their key (`CHILD#…` apart from `LETTER#…#…`); within a group
+//! each attribute becomes a column of the narrowest type that all of its values have. A proposal
+//! errs on the side of keeping: what has no column of its own goes to `extra`, and attributes of
+//! several types to jsonb.
 
 mod attributes;
 mod shape;
@@ -67,8 +68,8 @@ pub fn infer_items(request: InferRequest<'_>, items: &[Item]) -> String {
         line(match &group.hidden_by {
             None => format!("\n{text}"),
             Some(other) => format!(
-                "\n# A key of this group can also be one of `{other}`: give both a `where` that tells \
-                 them apart.\n{}",
+                "\n# A key of this group can also be one of `{other}`: give both a `where` \
+                 that tells them apart.\n{}",
                 commented(&text)
             ),
         });

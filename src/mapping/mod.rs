@@ -1,7 +1,8 @@
 //! Change -> rows, purely: no tokio, no sqlx, no AWS.
 //!
-//! A [`definition::SourceDefinition`] is compiled once; after that a change is routed by its key (the
-//! templates), its cells are converted one by one, and either all of its rows are appended or none is.
+//! A [`definition::SourceDefinition`] is compiled once; after that a change is routed by its key
+//! (the templates), its cells are converted one by one, and either all of its rows are appended or
+//! none is.
 
 mod compile;
 mod condition;
@@ -56,8 +57,8 @@ pub enum Unmatched {
 pub enum Outcome {
     /// Its rows were appended.
     Mapped,
-    /// It does not pass its entity's filter; deletes of what may be there were appended. Or it is a removal
-    /// that the mapping keeps the row for; then nothing was appended.
+    /// It does not pass its entity's filter; deletes of what may be there were appended. Or it is a
+    /// removal that the mapping keeps the row for; then nothing was appended.
     Filtered,
     /// No key template matches; the source's [`Unmatched`] says what follows.
     Unmatched,
@@ -83,8 +84,8 @@ impl Mapper {
         Self::compile_onto(definition, &|_, _| None)
     }
 
-    /// Compiles a source's mapping onto tables that may exist already: a column that names no type has the
-    /// one that `existing` knows, by table (as the mapping names it) and column.
+    /// Compiles a source's mapping onto tables that may exist already: a column that names no type
+    /// has the one that `existing` knows, by table (as the mapping names it) and column.
     ///
     /// # Errors
     /// Everything that is wrong with it, in the order of the text.
@@ -128,7 +129,8 @@ impl Mapper {
         keys.map(|(name, value)| (name.to_owned(), value.clone())).collect()
     }
 
-    /// Why the stream must carry old images too; `None` when removals can be routed from the keys alone.
+    /// Why the stream must carry old images too; `None` when removals can be routed from the keys
+    /// alone.
     #[must_use]
     pub fn needs_old_image(&self) -> Option<NeedsOldImage> {
         self.entities.iter().find_map(|entity| {
@@ -169,8 +171,8 @@ impl Mapper {
     }
 }
 
-/// The templates were found not to overlap, yet a capture held the literal that ends another one. Rather
-/// than guess, the record is set aside.
+/// The templates were found not to overlap, yet a capture held the literal that ends another one.
+/// Rather than guess, the record is set aside.
 fn ambiguous(one: &Entity, other: &Entity) -> Reject {
     Reject {
         reason: RejectReason::Unmatched,
@@ -188,8 +190,8 @@ impl Entity {
         })
     }
 
-    /// Appends what the change does to this entity's row; false when it does not pass the filter, or when
-    /// the row stays although the item is gone.
+    /// Appends what the change does to this entity's row; false when it does not pass the filter,
+    /// or when the row stays although the item is gone.
     fn map(
         &self,
         change: &Change,
@@ -228,7 +230,8 @@ impl Entity {
         Ok(passes)
     }
 
-    /// Where the primary key holds other attributes than the source's key, a change can move the row.
+    /// Where the primary key holds other attributes than the source's key, a change can move the
+    /// row.
     fn delete_moved(&self, cells: &Cells, old: &Material<'_>, rows: &mut Vec<RowOp>) {
         if self.needs_image_for.is_none() || old.image.is_none() {
             return;

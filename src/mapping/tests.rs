@@ -336,7 +336,10 @@ proptest! {
             &[&format!("id = {{id}}: {column}")],
         );
         let mapper = compile(vec![definition]).unwrap();
-        let row = |id: &str| map(&mapper, &put("{}", &format!(r#"{{"pk":{{"S":"ORDER#{id}"}}}}"#))).1;
+        let row = |id: &str| {
+            let keys = format!(r#"{{"pk":{{"S":"ORDER#{id}"}}}}"#);
+            map(&mapper, &put("{}", &keys)).1
+        };
         let (first, second) = (row(&left), row(&right));
         prop_assert!(left == right || first.is_empty() || first != second);
     }

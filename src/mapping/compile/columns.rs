@@ -1,4 +1,5 @@
-//! One column: its source, its type, and what is done when there is nothing to convert or no way to.
+//! One column: its source, its type, and what is done when there is nothing to convert or no way
+//! to.
 
 use std::sync::Arc;
 
@@ -32,7 +33,8 @@ pub(super) struct Scope<'a> {
     pub(super) captures: &'a CaptureNames,
     /// Whether the rows are those of children.
     pub(super) child: bool,
-    /// Whether a template could not be parsed, so that captures may be missing without anyone's fault.
+    /// Whether a template could not be parsed, so that captures may be missing without anyone's
+    /// fault.
     pub(super) broken: bool,
 }
 

@@ -14,8 +14,8 @@ use crate::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableName, TableS
 use crate::mapping::template::{CaptureNames, Template};
 use crate::model::TableIndex;
 
-/// The most child rows that one item may have where the mapping sets no `limit`: an item of 400 KB can hold
-/// a hundred thousand elements, and all of them change in one transaction.
+/// The most child rows that one item may have where the mapping sets no `limit`: an item of 400 KB
+/// can hold a hundred thousand elements, and all of them change in one transaction.
 const CHILD_ROWS_MAX_DEFAULT: u32 = 10_000;
 
 /// Compiles an entity and enters its tables, its own before its children's.
@@ -92,7 +92,8 @@ fn keys(
     keys
 }
 
-/// A plain table may leave `key` out: the columns of its `primary_key` then name the key attributes.
+/// A plain table may leave `key` out: the columns of its `primary_key` then name the key
+/// attributes.
 fn keys_from_columns(
     definition: &EntityDefinition,
     drafted: &[Drafted],
@@ -293,7 +294,8 @@ fn child(
     Some(Child { table, from, place, limit, parent_keys, rows, may_repeat })
 }
 
-/// A child has its parent's key columns anyway; naming one again, from the same source, changes nothing.
+/// A child has its parent's key columns anyway; naming one again, from the same source, changes
+/// nothing.
 fn repeats_parent(own: &Drafted, parent: &Parent<'_>, problems: &mut Vec<Problem>) -> bool {
     let same = parent.keys.iter().position(|key| key.name == own.name.value);
     let Some(at) = same else { return false };

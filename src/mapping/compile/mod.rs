@@ -1,4 +1,5 @@
-//! Definition -> mapper, once at the start: everything that can be wrong with a mapping is found here.
+//! Definition -> mapper, once at the start: everything that can be wrong with a mapping is found
+//! here.
 
 mod columns;
 mod entity;
@@ -95,7 +96,8 @@ pub(crate) enum Absent {
     Reject,
 }
 
-/// Looks up the type that a column of an existing table has: by table, as the mapping names it, and column.
+/// Looks up the type that a column of an existing table has: by table, as the mapping names it, and
+/// column.
 pub(crate) type ExistingTypes<'a> = &'a dyn Fn(&str, &str) -> Option<ColumnType>;
 
 /// What compiling yields.
@@ -176,7 +178,8 @@ impl Entity {
     }
 }
 
-/// The place of some bytes within a text; the whole text where escapes hide where they were written.
+/// The place of some bytes within a text; the whole text where escapes hide where they were
+/// written.
 fn within(text: &Spanned<String>, range: &std::ops::Range<usize>) -> Span {
     let Span { source, start, end } = text.span;
     let plain = usize::try_from(end.saturating_sub(start)) == Ok(text.value.len() + 2);

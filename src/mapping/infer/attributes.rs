@@ -1,4 +1,5 @@
-//! The attributes of one group: how many items have each, of which types, and the column that follows.
+//! The attributes of one group: how many items have each, of which types, and the column that
+//! follows.
 
 use std::collections::BTreeMap;
 
