@@ -172,8 +172,8 @@ impl Shape {
 }
 
 fn split(text: &str, separator: Option<char>) -> impl Iterator<Item = &str> {
-    // Without a separator the whole text is one part; U+0000 is in no key that anyone made.
-    text.split(separator.unwrap_or('\0'))
+    let parts = if separator.is_some() { usize::MAX } else { 1 };
+    text.splitn(parts, separator.unwrap_or_default())
 }
 
 fn is_word(text: &str) -> bool {
