@@ -218,16 +218,39 @@ impl Entity {
             });
         };
         let material = Material { captures, keys, image: Some(image) };
-        let passes = self.filter.as_ref().is_none_or(|filter| filter.holds(image));
-        let cells = if passes { row::row(self, &material)? } else { row::key(self, &material)? };
-        self.delete_moved(&cells, &Material { image: old, ..material }, rows);
-        if passes {
-            let children = row::children(self, &material, &cells)?;
-            rows.push(RowOp { table: self.table, action: RowAction::Upsert, cells, children });
-        } else {
-            rows.push(self.delete(cells));
+        if self.filter.as_ref().is_some_and(|filter| !filter.holds(image)) {
+            self.delete_filtered(&material, old, rows)?;
+            return Ok(false);
         }
-        Ok(passes)
+        let cells = row::row(self, &material)?;
+        self.delete_moved(&cells, &Material { image: old, ..material }, rows);
+        let children = row::children(self, &material, &cells)?;
+        rows.push(RowOp { table: self.table, action: RowAction::Upsert, cells, children });
+        Ok(true)
+    }
+
+    /// Deletes what may be there of an item that does not pass the filter.
+    fn delete_filtered(
+        &self,
+        material: &Material<'_>,
+        old: Option<&Item>,
+        rows: &mut Vec<RowOp>,
+    ) -> Result<(), Reject> {
+        let old = Material { image: old, ..*material };
+        match row::key(self, material) {
+            Ok(cells) => {
+                self.delete_moved(&cells, &old, rows);
+                rows.push(self.delete(cells));
+            }
+            // The filter may be there for the very items that lack an attribute of the primary key.
+            Err(reject) if reject.reason == RejectReason::Missing => {
+                if let Ok(was) = row::key(self, &old) {
+                    rows.push(self.delete(was));
+                }
+            }
+            Err(reject) => return Err(reject),
+        }
+        Ok(())
     }
 
     /// Where the primary key holds other attributes than the source's key, a change can move the

@@ -227,6 +227,18 @@ fn leaving_the_filter_deletes_the_row() {
 }
 
 #[test]
+fn a_filter_may_keep_out_what_lacks_the_primary_key() {
+    let mut definition = order(&["id = {id}", "email = email"]);
+    definition.rows.primary_key = Some(vec![word("email")]);
+    definition.filter = Some(word("attribute_exists(email)"));
+    let mapper = compile(vec![definition]).unwrap();
+    assert_eq!(map(&mapper, &put("{}", ORDER_KEY)), (Outcome::Filtered, Vec::new()));
+    let left = change(ChangeOp::Modify, ORDER_KEY, Some("{}"), Some(r#"{"email":{"S":"a@b"}}"#));
+    let expected = (Outcome::Filtered, vec!["Delete orders(a@b)".to_owned()]);
+    assert_eq!(map(&mapper, &left), expected);
+}
+
+#[test]
 fn filters_tell_entities_of_one_key_apart() {
     let filtered = |name: &str, filter: &str| {
         let mut definition = entity(name, &[("pk", "ORDER#{id}")], &["id = {id}"]);

@@ -259,6 +259,11 @@ fn child(
     let scope = Scope { child: true, ..parent.scope };
     let mut drafted = columns::draft(&definition.rows, scope, problems);
     drafted.retain(|own| !repeats_parent(own, parent, problems));
+    let rest = definition.rows.rest.as_ref();
+    if let Some(rest) = rest.filter(|rest| parent.keys.iter().any(|key| key.name == rest.value)) {
+        let message = format!("the child rows have their parent's column `{}`", rest.value);
+        problems.push(Problem::at(rest.span, message).with_hint("give `rest` another name"));
+    }
     let words = [Source::Key, Source::Index, Source::Value];
     let word = words.iter().find_map(|word| drafted.iter().find(|own| own.column.source == *word));
     let word = word.map(|own| own.name.clone());
