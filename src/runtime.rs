@@ -1,19 +1,14 @@
 //! The only real clock, the only signals, the process's name, and the word to the service manager.
 
-use std::process;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{io, process};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::engine::ports::{Clock, WorkerId};
-use crate::error::{Error, ErrorKind, Result};
 use crate::model::EpochMillis;
-
-/// How long the daemon may take to stop after the first signal: below the 30 seconds after which container
-/// platforms kill unless told otherwise. The unit and the task definition in `deploy/` allow more.
-pub const GRACE: Duration = Duration::from_secs(25);
 
 /// The machine's own time.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,11 +55,10 @@ fn host() -> String {
 /// Listens for SIGTERM and SIGINT from now on; they no longer end the process by themselves.
 ///
 /// # Errors
-/// `Unknown` when the system refuses.
-pub fn signals() -> Result<Shutdown> {
-    let refused = |error| Error::new(ErrorKind::Unknown, "listen for signals").with_source(error);
-    let terminate = signal(SignalKind::terminate()).map_err(refused)?;
-    let interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+/// When the system refuses.
+pub fn signals() -> io::Result<Shutdown> {
+    let terminate = signal(SignalKind::terminate())?;
+    let interrupt = signal(SignalKind::interrupt())?;
     Ok(Shutdown { terminate, interrupt })
 }
 

@@ -5,9 +5,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use dynaurora::runtime::GRACE;
 use dynaurora::telemetry::http::LISTEN_DEFAULT;
 use serde_json::Value;
+
+/// How long the daemon may take to stop: the default of `[worker] grace_secs`.
+const GRACE_SECS: u64 = 20;
 
 fn read(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -106,7 +108,7 @@ fn the_unit_restarts_watches_and_confines() {
     assert_eq!(directive(&unit, "SystemCallFilter")[0], "@system-service");
     let seconds = |name: &str| directive(&unit, name)[0].parse::<u64>().unwrap();
     assert!(seconds("WatchdogSec") > 0);
-    assert!(seconds("TimeoutStopSec") > GRACE.as_secs(), "killed before it has drained");
+    assert!(seconds("TimeoutStopSec") > GRACE_SECS, "killed before it has drained");
     assert_eq!(directive(&unit, "LoadCredential").len(), 1);
     assert!(directive(&unit, "Environment").is_empty(), "secrets come as credentials");
 }
@@ -143,7 +145,7 @@ fn the_task_is_healthy_patient_and_powerless() {
     let container = &task["containerDefinitions"][0];
     let command = strings(&container["healthCheck"]["command"]);
     assert_eq!(command, ["CMD", "/usr/local/bin/dynaurora", "healthcheck"]);
-    assert!(container["stopTimeout"].as_u64().unwrap() > GRACE.as_secs());
+    assert!(container["stopTimeout"].as_u64().unwrap() > GRACE_SECS);
     let user = container["user"].as_str().unwrap().split(':').next().unwrap();
     assert!(user.parse::<u32>().unwrap() > 0);
     assert_eq!(container["readonlyRootFilesystem"], true);

@@ -24,7 +24,8 @@ pub async fn run(args: &ConfigArgs) -> Result<ExitCode> {
     let config = wire::load(args)?;
     let telemetry = wire::telemetry(&config)?;
     let listener = http::bind(config.telemetry.listen)?;
-    let mut signals = signals()?;
+    let mut signals = signals()
+        .map_err(|error| Error::new(ErrorKind::Unknown, "listen for signals").with_source(error))?;
     let worker = runtime::worker_id();
     let version = env!("CARGO_PKG_VERSION");
     let sources = config.sources.len();

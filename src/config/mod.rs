@@ -1,10 +1,12 @@
 //! The config: one TOML file, checked as a whole before anything starts.
 //!
-//! `file.rs` and `source.rs` read the file's shape key by key, every mistake with its place; what comes out
-//! is the checked value below, which the wiring turns into options. Overrides are small TOML texts of their
-//! own, merged into the tree before it is read, so that a mistake in one is shown like any other.
+//! `file.rs` and `source.rs` read the file's shape key by key, every mistake with its place; what
+//! comes out is the checked value below, which the wiring turns into options. Overrides are small
+//! TOML texts of their own, merged into the tree before it is read, so that a mistake in one is
+//! shown like any other.
 
 mod diagnostics;
+mod effective;
 mod file;
 mod reader;
 mod secret;
@@ -172,6 +174,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// The JSON Schema of the config, for editors that complete and check TOML by one.
+pub const SCHEMA: &str = include_str!("schema.json");
+
 impl Config {
     /// Reads and checks a file; `sets` are the `--set` arguments, and of `env` the variables with
     /// [`ENV_PREFIX`] count. A `--set` wins over a variable, and that over the file.
@@ -238,5 +243,9 @@ impl Config {
     }
 }
 
+#[cfg(test)]
+mod inferred;
+#[cfg(test)]
+mod schema;
 #[cfg(test)]
 mod tests;

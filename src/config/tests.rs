@@ -1,4 +1,8 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::mapping::Outcome;
+use crate::mapping::trial::{TrialOp, rejected_text};
 
 const SANTA: &str = include_str!("../../config/santa.toml");
 const MINIMAL: &str = include_str!("../../config/minimal.toml");
@@ -99,6 +103,44 @@ fn no_message_shows_a_secret() {
 }
 
 #[test]
+fn a_secret_has_one_place_of_four() {
+    for (place, expected) in [
+        (r#"{ file = "pw" }"#, SecretRef::File("pw".into())),
+        (r#"{ credential = "pw" }"#, SecretRef::Credential("pw".into())),
+        (
+            r#"{ secretsmanager = "arn", field = "password" }"#,
+            SecretRef::SecretsManager { arn: "arn".into(), field: Some("password".into()) },
+        ),
+    ] {
+        let config = with(MINIMAL, &[&format!("target.password={place}")], &[]).unwrap();
+        assert_eq!(config.target.auth, Auth::Password(expected.clone()));
+        let text = MINIMAL.replace("{ env = \"DYNAURORA_PASSWORD\" }", place);
+        let config = parse(&text).unwrap();
+        assert_eq!(config.target.auth, Auth::Password(expected));
+        assert!(config.effective().contains(&format!("password = {place}")));
+    }
+    let env = [("DYNAURORA__TARGET__PASSWORD__FILE", "pw")];
+    let config = with(MINIMAL, &[], &env).unwrap();
+    assert_eq!(config.target.auth, Auth::Password(SecretRef::File("pw".into())));
+    for wrong in ["{}", r#"{ field = "x" }"#, r#"{ credential = "../pw" }"#] {
+        assert!(parse(&MINIMAL.replace("{ env = \"DYNAURORA_PASSWORD\" }", wrong)).is_err());
+    }
+}
+
+#[test]
+fn the_effective_config_is_what_was_read() {
+    let sets = ["target.pool=8", "aws.endpoint=http://[::1]:8000", "worker.reject_share_max=1"];
+    let config = with(MINIMAL, &sets, &[]).unwrap();
+    let effective = config.effective();
+    assert!(effective.contains("password = { env = \"DYNAURORA_PASSWORD\" }"), "{effective}");
+    // With a mapping put in again, the text means the same.
+    let mapping = "table = \"Reindeer\"\nkey = { id = \"{id}\" }\ncolumns = { id = \"{id}\" }";
+    let again = parse(&effective.replace("table = \"Reindeer\"", mapping)).unwrap();
+    assert_eq!((&again.target, &again.aws), (&config.target, &config.aws));
+    assert_eq!((&again.worker, &again.telemetry), (&config.worker, &config.telemetry));
+}
+
+#[test]
 fn colours_are_there_only_when_asked_for() {
     let problems = parse("version = 2").unwrap_err();
     assert!(problems.render(true).contains("\u{1b}["));
@@ -113,7 +155,8 @@ fn problems_have_lines_and_columns() {
     assert_eq!(problem.hint.as_deref(), Some("did you mean `rest`?"));
 }
 
-/// Each broken config stands beside the report that it must give; `DYNAURORA_BLESS=1` writes the reports.
+/// Each broken config stands beside the report that it must give; `DYNAURORA_BLESS=1` writes the
+/// reports.
 #[test]
 fn broken_configs_say_what_is_wrong() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken-configs");
@@ -141,100 +184,65 @@ fn broken_configs_say_what_is_wrong() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-mod inferred {
-    use proptest::prelude::*;
+#[test]
+fn a_dead_letter_becomes_a_test_that_passes() {
+    let config = parse(SANTA).unwrap();
+    let mapper = &config.sources[0].mapper;
+    let json = r#"{"pk":{"S":"CHILD#1"},"sk":{"S":"PROFILE"},"born":{"S":"\"to'''morrow\u0001"}}"#;
+    let item: crate::model::Item = serde_json::from_str(json).unwrap();
+    let trial = |expected: Option<&str>| Trial {
+        name: String::new(),
+        source: "santa".into(),
+        op: TrialOp::Insert,
+        item: item.clone(),
+        old_item: None,
+        expect: Vec::new(),
+        rejected: expected.map(str::to_owned),
+    };
+    let Outcome::Rejected(reject) = mapper.map(&trial(None).change(mapper), &mut Vec::new()) else {
+        panic!("a date that is none")
+    };
+    let text = rejected_text("santa", TrialOp::Insert, &item, &reject).unwrap();
+    let config = parse(&format!("{SANTA}\n{text}")).unwrap();
+    let last = config.trials.last().unwrap();
+    assert_eq!((last.run(mapper), &last.item), (Vec::new(), &item));
+    assert_eq!(trial(None).run(mapper).len(), 1);
+    assert_eq!(trial(Some("range")).run(mapper).len(), 1);
+}
 
-    use super::parse;
-    use crate::mapping::{InferRequest, infer_items};
-    use crate::model::{AttributeValue, Item};
+#[test]
+fn a_test_that_fails_says_how() {
+    let text = SANTA.replace("year = 2026, letter_id", "year = 2025, letter_id");
+    let config = parse(&text.replace("position = 1, ", "")).unwrap();
+    let differences = config.trials[0].run(&config.sources[0].mapper);
+    let texts: Vec<_> = differences.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["letters: row 1: `year` is 2026, expected 2025"]);
+}
 
-    fn infer(keys: &[&str], items: &[&str]) -> String {
-        let items: Vec<Item> =
-            items.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
-        let key_attributes: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
-        let request =
-            InferRequest { source: "santa", table: "NorthPole", key_attributes: &key_attributes };
-        infer_items(request, &items)
-    }
-
+proptest! {
     #[test]
-    fn a_single_table_falls_into_its_entities() {
-        let text = infer(
-            &["pk", "sk"],
-            &[
-                r#"{"pk":{"S":"CHILD#42"},"sk":{"S":"PROFILE"},"name":{"S":"Ada"},"upd":{"N":"1796112000000"}}"#,
-                r#"{"pk":{"S":"CHILD#x7"},"sk":{"S":"PROFILE"},"name":{"N":"7"},"aliases":{"SS":["a"]}}"#,
-                r#"{"pk":{"S":"CHILD#42"},"sk":{"S":"LETTER#2026#a1"},"sentAt":{"S":"2026-12-01T08:00:00Z"},
-                    "toys":{"L":[{"M":{"sku":{"S":"x"}}}]}}"#,
-            ],
-        );
-        for expected in [
-            r#"key   = { pk = "CHILD#{child_id}", sk = "PROFILE" }"#,
-            r#"key   = { pk = "CHILD#{child_id:int}", sk = "LETTER#{letter_id:int}#{sk}" }"#,
-            "[source.santa.entity.child]   # 2 of 3 items",
-            r#"upd = { from = "upd", type = "bigint" }   # 50 % of items; a time? type = "timestamptz", epoch = "ms""#,
-            r#"name = { from = "name", type = "jsonb" }   # 100 % of items; several types: 1 number (N), as in CHILD#x7 / PROFILE; 1 string (S), as in CHILD#42 / PROFILE"#,
-            r#"aliases = { from = "aliases", type = "text[]" }"#,
-            r#"sent_at = { from = "sentAt", type = "timestamptz" }"#,
-            "a list of maps",
-        ] {
-            assert!(text.contains(expected), "{expected}\n{text}");
+    fn no_text_makes_the_reader_panic(
+        edits in proptest::collection::vec((0_usize..3000, 0_usize..4, ".{0,3}"), 1..6),
+    ) {
+        let mut text = SANTA.to_owned();
+        for (at, gone, new) in edits {
+            let border = |at: usize| {
+                (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at))
+            };
+            let (start, end) = (border(at).unwrap(), border(at + gone).unwrap());
+            text.replace_range(start..end, &new);
         }
-        parse(&text).unwrap_or_else(|problems| panic!("{text}\n{problems}"));
+        if let Err(problems) = parse(&text) {
+            prop_assert!(!problems.render(true).is_empty());
+        }
     }
 
     #[test]
-    fn a_plain_table_is_one_entity() {
-        let text =
-            infer(&["id"], &[r#"{"id":{"N":"1"},"x":{"BOOL":true}}"#, r#"{"id":{"N":"2"}}"#]);
-        assert!(text.contains(r#"key   = { id = "{id}" }"#), "{text}");
-        parse(&text).unwrap();
-        parse(&infer(&["id", "range"], &[])).unwrap();
-    }
-
-    #[test]
-    fn overlapping_groups_are_told_apart_or_left_as_comments() {
-        let order = |key: &str, kind: &str| format!(r#"{{"pk":{{"S":"{key}"}}{kind}}}"#);
-        let items = [order("ORDER#a", ""), order("ORDER#a#ITEM#b", "")];
-        let text = infer(&["pk"], &items.each_ref().map(String::as_str));
-        assert!(text.contains("# [source.santa.entity."), "{text}");
-        parse(&text).unwrap();
-        let kind = |kind: &str| format!(r#","type":{{"S":"{kind}"}}"#);
-        let items = [order("ORDER#a", &kind("it's")), order("ORDER#a#ITEM#b", &kind("Item"))];
-        let text = infer(&["pk"], &items.each_ref().map(String::as_str));
-        assert!(text.contains(r#"where = "\"type\" = 'it''s'""#), "{text}");
-        parse(&text).unwrap();
-    }
-
-    fn value() -> impl Strategy<Value = AttributeValue> {
-        prop_oneof![
-            ".{0,8}".prop_map(AttributeValue::S),
-            "-?[0-9]{1,12}(\\.[0-9]{1,3})?".prop_map(AttributeValue::N),
-            any::<bool>().prop_map(AttributeValue::Bool),
-            Just(AttributeValue::Null(true)),
-            Just(AttributeValue::L(vec![AttributeValue::M(Default::default())])),
-            proptest::collection::vec("[a-z]{1,3}", 1..3).prop_map(AttributeValue::Ss),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn every_proposal_parses_unchanged(
-            items in proptest::collection::vec(
-                ("(A|ORDER|user)?[#:]?.{1,6}", "(X#)?[a-zA-Z0-9#-]{1,6}",
-                 proptest::collection::hash_map("(type|ctid|extra|.{1,5})", value(), 0..5)), 0..12)
-        ) {
-            let items: Vec<Item> = items.into_iter().map(|(pk, sk, mut map)| {
-                map.insert("pk".into(), AttributeValue::S(pk));
-                map.insert("s k".into(), AttributeValue::S(sk));
-                Item::from(map)
-            }).collect();
-            let key_attributes = ["pk".to_owned(), "s k".to_owned()];
-            let request = InferRequest { source: "s", table: "T\"", key_attributes: &key_attributes };
-            let text = infer_items(request, &items);
-            if let Err(problems) = parse(&text) {
-                prop_assert!(false, "{}\n{}", text, problems);
-            }
+    fn no_override_makes_the_reader_panic(
+        set in "(target|worker|source|aws|[a-z\\[\"é]{0,3})[.a-z_]{0,9}=?.{0,9}"
+    ) {
+        if let Err(problems) = with(MINIMAL, &[&set], &[]) {
+            prop_assert!(!problems.render(false).is_empty());
         }
     }
 }

@@ -100,7 +100,7 @@ fn filter(level: &str) -> Result<EnvFilter> {
     };
     EnvFilter::try_new(&directives).map_err(|error| {
         Error::new(ErrorKind::Usage, format!("cannot read the log level `{level}`"))
-            .with_hint("use error, warn, info, debug, trace, or `warn,dynaurora::sink=debug`")
+            .with_hint("use error, warn, info, debug, trace, or `warn,dynaurora=debug,sqlx=info`")
             .with_source(error)
     })
 }
@@ -190,9 +190,7 @@ pub(crate) mod tests {
     #[test]
     fn a_bare_level_leaves_dependencies_at_warn() {
         assert_eq!(filter("DEBUG").unwrap().to_string(), "dynaurora=debug,warn");
-        assert_eq!(filter("warn,dynaurora::sink=trace").unwrap().to_string(), {
-            "dynaurora::sink=trace,warn"
-        });
+        assert_eq!(filter("warn,sqlx=trace").unwrap().to_string(), "sqlx=trace,warn");
         assert_eq!(filter("dynaurora=loud").unwrap_err().kind(), ErrorKind::Usage);
     }
 }

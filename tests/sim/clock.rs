@@ -6,8 +6,7 @@ use dynaurora::engine::ports::Clock;
 use dynaurora::model::EpochMillis;
 use tokio::time::Instant;
 
-/// The time of day at which every simulated run starts: 2026-12-01T00:00:00Z.
-pub const DAY_STARTS: EpochMillis = EpochMillis(1_796_083_200_000);
+use crate::world::BEGINNING;
 
 /// A clock over tokio's paused time. The database and the world have one without skew.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +34,7 @@ impl SimClock {
     /// The time of day, without skew, at `instant`.
     pub fn wall_at(self, instant: Instant) -> EpochMillis {
         let since = instant.saturating_duration_since(self.start).as_millis();
-        EpochMillis(DAY_STARTS.0 + i64::try_from(since).unwrap())
+        EpochMillis(BEGINNING.0 + i64::try_from(since).unwrap())
     }
 }
 

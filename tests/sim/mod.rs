@@ -1,8 +1,86 @@
 //! The simulator: the real engine, an in-memory ledger and sink with the contract of the real ones, a
 //! world that writes and fails, and a checker of the protocol's numbered invariants.
+//!
+//! A seed is a run. `DYNAURORA_SEEDS=2000` runs more of them than usual, `DYNAURORA_FIRST_SEED` others.
 
 pub mod checker;
 pub mod clock;
+pub mod driver;
+pub mod north_pole;
+pub mod plan;
+pub mod process;
 pub mod store;
 
 mod contract;
+mod planted;
+
+use std::fmt::Write;
+
+use driver::Verdict;
+use plan::Plan;
+
+/// How many seeds are run where nobody says otherwise: as many as a minute of a build server allows.
+const SEEDS: u64 = 200;
+
+#[test]
+fn seeds() {
+    let first = number("DYNAURORA_FIRST_SEED").unwrap_or(0);
+    let count = number("DYNAURORA_SEEDS").unwrap_or(SEEDS);
+    let mut failed = Vec::new();
+    let (mut halted, mut records, mut commits) = (0, 0, 0);
+    for seed in first..first + count {
+        let verdict = driver::run(Plan::of(seed));
+        halted += usize::from(verdict.halted);
+        records += verdict.records;
+        commits += verdict.journal.len();
+        if !verdict.violations.is_empty() {
+            failed.push((seed, verdict));
+        }
+    }
+    println!("{count} seeds, {records} records, {commits} entries, {halted} halted by a gap");
+    let shown: Vec<_> = failed
+        .iter()
+        .take(number("DYNAURORA_SHOWN").unwrap_or(5) as usize)
+        .map(|(seed, verdict)| report(*seed, verdict))
+        .collect();
+    assert!(failed.is_empty(), "{} of {count} seeds failed\n{}", failed.len(), shown.join("\n"));
+    assert!(halted < usize::try_from(count).unwrap(), "every run halted: nothing was shown");
+}
+
+#[test]
+fn replay_one() {
+    let Some(seed) = number("DYNAURORA_SEED") else { return };
+    let plan = Plan::of(seed);
+    println!("{plan:#?}");
+    let verdict = driver::run(plan);
+    for (number, entry) in verdict.journal.iter().enumerate() {
+        println!("{number:4} {:>10.3?} {}", entry.at, entry.event);
+    }
+    assert!(verdict.violations.is_empty(), "\n{}", report(seed, &verdict));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..6 {
+        let (one, other) = (driver::run(Plan::of(seed)), driver::run(Plan::of(seed)));
+        assert_eq!(one.trace(), other.trace(), "seed {seed}");
+        assert_eq!(one.journal.len(), other.journal.len(), "seed {seed}");
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let value = std::env::var(variable).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{variable} must be a number")))
+}
+
+/// What was broken, and the one command that shows it again.
+fn report(seed: u64, verdict: &Verdict) -> String {
+    let mut text = format!(
+        "seed {seed}: DYNAURORA_SEED={seed} cargo test --features demo --test it sim::replay_one \
+         -- --nocapture\n"
+    );
+    for violation in verdict.violations.iter().take(5) {
+        writeln!(text, "  {violation}").unwrap();
+    }
+    text
+}

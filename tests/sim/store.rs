@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dynaurora::engine::ports::{Batch, Clock, Gap};
+use dynaurora::engine::ports::{Batch, Clock, Gap, PartitionState};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::mapping::spec::TableSpec;
-use dynaurora::model::{Cells, TableIndex, Version};
+use dynaurora::model::{Cells, PartitionId, Position, TableIndex, Version};
 use tokio::sync::watch;
 
 use super::clock::{SimClock, pause};
@@ -77,13 +77,6 @@ impl Store {
         self.faults().outage_until = Some(until);
     }
 
-    /// Whether a backfill is active, for `load` and for tests of claims.
-    pub fn set_backfilling(&self, source: &str, backfilling: bool) {
-        if let Some(source) = self.state().sources.get_mut(source) {
-            source.backfilling = backfilling;
-        }
-    }
-
     /// Everything that was committed, in order; what the server still had in flight is done first.
     pub fn journal(&self) -> Vec<Entry> {
         self.state().journal.clone()
@@ -119,6 +112,14 @@ impl Store {
             .collect()
     }
 
+    /// Every partition's position and state.
+    pub fn positions(&self, source: &str) -> BTreeMap<PartitionId, (Position, PartitionState)> {
+        let state = self.state();
+        let Some(source) = state.sources.get(source) else { return BTreeMap::new() };
+        let rows = source.partitions.iter();
+        rows.map(|(id, row)| (id.clone(), (row.position.clone(), row.state))).collect()
+    }
+
     /// The gaps of a source.
     pub fn gaps(&self, source: &str) -> Vec<Gap> {
         self.state().sources.get(source).map(|source| source.gaps.clone()).unwrap_or_default()
@@ -146,6 +147,8 @@ impl Store {
     async fn reach(&self, fate: &Fate) -> Result<()> {
         if let Some(time) = fate.before {
             pause(self.shared.clock, time).await;
+        }
+        if fate.held_back {
             self.stand_still().await;
         }
         self.connected("connect to the simulated database")?;

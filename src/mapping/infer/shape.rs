@@ -1,4 +1,5 @@
-//! The shape of a key: which parts of it are words that name a kind of item, and which are its identity.
+//! The shape of a key: which parts of it are words that name a kind of item, and which are its
+//! identity.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,6 +19,7 @@ const CAPTURE_TYPES: [&str; 4] = ["uuid", "ulid", "date", "int"];
 /// What was learnt about the keys of all items.
 pub(super) struct Shapes<'k> {
     attributes: &'k [String],
+    items: &'k [Item],
     separator: Option<char>,
     /// The words seen at each place: key attribute, part.
     words: HashMap<(usize, usize), HashSet<String>>,
@@ -33,7 +35,7 @@ pub(super) struct Shape {
 }
 
 impl<'k> Shapes<'k> {
-    pub(super) fn learn(attributes: &'k [String], items: &[Item]) -> Self {
+    pub(super) fn learn(attributes: &'k [String], items: &'k [Item]) -> Self {
         let texts = || {
             items.iter().flat_map(|item| {
                 attributes.iter().enumerate().filter_map(|(at, name)| match item.attribute(name) {
@@ -57,7 +59,7 @@ impl<'k> Shapes<'k> {
                 }
             }
         }
-        Self { attributes, separator, words }
+        Self { attributes, items, separator, words }
     }
 
     /// What the items of one group have in common: words as they are, a star for anything else.
@@ -95,7 +97,7 @@ impl<'k> Shapes<'k> {
                                 |word| format!("{}_id", snake(word)),
                             );
                             let name = unique(&name, &shape.captures);
-                            let kind = self.capture_type(items, attribute, part);
+                            let kind = self.capture_type(at, part, first);
                             shape.captures.push(name.clone());
                             format!("{{{name}{kind}}}")
                         });
@@ -119,17 +121,35 @@ impl<'k> Shapes<'k> {
         few && is_word(word) && (shouted || self.separator.is_some() && part == 0)
     }
 
-    /// The narrowest type that takes this part of every key, as `:uuid`; empty for text.
-    fn capture_type(&self, items: &[&Item], attribute: &str, part: usize) -> String {
+    /// The narrowest type that takes this part of every key with the same word before it, whatever
+    /// group the key is of: a `{child_id}` should have one type everywhere. As `:uuid`; empty for
+    /// text.
+    fn capture_type(&self, at: usize, part: usize, like: &Item) -> String {
+        let Some(attribute) = self.attributes.get(at) else { return String::new() };
+        let parts = |item: &'k Item| match item.attribute(attribute) {
+            Some(AttributeValue::S(text)) => Some(split(text, self.separator)),
+            _ => None,
+        };
+        let before = part.checked_sub(1);
+        let word = match (like.attribute(attribute), before) {
+            (Some(AttributeValue::S(text)), Some(before)) => {
+                split(text, self.separator).nth(before).filter(|w| self.literal(at, before, w))
+            }
+            _ => None,
+        };
+        let words = || {
+            self.items.iter().filter_map(parts).filter_map(|mut parts| {
+                let own = before.and_then(|before| parts.nth(before));
+                if word.is_none() || own == word { parts.next() } else { None }
+            })
+        };
         let kind = CAPTURE_TYPES.into_iter().find(|kind| {
             let template = Template::parse(&format!("{{x:{kind}}}"), &mut CaptureNames::default());
-            let Ok(template) = template else { return false };
-            items.iter().all(|item| {
-                let Some(AttributeValue::S(text)) = item.attribute(attribute) else { return false };
-                let word = split(text, self.separator).nth(part).unwrap_or_default();
-                let value = AttributeValue::S(word.to_owned());
-                let mut captures = Captures::default();
-                template.capture(&value, &mut captures)
+            template.is_ok_and(|template| {
+                words().all(|word| {
+                    let value = AttributeValue::S(word.to_owned());
+                    template.capture(&value, &mut Captures::default())
+                })
             })
         });
         kind.map(|kind| format!(":{kind}")).unwrap_or_default()
@@ -152,8 +172,8 @@ impl Shape {
 }
 
 fn split(text: &str, separator: Option<char>) -> impl Iterator<Item = &str> {
-    // Without a separator the whole text is one part; U+0000 is in no key that anyone made.
-    text.split(separator.unwrap_or('\0'))
+    let parts = if separator.is_some() { usize::MAX } else { 1 };
+    text.splitn(parts, separator.unwrap_or_default())
 }
 
 fn is_word(text: &str) -> bool {

@@ -16,6 +16,9 @@ pub enum Effect {
     Rows(Vec<RowOp>),
     /// It is a dead letter.
     Reject,
+    /// The database refuses some of its rows: it is a dead letter, unless a later record of its batch
+    /// replaced those rows before the database saw them.
+    Refused(Vec<RowOp>),
     /// Nothing.
     Nothing,
 }
@@ -96,7 +99,7 @@ pub fn effect_of(run: &Run<'_>, change: &Change) -> Effect {
         Outcome::Mapped | Outcome::Filtered => {
             let refused = |op: &RowOp| op.action == RowAction::Upsert && (run.refuses)(op);
             if ops.iter().any(refused) {
-                Effect::Reject
+                Effect::Refused(ops)
             } else if ops.is_empty() {
                 Effect::Nothing
             } else {

@@ -89,21 +89,21 @@ impl End<'_> {
     /// The open dead letters are those that no later record of their key succeeded.
     fn dead_letters(&mut self) {
         let fold = &self.replay.fold;
-        let newest = |item: &String| fold.succeeded.get(item).copied();
-        let open =
-            |item: &String, at: &SequenceNumber| newest(item).is_none_or(|newer| newer < *at);
-        let expected: BTreeSet<SequenceNumber> = fold
-            .rejected
-            .iter()
-            .flat_map(|(item, at)| at.iter().filter(move |at| open(item, at)))
-            .copied()
-            .collect();
         let stored: BTreeSet<SequenceNumber> =
             self.run.dead_letters.iter().map(|(_, version)| version.sequence).collect();
-        let differing: Vec<_> = expected.symmetric_difference(&stored).copied().collect();
-        for sequence in differing {
-            let has = if stored.contains(&sequence) { "open" } else { "not open" };
-            self.broken(Invariant::Convergence, format!("dead letter {sequence} is {has}"));
+        let mut wrong = Vec::new();
+        for (item, rejected) in &fold.rejected {
+            for at in rejected {
+                let newer = fold.succeeded.get(item).filter(|newer| *newer > at);
+                let open = stored.contains(at);
+                if open == newer.is_some() {
+                    let newer = newer.map(ToString::to_string).unwrap_or_default();
+                    wrong.push(format!("dead letter {at} of {item}: open {open}, newer {newer}"));
+                }
+            }
+        }
+        for what in wrong {
+            self.broken(Invariant::Convergence, what);
         }
     }
 

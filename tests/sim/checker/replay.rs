@@ -201,13 +201,13 @@ impl<'a> Replay<'a> {
             self.broken(Invariant::Order, what);
         }
         match (effect_of(self.run, change), rejected) {
-            (Effect::Rows(ops), false) => {
+            (Effect::Rows(ops) | Effect::Refused(ops), false) => {
                 for key in self.fold.write(self.run, (change, version), ops) {
                     touched.insert(key, version);
                 }
             }
             (Effect::Nothing, false) => {}
-            (Effect::Reject, true) => self.fold.reject(change),
+            (Effect::Reject | Effect::Refused(_), true) => self.fold.reject(change),
             (Effect::Reject, false) => {
                 let what = format!("{partition}: {} should be a dead letter", change.sequence);
                 self.broken(Invariant::Books, what);

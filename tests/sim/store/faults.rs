@@ -75,6 +75,8 @@ pub enum Call {
 pub struct Fate {
     /// The time on the way to the server.
     pub before: Option<Duration>,
+    /// Whether a process that is stopped now has not sent the request yet.
+    pub held_back: bool,
     /// The failure before anything happened.
     pub fails: Option<ErrorKind>,
     /// The time on the way back.
@@ -115,6 +117,7 @@ impl Faults {
         let orphaned = call == Call::Apply && self.chance(knobs.orphan_commits);
         Fate {
             before: self.delay(knobs.slow),
+            held_back: self.chance(0.5),
             fails,
             after: self.delay(knobs.slow),
             lost: self.chance(knobs.answer_lost),

@@ -1,5 +1,6 @@
 //! What was committed, in order: the checker's evidence.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,4 +53,44 @@ pub struct Commit {
     pub touched: Vec<(KeyHash, Version)>,
     pub discovered: Vec<ShardListing>,
     pub applied: Applied,
+}
+
+impl fmt::Display for Event {
+    /// One line for people who replay a run.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Enrolled { generation } => write!(f, "enrolled, generation {generation}"),
+            Self::Registered { listing, .. } => {
+                let complete = if listing.complete { "" } else { ", incomplete" };
+                write!(f, "registered{complete}:")?;
+                listing.shards.iter().try_for_each(|shard| write!(f, " {}", shard.id))
+            }
+            Self::Leased { worker, partition, epoch } => {
+                write!(f, "{worker} leased {partition}, epoch {epoch}")
+            }
+            Self::Released { worker, partition, epoch } => {
+                write!(f, "{worker} released {partition}, epoch {epoch}")
+            }
+            Self::Gap { gap, halted } => {
+                let reason = gap.reason.label();
+                write!(f, "gap: {reason} {:?}, halted {halted}", gap.partition)
+            }
+            Self::Committed(commit) => write!(f, "{commit}"),
+        }
+    }
+}
+
+impl fmt::Display for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (units, touched) = (self.units.len(), self.touched.len());
+        write!(f, "{} committed {units} units, {touched} keys noted", self.worker)?;
+        for letter in &self.rejects {
+            write!(f, ", dead letter {} of {}", letter.version.sequence, letter.key)?;
+        }
+        for Advance { partition, epoch, from, to, drained, .. } in &self.advances {
+            let end = if *drained { ", its end" } else { "" };
+            write!(f, "; {partition} epoch {epoch} {from} to {to}{end}")?;
+        }
+        self.discovered.iter().try_for_each(|shard| write!(f, "; found {}", shard.id))
+    }
 }

@@ -1,0 +1,26 @@
+# The few commands a contributor needs. `make demo` and `make test` work on a bare Debian machine that has
+# a Rust toolchain; they install what is missing and say so.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint tools
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: tools ## the whole system on this machine, without an account
+	cargo run --locked --features demo -- demo
+
+test: tools ## all tests, those over a real Postgres included
+	cargo test --locked --features demo
+
+bench: tools ## the benchmarks
+	cargo bench --locked --features demo
+
+lint: ## format, clippy and documentation, warnings being errors
+	cargo fmt --check
+	cargo clippy --locked --all-targets --features demo -- -D warnings
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --features demo --document-private-items
+
+tools:
+	@sh scripts/install-test-tools.sh

@@ -1,0 +1,99 @@
+//! What is inferred must parse unchanged: the two halves meet here.
+
+use proptest::prelude::*;
+
+use super::{Config, Diagnostics};
+use crate::mapping::{InferRequest, infer_items};
+use crate::model::{AttributeValue, Item};
+
+fn parse(text: &str) -> Result<Config, Diagnostics> {
+    Config::parse(text, "inferred.toml", &[], std::iter::empty())
+}
+
+fn infer(keys: &[&str], items: &[&str]) -> String {
+    let items: Vec<Item> = items.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
+    let key_attributes: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
+    let request =
+        InferRequest { source: "santa", table: "NorthPole", key_attributes: &key_attributes };
+    infer_items(request, &items)
+}
+
+#[test]
+fn a_single_table_falls_into_its_entities() {
+    let text = infer(
+        &["pk", "sk"],
+        &[
+            r#"{"pk":{"S":"CHILD#42"},"sk":{"S":"PROFILE"},"name":{"S":"Ada"},"upd":{"N":"1796112000000"}}"#,
+            r#"{"pk":{"S":"CHILD#x7"},"sk":{"S":"PROFILE"},"name":{"N":"7"},"aliases":{"SS":["a"]}}"#,
+            r#"{"pk":{"S":"CHILD#42"},"sk":{"S":"LETTER#2026#a1"},"sentAt":{"S":"2026-12-01T08:00:00Z"},
+                "toys":{"L":[{"M":{"sku":{"S":"x"}}}]}}"#,
+        ],
+    );
+    for expected in [
+        r#"key   = { pk = "CHILD#{child_id}", sk = "PROFILE" }"#,
+        r#"key   = { pk = "CHILD#{child_id}", sk = "LETTER#{letter_id:int}#{sk}" }"#,
+        "[source.santa.entity.child]   # 2 of 3 items",
+        r#"upd = { from = "upd", type = "bigint" }   # 50 % of items; a time? type = "timestamptz", epoch = "ms""#,
+        r#"name = { from = "name", type = "jsonb" }   # 100 % of items; several types: 1 number (N), as in CHILD#x7 / PROFILE; 1 string (S), as in CHILD#42 / PROFILE"#,
+        r#"aliases = { from = "aliases", type = "text[]" }"#,
+        r#"sent_at = { from = "sentAt", type = "timestamptz" }"#,
+        "a list of maps",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    parse(&text).unwrap_or_else(|problems| panic!("{text}\n{problems}"));
+}
+
+#[test]
+fn a_plain_table_is_one_entity() {
+    let text = infer(&["id"], &[r#"{"id":{"N":"1"},"x":{"BOOL":true}}"#, r#"{"id":{"N":"2"}}"#]);
+    assert!(text.contains(r#"key   = { id = "{id}" }"#), "{text}");
+    parse(&text).unwrap();
+    parse(&infer(&["id", "range"], &[])).unwrap();
+}
+
+#[test]
+fn overlapping_groups_are_told_apart_or_left_as_comments() {
+    let order = |key: &str, kind: &str| format!(r#"{{"pk":{{"S":"{key}"}}{kind}}}"#);
+    let items = [order("ORDER#a", ""), order("ORDER#a#ITEM#b", "")];
+    let text = infer(&["pk"], &items.each_ref().map(String::as_str));
+    assert!(text.contains("# [source.santa.entity."), "{text}");
+    parse(&text).unwrap();
+    let kind = |kind: &str| format!(r#","type":{{"S":"{kind}"}}"#);
+    let items = [order("ORDER#a", &kind("it's")), order("ORDER#a#ITEM#b", &kind("Item"))];
+    let text = infer(&["pk"], &items.each_ref().map(String::as_str));
+    assert!(text.contains(r#"where = "\"type\" = 'it''s'""#), "{text}");
+    parse(&text).unwrap();
+}
+
+fn value() -> impl Strategy<Value = AttributeValue> {
+    prop_oneof![
+        ".{0,8}".prop_map(AttributeValue::S),
+        "-?[0-9]{1,12}(\\.[0-9]{1,3})?".prop_map(AttributeValue::N),
+        any::<bool>().prop_map(AttributeValue::Bool),
+        Just(AttributeValue::Null(true)),
+        Just(AttributeValue::L(vec![AttributeValue::M(Default::default())])),
+        proptest::collection::vec("[a-z]{1,3}", 1..3).prop_map(AttributeValue::Ss),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_proposal_parses_unchanged(
+        items in proptest::collection::vec(
+            ("(A|ORDER|user)?[#:]?.{1,6}", "(X#)?[a-zA-Z0-9#-]{1,6}",
+             proptest::collection::hash_map("(type|ctid|extra|.{1,5})", value(), 0..5)), 0..12)
+    ) {
+        let items: Vec<Item> = items.into_iter().map(|(pk, sk, mut map)| {
+            map.insert("pk".into(), AttributeValue::S(pk));
+            map.insert("s k".into(), AttributeValue::S(sk));
+            Item::from(map)
+        }).collect();
+        let key_attributes = ["pk".to_owned(), "s k".to_owned()];
+        let request = InferRequest { source: "s", table: "T\"", key_attributes: &key_attributes };
+        let text = infer_items(request, &items);
+        if let Err(problems) = parse(&text) {
+            prop_assert!(false, "{}\n{}", text, problems);
+        }
+    }
+}

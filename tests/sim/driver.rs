@@ -1,0 +1,351 @@
+//! One simulated run: chaos for a while, then a quiet source, then the checker.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dynaurora::engine::ports::{Clock, PartitionState};
+use dynaurora::error::Result;
+use dynaurora::model::{PartitionId, Position};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::checker::{self, Invariant, Run, ShardTruth, Truth, Violation};
+use super::clock::SimClock;
+use super::north_pole::{self, TABLE};
+use super::plan::Plan;
+use super::process::{Process, Surroundings};
+use super::store::{Entry, Knobs, Store};
+use crate::contract::SOURCE;
+use crate::world::{Faults, World};
+
+/// What came of a run.
+pub struct Verdict {
+    pub violations: Vec<Violation>,
+    pub journal: Vec<Entry>,
+    /// Whether the source was halted by a gap.
+    pub halted: bool,
+    /// How many records the table's stream got.
+    pub records: usize,
+}
+
+impl Verdict {
+    /// A number that two runs share only if they committed the same, in the same order, at the same times.
+    pub fn trace(&self) -> u64 {
+        let text = format!("{:?}", self.journal);
+        text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
+}
+
+/// Runs a plan under simulated time.
+pub fn run(plan: Plan) -> Verdict {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async { Simulation::new(plan).run().await })
+}
+
+/// What happens at some moment of the chaos.
+#[derive(Debug, Clone, Copy)]
+enum Happening {
+    Write,
+    Rotate,
+    Kill,
+    Leave,
+    Stall,
+    Resume(usize),
+    Outage,
+    Trim,
+    Widen,
+    Restart(usize),
+}
+
+struct Simulation {
+    around: Surroundings,
+    rng: fastrand::Rng,
+    truth: Truth,
+    agenda: BTreeMap<(Instant, u64), Happening>,
+    entered: u64,
+    slots: Vec<(u32, Option<Process>)>,
+    tasks: JoinSet<(usize, u32, Result<()>)>,
+    violations: Vec<Violation>,
+}
+
+impl Simulation {
+    fn new(plan: Plan) -> Self {
+        let clock = SimClock::start();
+        let mut world = World::new(plan.seed);
+        world.initial_shards = plan.initial_shards;
+        world.faults = plan.world.clone();
+        world.set_now(clock.wall());
+        world.create_table(TABLE, &north_pole::KEYS, plan.view);
+        let mapper = Arc::new(north_pole::mapper());
+        let store = Store::new(mapper.tables().to_vec(), clock);
+        store.set_faults(plan.store, plan.seed);
+        let slots = (0..plan.workers).map(|_| (0, None)).collect();
+        let rng = fastrand::Rng::with_seed(plan.seed ^ 0x5eed);
+        let world = Arc::new(Mutex::new(world));
+        Self {
+            around: Surroundings { plan, clock, world, store, mapper },
+            rng,
+            truth: Truth::default(),
+            agenda: BTreeMap::new(),
+            entered: 0,
+            slots,
+            tasks: JoinSet::new(),
+            violations: Vec::new(),
+        }
+    }
+
+    async fn run(mut self) -> Verdict {
+        self.chaos().await;
+        self.calm().await;
+        self.observe(true);
+        let store = &self.around.store;
+        let (journal, gaps) = (store.journal(), store.gaps(SOURCE));
+        let run = Run {
+            truth: &self.truth,
+            journal: &journal,
+            contents: &store.contents(),
+            gaps: &gaps,
+            dead_letters: &store.dead_letters(SOURCE),
+            specs: self.around.mapper.tables(),
+            map: &|change, rows| self.around.mapper.map(change, rows),
+            refuses: self.around.plan.store.refuses,
+            quiet: true,
+        };
+        let mut violations = checker::check(&run);
+        violations.append(&mut self.violations);
+        let records = self.truth.shards.values().map(|shard| shard.records.len()).sum();
+        Verdict { violations, journal, halted: !gaps.is_empty(), records }
+    }
+
+    async fn chaos(&mut self) {
+        let now = self.around.clock.now();
+        let end = now + self.around.plan.chaos;
+        for slot in 0..self.slots.len() {
+            let after = Duration::from_millis(self.rng.u64(0..3_000));
+            self.enter(now + after, Happening::Restart(slot));
+        }
+        let every = self.around.plan.every.clone();
+        let happenings = [
+            (Some(every.write), Happening::Write),
+            (every.rotate, Happening::Rotate),
+            (every.kill, Happening::Kill),
+            (every.leave, Happening::Leave),
+            (every.stall, Happening::Stall),
+            (every.outage, Happening::Outage),
+            (every.trim, Happening::Trim),
+            (every.widen, Happening::Widen),
+        ];
+        for (every, happening) in happenings {
+            let Some(every) = every else { continue };
+            let mut at = now;
+            loop {
+                at += every.mul_f64(-(1.0 - self.rng.f64()).ln());
+                if at > end {
+                    break;
+                }
+                self.enter(at, happening);
+            }
+        }
+        while let Some(((at, _), happening)) = self.agenda.pop_first() {
+            self.around.clock.sleep_until(at).await;
+            self.gather();
+            self.happen(happening);
+        }
+        self.around.clock.sleep_until(end).await;
+    }
+
+    fn enter(&mut self, at: Instant, happening: Happening) {
+        self.entered += 1;
+        self.agenda.insert((at, self.entered), happening);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let now = self.around.clock.now();
+        let lease = self.around.plan.options.lease_ttl;
+        let slot = self.rng.usize(..self.slots.len());
+        match happening {
+            Happening::Write => {
+                let (count, oddities) = (self.rng.u8(1..=4), self.around.plan.oddities);
+                let mut world = self.around.world.lock().unwrap();
+                world.set_now(self.around.clock.wall());
+                for _ in 0..count {
+                    north_pole::write(&mut world, &mut self.rng, oddities);
+                }
+            }
+            Happening::Rotate => self.world(|world| world.rotate(TABLE)),
+            Happening::Widen => self.world(|world| world.widen_sequence_numbers(TABLE)),
+            Happening::Trim => {
+                self.observe(false);
+                self.world(|world| world.trim_all(TABLE));
+                self.observe(false);
+            }
+            Happening::Outage => {
+                let lasting = lease.mul_f64(self.rng.f64() * 2.0);
+                self.around.store.outage(lasting);
+            }
+            Happening::Kill => {
+                if let Some(process) = self.slots[slot].1.take() {
+                    process.kill();
+                    self.restart_later(slot, now);
+                }
+            }
+            Happening::Leave => {
+                if let Some(process) = self.slots[slot].1.take() {
+                    process.leave();
+                    // It may be stopped for ever: then nothing but its leases' end helps the others.
+                    self.restart_later(slot, now);
+                }
+            }
+            Happening::Stall => {
+                if let Some(process) = &self.slots[slot].1 {
+                    process.stall(true);
+                    let lasting = lease.mul_f64(self.rng.f64() * 3.0);
+                    self.enter(now + lasting, Happening::Resume(slot));
+                }
+            }
+            Happening::Resume(slot) => {
+                if let Some(process) = &self.slots[slot].1 {
+                    process.stall(false);
+                }
+            }
+            Happening::Restart(slot) => self.start(slot),
+        }
+    }
+
+    fn restart_later(&mut self, slot: usize, now: Instant) {
+        let lease = self.around.plan.options.lease_ttl;
+        let after = lease.mul_f64(self.rng.f64() * 2.0);
+        self.enter(now + after, Happening::Restart(slot));
+    }
+
+    fn start(&mut self, slot: usize) {
+        let seed = self.rng.u64(..);
+        let (life, process) = &mut self.slots[slot];
+        *life += 1;
+        *process = Some(Process::start(&self.around, (slot, *life), &mut self.tasks, seed));
+    }
+
+    fn world(&self, change: impl FnOnce(&mut World)) {
+        let mut world = self.around.world.lock().unwrap();
+        world.set_now(self.around.clock.wall());
+        change(&mut world);
+    }
+
+    /// Takes the ends of processes. One that ends by itself has halted, which only a gap may bring about.
+    fn gather(&mut self) {
+        while let Some(end) = self.tasks.try_join_next() {
+            let what = match end {
+                Ok((_, _, Ok(()))) => continue,
+                Ok((slot, life, Err(error))) => {
+                    format!("worker-{slot}-{life} halted: {}", error.chain())
+                }
+                Err(end) if end.is_cancelled() => continue,
+                Err(end) => format!("a worker panicked: {end}"),
+            };
+            self.violations.push(Violation {
+                invariant: Invariant::Convergence,
+                entry: None,
+                what,
+            });
+        }
+    }
+
+    /// Everything is well again and nobody writes: the target must come in step within the bound.
+    async fn calm(&mut self) {
+        let plan = &self.around.plan;
+        let knobs = plan.store;
+        self.around.store.set_faults(
+            Knobs { refuses: knobs.refuses, sabotage: knobs.sabotage, ..Knobs::default() },
+            0,
+        );
+        self.world(|world| world.faults = Faults::default());
+        for slot in 0..self.slots.len() {
+            match &self.slots[slot].1 {
+                Some(process) => process.stall(false),
+                None => self.start(slot),
+            }
+        }
+        self.observe(true);
+        let end = self.around.clock.now() + self.around.plan.calm_max;
+        while !self.in_step() && self.around.clock.now() < end {
+            let next = self.around.clock.now() + Duration::from_millis(500);
+            self.around.clock.sleep_until(next).await;
+            self.gather();
+            if !self.violations.is_empty() || !self.around.store.gaps(SOURCE).is_empty() {
+                break;
+            }
+        }
+        for (_, process) in &self.slots {
+            if let Some(process) = process {
+                process.leave();
+            }
+        }
+        let bound = self.around.clock.now() + self.around.plan.calm_max;
+        while !self.tasks.is_empty() && self.around.clock.now() < bound {
+            let next = self.around.clock.now() + Duration::from_millis(100);
+            self.around.clock.sleep_until(next).await;
+            self.gather();
+        }
+        if !self.tasks.is_empty() {
+            let what = "a worker did not leave when it was asked to".to_owned();
+            self.violations.push(Violation {
+                invariant: Invariant::Convergence,
+                entry: None,
+                what,
+            });
+        }
+    }
+
+    /// Whether every shard is applied to its end.
+    fn in_step(&self) -> bool {
+        let positions = self.around.store.positions(SOURCE);
+        self.truth.shards.iter().all(|(id, shard)| {
+            let Some((position, state)) = positions.get(id) else {
+                return shard.dropped_at.is_some();
+            };
+            let read = match (shard.records.last(), position) {
+                (None, _) => true,
+                (Some(last), Position::After(done)) => *done >= last.sequence,
+                (Some(_), _) => false,
+            };
+            read && (!shard.closed || *state != PartitionState::Open)
+        })
+    }
+
+    /// Notes the shards that there are, and with `records` what they ever held.
+    fn observe(&mut self, records: bool) {
+        let elapsed = self.around.clock.elapsed();
+        let world = self.around.world.lock().unwrap();
+        let Some(stream) = world.stream(TABLE) else { return };
+        for (id, known) in &mut self.truth.shards {
+            if known.dropped_at.is_none() && !stream.shards.iter().any(|shard| shard.id == *id) {
+                known.dropped_at = Some(elapsed);
+                known.closed = true;
+            }
+        }
+        for shard in &stream.shards {
+            let known: &mut ShardTruth = self.truth.shards.entry(shard.id.clone()).or_default();
+            known.parent.clone_from(&shard.parent);
+            known.closed = shard.closed.is_some();
+            known.trimmed_through = shard.trimmed_through;
+        }
+        if !records {
+            return;
+        }
+        let view = stream.view;
+        self.truth.shards.values_mut().for_each(|shard| shard.records.clear());
+        for record in &world.table(TABLE).history {
+            let shard: &PartitionId = &record.shard;
+            let known = self.truth.shards.entry(shard.clone()).or_default();
+            known.records.push(record.change(view));
+        }
+        self.truth.items = world.table(TABLE).items.values().cloned().collect();
+    }
+}

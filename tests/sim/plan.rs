@@ -1,0 +1,146 @@
+//! What a seed means: how many workers, which faults and how often, and what happens when.
+
+use std::time::Duration;
+
+use dynaurora::engine::batch::Limits;
+use dynaurora::engine::ports::StreamView;
+use dynaurora::engine::readers::Pace;
+use dynaurora::engine::{OnGap, Options};
+
+use super::north_pole::{self, Oddities};
+use super::store::{Knobs, Sabotage};
+use crate::world::Faults;
+
+/// One simulated run, drawn from its seed.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    pub workers: usize,
+    pub initial_shards: usize,
+    pub view: StreamView,
+    /// How long things go wrong; then the source is quiet.
+    pub chaos: Duration,
+    /// Within which time after that the target must be in step.
+    pub calm_max: Duration,
+    pub options: Options,
+    pub store: Knobs,
+    pub world: Faults,
+    pub latency_max: Duration,
+    pub oddities: Oddities,
+    /// How far each worker's time of day may be off, in milliseconds.
+    pub skew_millis_max: i64,
+    pub every: Every,
+}
+
+/// How often each thing happens on the average; `None` is never.
+#[derive(Debug, Clone)]
+pub struct Every {
+    pub write: Duration,
+    pub rotate: Option<Duration>,
+    pub kill: Option<Duration>,
+    pub leave: Option<Duration>,
+    pub stall: Option<Duration>,
+    pub outage: Option<Duration>,
+    pub trim: Option<Duration>,
+    pub widen: Option<Duration>,
+}
+
+impl Plan {
+    /// The plan of a seed. Every eighth seed is calm: what fails there fails without any fault.
+    pub fn of(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let rough = seed % 8 != 0;
+        let lease_ttl = Duration::from_millis(rng.u64(3_000..12_000));
+        let mut maybe = |seconds: std::ops::Range<u64>| {
+            (rng.bool() && rough).then(|| Duration::from_millis(rng.u64(seconds) * 1000))
+        };
+        let every = Every {
+            write: Duration::from_millis(250),
+            rotate: maybe(4..20),
+            kill: maybe(5..20),
+            leave: maybe(8..30),
+            stall: maybe(5..25),
+            outage: maybe(10..40),
+            trim: maybe(15..60).filter(|_| seed % 4 == 1),
+            widen: maybe(20..60),
+        };
+        let store = if rough { store_faults(&mut rng) } else { Knobs::default() };
+        let world = if rough { world_faults(&mut rng) } else { Faults::default() };
+        let refusals = rng.u8(..3) == 0;
+        let refuses = if refusals { north_pole::refuses } else { |_: &_| false };
+        Self {
+            seed,
+            workers: rng.usize(1..=3),
+            initial_shards: rng.usize(1..=3),
+            view: *rng.choice(&[StreamView::NewImage, StreamView::NewAndOldImages]).unwrap(),
+            chaos: Duration::from_secs(rng.u64(20..60)),
+            calm_max: Duration::from_secs(240),
+            options: options(&mut rng, lease_ttl),
+            store: Knobs { refuses, ..store },
+            world,
+            latency_max: Duration::from_millis(if rough { rng.u64(0..200) } else { 0 }),
+            oddities: Oddities { rejects: rng.bool(), refusals },
+            skew_millis_max: if rough { 5_000 } else { 0 },
+            every,
+        }
+    }
+
+    /// The same run over a store that breaks its contract.
+    pub fn sabotaged(self, sabotage: Sabotage) -> Self {
+        let store = Knobs { sabotage: Some(sabotage), ..self.store };
+        Self { store, ..self }
+    }
+}
+
+fn options(rng: &mut fastrand::Rng, lease_ttl: Duration) -> Options {
+    Options {
+        lease_ttl,
+        pace: Pace {
+            poll_min: Duration::from_millis(rng.u64(100..500)),
+            poll_idle_max: Duration::from_secs(2),
+            idle_polls_per_sec_max: 50,
+        },
+        discovery_interval: Duration::from_secs(rng.u64(5..30)),
+        limits: Limits { rows_max: rng.usize(1..60), bytes_max: rng.usize(50..20_000) },
+        partitions_max: 64,
+        on_gap: OnGap::Halt,
+    }
+}
+
+fn store_faults(rng: &mut fastrand::Rng) -> Knobs {
+    let mut share = |most: f64| if rng.bool() { rng.f64() * most } else { 0.0 };
+    Knobs {
+        fails: share(0.1),
+        conflicts: share(0.1),
+        answer_lost: share(0.1),
+        renew_fails: share(0.3),
+        orphan_commits: share(1.0),
+        slow: Duration::from_secs_f64(share(2.0)),
+        ..Knobs::default()
+    }
+}
+
+fn world_faults(rng: &mut fastrand::Rng) -> Faults {
+    if rng.u8(..4) == 0 {
+        return Faults::default();
+    }
+    let mut share = |most: f64| if rng.bool() { rng.f64() * most } else { 0.0 };
+    let mut faults = Faults {
+        throttle: share(0.15),
+        internal: share(0.1),
+        unreachable: share(0.1),
+        expired: share(0.1),
+        empty_page: share(0.3),
+        short_page: share(0.6),
+        late_end: share(1.0),
+        omitted_shard: share(0.3),
+        repeated_page: share(0.1),
+        ..Faults::default()
+    };
+    faults.listing_delay_millis = rng.i64(0..20_000);
+    faults.closing_delay_millis = rng.i64(0..20_000);
+    faults.ignores_shard_filter = rng.u8(..4) == 0;
+    faults.strict_trimming = rng.u8(..4) == 0;
+    faults.listing_page_max = rng.usize(1..20);
+    faults
+}

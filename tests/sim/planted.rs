@@ -1,0 +1,45 @@
+//! Planted faults: the checker must find a broken contract for what it is, within a few seeds.
+
+use super::checker::Invariant;
+use super::driver;
+use super::plan::Plan;
+use super::store::Sabotage;
+
+/// Seeds until a planted fault must have shown.
+const SEEDS_MAX: u64 = 40;
+
+#[test]
+fn i2_i4_a_sink_without_fence_is_found() {
+    found(Sabotage::NoFence, &[Invariant::Together, Invariant::Fence]);
+}
+
+#[test]
+fn i2_a_sink_that_moves_positions_alone_is_found() {
+    found(Sabotage::PositionsOnly, &[Invariant::Together]);
+}
+
+#[test]
+fn i1_i3_a_ledger_that_shows_parents_as_drained_is_found() {
+    found(Sabotage::ParentsDrained, &[Invariant::Order, Invariant::Lineage]);
+}
+
+#[test]
+fn i5_a_sink_that_forgets_rejects_is_found() {
+    found(Sabotage::NoDeadLetters, &[Invariant::Books]);
+}
+
+#[test]
+fn i6_a_ledger_that_forgets_gaps_is_found() {
+    found(Sabotage::NoGaps, &[Invariant::Gaps]);
+}
+
+fn found(sabotage: Sabotage, expected: &[Invariant]) {
+    for seed in 1..=SEEDS_MAX {
+        let verdict = driver::run(Plan::of(seed).sabotaged(sabotage));
+        if let Some(first) = verdict.violations.first() {
+            assert!(expected.contains(&first.invariant), "{sabotage:?}, seed {seed}: {first}");
+            return;
+        }
+    }
+    panic!("{sabotage:?} was not found in {SEEDS_MAX} seeds");
+}
