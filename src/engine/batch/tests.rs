@@ -138,3 +138,28 @@ fn bisect_finds_exactly_the_refused_units() {
 fn bisect_refuses_the_later_of_two_that_clash_only_together() {
     assert_eq!(refused(8, &[], &[(1, 6)]).0, [6]);
 }
+
+#[test]
+fn i8_the_change_before_a_refused_one_of_the_same_key_takes_effect() {
+    let units = vec![
+        unit(0, "a", "1", 0),
+        unit(0, "b", "2", 1),
+        unit(0, "a", "3", 2),
+        unit(0, "a", "4", 3),
+    ];
+    let changes = vec![change("a", "1"), change("b", "2"), change("a", "3"), change("a", "4")];
+    let mut sealed = sealed(units, changes);
+    let hash = |key: &str| key_hash(&key_json(&change(key, "1").keys));
+    let version = |sequence: &str| unit(0, "a", sequence, 0).version;
+    sealed.batch.touched = vec![(hash("a"), version("4"))];
+    let rows = |sealed: &Sealed| -> Vec<u32> {
+        sealed.batch.units.iter().map(|unit| unit.record.index).collect()
+    };
+    assert_eq!((rows(&sealed), sealed.superseded[0]), (vec![3, 1], 2));
+    for (before, superseded) in [(2, 1), (0, 0)] {
+        sealed.records.count(ChangeOp::Insert, Outcome::Mapped);
+        sealed.refuse(&[(0, "no".to_owned())]);
+        assert_eq!((rows(&sealed), sealed.superseded[0]), (vec![before, 1], superseded));
+    }
+    assert_eq!(sealed.batch.touched, [(hash("a"), version("1"))], "it supersedes nothing newer");
+}
