@@ -28,6 +28,8 @@ use crate::telemetry::{self, http};
 const CONFIG: &str = include_str!("../../config/santa.toml");
 /// Writers; each waits for its write before the next, so they also bound what is in flight.
 const ELVES: u64 = 4;
+/// How often the target is looked at for new rows; the lag that is shown is this much too long at most.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long the target may take to catch up once the writing has ended.
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);
 
@@ -227,7 +229,7 @@ async fn watch(
                     return Err(Error::new(ErrorKind::Unknown, "an elf died").with_source(panic));
                 }
             },
-            () = SystemClock.sleep_until(SystemClock.now() + Duration::from_millis(10)) => {
+            () = SystemClock.sleep_until(SystemClock.now() + LOOK_EVERY) => {
                 probe.look(pool, &SystemClock).await?;
             }
         }
