@@ -1,5 +1,9 @@
 use super::*;
 use crate::engine::ports::Page;
+use crate::mapping::definition::{
+    ColumnDefinition, EntityDefinition, NulPolicy, OnDelete, OnError, RowsDefinition,
+    SourceDefinition, Span, Spanned,
+};
 use crate::model::{Cells, ChangeOp, Position, RowAction, SequenceNumber};
 
 fn unit(table: u16, key: &str, sequence: &str, record: u32) -> Unit {
@@ -28,6 +32,39 @@ fn change(key: &str, sequence: &str) -> Change {
         expired: false,
         bytes: 10,
     }
+}
+
+/// A mapping of one text attribute.
+fn plain() -> Mapper {
+    let said = |text: &str| Spanned::new(text.to_owned(), Span::default());
+    let column = ColumnDefinition {
+        name: said("pk"),
+        from: said("pk"),
+        column_type: Some(said("text")),
+        epoch: None,
+        nul: NulPolicy::Reject,
+        required: false,
+        default: None,
+        value_map: None,
+        on_error: Spanned::new(OnError::DeadLetter, Span::default()),
+    };
+    let rows = RowsDefinition {
+        table: said("santa"),
+        columns: vec![column],
+        primary_key: Some(vec![said("pk")]),
+        rest: None,
+    };
+    let entity = EntityDefinition {
+        name: said("santa"),
+        key: Vec::new(),
+        filter: None,
+        on_delete: OnDelete::Delete,
+        on_ttl: None,
+        rows,
+        children: Vec::new(),
+    };
+    let (name, unmatched) = (said("santa"), Unmatched::Count);
+    Mapper::compile(&SourceDefinition { name, unmatched, entities: vec![entity] }).unwrap()
 }
 
 fn sealed(units: Vec<Unit>, changes: Vec<Change>) -> Sealed {
@@ -70,7 +107,7 @@ fn sealing_keeps_the_last_change_per_key_sorted_by_table_and_key() {
 
 #[test]
 fn two_pages_of_one_partition_make_one_step() {
-    let mapper = Mapper::default();
+    let mapper = plain();
     let mut filling = Filling::default();
     let mut lease =
         Lease { partition: PartitionId::new("p"), epoch: 4, position: Position::Horizon };
