@@ -26,18 +26,23 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::SystemClock;
 
+const START_HERE: &str = "\
+Start here:
+  dynaurora demo                   see it work, without an account
+  dynaurora check --config FILE    what is missing, and the command that mends it
+  dynaurora apply --config FILE    create the tables
+  dynaurora run --config FILE      the daemon
+
+Exit codes: 0 done, 1 the answer is no, 2 usage, 69 unreachable, 75 try again,
+77 permission, 78 configuration.";
+
 /// Keeps relational tables in Aurora PostgreSQL in step with DynamoDB tables, through their streams.
 #[derive(Debug, Parser)]
 #[command(
     name = "dynaurora",
     version,
     max_term_width = 100,
-    after_help = "Start here:\n  dynaurora demo                      see it work, without an account\n  \
-                  dynaurora check --config FILE       what is missing, and the command that mends it\n  \
-                  dynaurora apply --config FILE       create the tables\n  \
-                  dynaurora run --config FILE         the daemon\n\n\
-                  Exit codes: 0 done, 1 the answer is no, 2 usage, 69 unreachable, 75 try again,\n\
-                  77 permission, 78 configuration."
+    after_help = START_HERE
 )]
 pub struct Cli {
     /// What to do.
