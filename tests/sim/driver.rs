@@ -61,6 +61,7 @@ enum Happening {
     Outage,
     Trim,
     Widen,
+    Night,
     Restart(usize),
 }
 
@@ -141,6 +142,7 @@ impl Simulation {
             (every.outage, Happening::Outage),
             (every.trim, Happening::Trim),
             (every.widen, Happening::Widen),
+            (every.night, Happening::Night),
         ];
         for (every, happening) in happenings {
             let Some(every) = every else { continue };
@@ -156,7 +158,11 @@ impl Simulation {
         while let Some(((at, _), happening)) = self.agenda.pop_first() {
             self.around.clock.sleep_until(at).await;
             self.gather();
-            self.happen(happening);
+            if matches!(happening, Happening::Night) {
+                self.night().await;
+            } else {
+                self.happen(happening);
+            }
         }
         self.around.clock.sleep_until(end).await;
     }
@@ -215,7 +221,30 @@ impl Simulation {
                     process.stall(false);
                 }
             }
-            Happening::Restart(slot) => self.start(slot),
+            Happening::Restart(slot) if self.slots[slot].1.is_none() => self.start(slot),
+            // The night has a moment of its own: it takes time.
+            Happening::Restart(_) | Happening::Night => {}
+        }
+    }
+
+    /// Nobody is there for about a day: what was written last may be trimmed before it is read.
+    async fn night(&mut self) {
+        for (_, process) in &mut self.slots {
+            if let Some(process) = process.take() {
+                process.kill();
+            }
+        }
+        for _ in 0..self.rng.u8(..4) {
+            self.happen(Happening::Write);
+            self.happen(Happening::Rotate);
+        }
+        self.observe(false);
+        let morning = self.around.clock.now() + Duration::from_secs(self.rng.u64(20..28) * 3600);
+        self.around.clock.sleep_until(morning).await;
+        self.world(|_| ());
+        self.observe(false);
+        for slot in 0..self.slots.len() {
+            self.restart_later(slot, morning);
         }
     }
 

@@ -43,13 +43,15 @@ pub struct Every {
     pub outage: Option<Duration>,
     pub trim: Option<Duration>,
     pub widen: Option<Duration>,
+    /// Every process is gone for about as long as the stream keeps its records.
+    pub night: Option<Duration>,
 }
 
 impl Plan {
     /// The plan of a seed. Every eighth seed is calm: what fails there fails without any fault.
     pub fn of(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let rough = seed % 8 != 0;
+        let rough = !seed.is_multiple_of(8);
         let lease_ttl = Duration::from_millis(rng.u64(3_000..12_000));
         let mut maybe = |seconds: std::ops::Range<u64>| {
             (rng.bool() && rough).then(|| Duration::from_millis(rng.u64(seconds) * 1000))
@@ -63,6 +65,7 @@ impl Plan {
             outage: maybe(10..40),
             trim: maybe(15..60).filter(|_| seed % 4 == 1),
             widen: maybe(20..60),
+            night: maybe(20..60).filter(|_| seed % 4 == 3),
         };
         let store = if rough { store_faults(&mut rng) } else { Knobs::default() };
         let world = if rough { world_faults(&mut rng) } else { Faults::default() };

@@ -7,6 +7,7 @@ use dynaurora::model::{Change, ChangeOp, Position, RowAction, SequenceNumber};
 use super::fold::{Effect, effect_of};
 use super::replay::Replay;
 use super::{Invariant, Run, ShardTruth, Violation};
+use crate::sim::store::{Entry, Event};
 
 /// Adds what is broken at the end to what was broken on the way.
 pub fn check(run: &Run<'_>, replay: Replay<'_>) -> Vec<Violation> {
@@ -44,6 +45,16 @@ impl End<'_> {
             let gone = unread(shard, position).filter(dropped).count();
             if gone > 0 {
                 lost.push((partition.clone(), gone));
+            }
+        }
+        // Before the first listing nobody could know a shard, and nothing is promised.
+        let listed = |entry: &Entry| matches!(entry.event, Event::Registered { .. });
+        let first = self.run.journal.iter().find(|entry| listed(entry)).map(|entry| entry.at);
+        for (partition, shard) in &self.run.truth.shards {
+            let unknown = !self.replay.positions.contains_key(partition);
+            let dropped = shard.dropped_at.zip(first).is_some_and(|(at, first)| at > first);
+            if unknown && dropped && !shard.records.is_empty() {
+                lost.push((partition.clone(), shard.records.len()));
             }
         }
         if !self.run.quiet || !self.run.gaps.is_empty() {

@@ -103,7 +103,7 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
         discovered: batch.discovered.clone(),
         applied: applied.clone(),
     };
-    state.record(&batch.source, Event::Committed(Arc::new(commit)));
+    state.record(Event::Committed(Arc::new(commit)));
     Ok(applied)
 }
 
