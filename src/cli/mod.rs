@@ -9,7 +9,11 @@ mod daemon;
 pub mod dead_letters;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod explain;
 pub mod healthcheck;
+pub mod infer;
+pub mod init;
+pub mod mapping_tests;
 pub mod plan;
 pub mod run;
 pub mod service;
@@ -56,6 +60,14 @@ pub enum Command {
     /// Show the whole system on this machine: local servers, Santa's letters, rows and lag live.
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
+    /// Write a commented config to begin with.
+    Init(init::InitArgs),
+    /// Propose a config from a table's items.
+    Infer(infer::InferArgs),
+    /// Run the mapping tests of the config, offline.
+    Test(mapping_tests::TestArgs),
+    /// Show what one item becomes, and why; nothing is written.
+    Explain(explain::ExplainArgs),
     /// Check the config, the target and the streams; each failure comes with what mends it.
     Check(check::CheckArgs),
     /// Show the DDL that the target lacks.
@@ -70,6 +82,10 @@ pub enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Print the SQL grants that the daemon, and readers, need.
     Grants(plan::GrantsArgs),
+    /// Print the JSON Schema of the config, for editors.
+    Schema,
+    /// Show the config as it takes effect.
+    Config(init::ShowArgs),
     /// Ask the running daemon whether it is alive, or ready.
     Healthcheck(HealthcheckArgs),
     /// Print a shell's completion script.
@@ -162,6 +178,12 @@ async fn execute(command: &Command) -> Result<ExitCode> {
     match command {
         #[cfg(feature = "demo")]
         Command::Demo(args) => Box::pin(demo::run(args)).await,
+        Command::Init(args) => init::run(args),
+        Command::Infer(args) => Box::pin(infer::run(args)).await,
+        Command::Test(args) => mapping_tests::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Schema => Ok(init::schema()),
+        Command::Config(args) => init::config(args),
         Command::Check(args) => Box::pin(check::run(args)).await,
         Command::Plan(args) => Box::pin(plan::plan(args)).await,
         Command::Apply(args) => Box::pin(plan::apply(args)).await,

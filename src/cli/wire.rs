@@ -118,6 +118,13 @@ pub async fn source(config: &Config, source: &SourceConfig) -> Result<DynamoSour
 pub async fn describe(dynamo: &DynamoSource, source: &SourceConfig) -> Result<StreamInfo> {
     let info = dynamo.describe().await?;
     usable(&info, &source.mapper)?;
+    let mut wrong = source.mapper.key_attributes();
+    wrong.retain(|name| !info.key_attributes.iter().any(|key| key == name));
+    if let Some(name) = wrong.first() {
+        let what = format!("{name} is no key attribute of table {}", source.table);
+        let hint = format!("its key attributes are {}", info.key_attributes.join(" and "));
+        return Err(Error::new(ErrorKind::Config, what).with_hint(hint));
+    }
     if !info.enabled {
         let table = &source.table;
         let hint = format!(
