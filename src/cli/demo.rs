@@ -170,7 +170,7 @@ async fn set_up(args: &DemoArgs) -> Result<Stage> {
     };
     let client = aws_sdk_dynamodb::Client::new(&connect(&aws).await?);
     create_table(&client).await?;
-    let pools = wire::target(&config.target).await?;
+    let pools = wire::target(&config).await?;
     let pool = pools.pool().await?;
     migrations::migrate(&pool).await?;
     for source in &config.sources {
