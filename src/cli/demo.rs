@@ -111,9 +111,10 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode> {
     watch(args, &pool, &written, elves, &mut probe).await?;
     say("the writing has ended; comparing the whole table with the whole target");
     let comparison = settle(&stage, &pool).await?;
-    let records = observer.records();
     stop.cancel();
     service.finished().await?;
+    // Only a worker that has ended has published all that it applied.
+    let records = observer.records();
 
     let dead_letters = count(&pool, "select count(*) from dynaurora.dead_letters").await?;
     let read =
