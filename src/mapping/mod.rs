@@ -31,7 +31,7 @@ use spec::{ColumnType, TableSpec};
 use template::Captures;
 
 /// A compiled mapping of one source.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Mapper {
     tables: Vec<TableSpec>,
     entities: Vec<Entity>,

@@ -13,7 +13,8 @@ use super::rig::{Rig, SOURCE, batch, letter, settings, tables, worker};
 
 /// Ends every connection of dynaurora's to this database and waits until they are gone.
 async fn terminate(rig: &Rig) {
-    const OURS: &str = "from pg_stat_activity where datname = current_database() and application_name = 'dynaurora'";
+    const OURS: &str = "from pg_stat_activity where datname = current_database() \
+        and application_name = 'dynaurora'";
     rig.run(&format!("select pg_terminate_backend(pid) {OURS}")).await;
     while !rig.texts(&format!("select pid::text {OURS}")).await.is_empty() {}
 }
