@@ -27,6 +27,8 @@ pub struct Verdict {
     pub halted: bool,
     /// How many records the table's stream got.
     pub records: usize,
+    /// How long the target took to come in step once the source was quiet and nothing failed.
+    pub lag: Duration,
 }
 
 impl Verdict {
@@ -61,6 +63,7 @@ enum Happening {
     Outage,
     Trim,
     Widen,
+    Reenable,
     Night,
     Restart(usize),
 }
@@ -104,7 +107,7 @@ impl Simulation {
 
     async fn run(mut self) -> Verdict {
         self.chaos().await;
-        self.calm().await;
+        let lag = self.calm().await;
         self.observe(true);
         let store = &self.around.store;
         let (journal, gaps) = (store.journal(), store.gaps(SOURCE));
@@ -122,7 +125,7 @@ impl Simulation {
         let mut violations = checker::check(&run);
         violations.append(&mut self.violations);
         let records = self.truth.shards.values().map(|shard| shard.records.len()).sum();
-        Verdict { violations, journal, halted: !gaps.is_empty(), records }
+        Verdict { violations, journal, halted: !gaps.is_empty(), records, lag }
     }
 
     async fn chaos(&mut self) {
@@ -142,6 +145,7 @@ impl Simulation {
             (every.outage, Happening::Outage),
             (every.trim, Happening::Trim),
             (every.widen, Happening::Widen),
+            (every.reenable, Happening::Reenable),
             (every.night, Happening::Night),
         ];
         for (every, happening) in happenings {
@@ -187,6 +191,12 @@ impl Simulation {
             }
             Happening::Rotate => self.world(|world| world.rotate(TABLE)),
             Happening::Widen => self.world(|world| world.widen_sequence_numbers(TABLE)),
+            Happening::Reenable => {
+                let view = self.around.plan.view;
+                self.observe(false);
+                self.world(|world| world.enable_stream(TABLE, view));
+                self.observe(false);
+            }
             Happening::Trim => {
                 self.observe(false);
                 self.world(|world| world.trim_all(TABLE));
@@ -287,7 +297,7 @@ impl Simulation {
     }
 
     /// Everything is well again and nobody writes: the target must come in step within the bound.
-    async fn calm(&mut self) {
+    async fn calm(&mut self) -> Duration {
         let plan = &self.around.plan;
         let knobs = plan.store;
         self.around.store.set_faults(
@@ -302,7 +312,8 @@ impl Simulation {
             }
         }
         self.observe(true);
-        let end = self.around.clock.now() + self.around.plan.calm_max;
+        let began = self.around.clock.now();
+        let end = began + self.around.plan.calm_max;
         while !self.in_step() && self.around.clock.now() < end {
             let next = self.around.clock.now() + Duration::from_millis(500);
             self.around.clock.sleep_until(next).await;
@@ -311,6 +322,7 @@ impl Simulation {
                 break;
             }
         }
+        let lag = self.around.clock.now() - began;
         for (_, process) in &self.slots {
             if let Some(process) = process {
                 process.leave();
@@ -330,6 +342,7 @@ impl Simulation {
                 what,
             });
         }
+        lag
     }
 
     /// Whether every shard is applied to its end.
