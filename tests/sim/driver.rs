@@ -17,7 +17,11 @@ use super::plan::Plan;
 use super::process::{Process, Surroundings};
 use super::store::{Entry, Knobs, Store};
 use crate::contract::SOURCE;
+use crate::world::streams::RETENTION_MILLIS;
 use crate::world::{Faults, World};
+
+/// How long a stream keeps a closed shard.
+const RETENTION: Duration = Duration::from_millis(RETENTION_MILLIS as u64);
 
 /// What came of a run.
 pub struct Verdict {
@@ -368,7 +372,9 @@ impl Simulation {
         let Some(stream) = world.stream(TABLE) else { return };
         for (id, known) in &mut self.truth.shards {
             if known.dropped_at.is_none() && !stream.shards.iter().any(|shard| shard.id == *id) {
-                known.dropped_at = Some(elapsed);
+                // Of age since its end, or thrown away just now.
+                let of_age = known.closed_at.map(|at| at + RETENTION);
+                known.dropped_at = Some(of_age.map_or(elapsed, |at| at.min(elapsed)));
                 known.closed = true;
             }
         }
@@ -376,6 +382,7 @@ impl Simulation {
             let known: &mut ShardTruth = self.truth.shards.entry(shard.id.clone()).or_default();
             known.parent.clone_from(&shard.parent);
             known.closed = shard.closed.is_some();
+            known.closed_at = shard.closed.map(|(at, _)| self.around.clock.since_start(at));
             known.trimmed_through = shard.trimmed_through;
         }
         if !records {
