@@ -40,7 +40,8 @@ pub struct DemoArgs {
     #[arg(long, value_name = "N", default_value_t = 20)]
     seconds: u64,
     /// Writes a second.
-    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
     /// Seeds what is written.
     #[arg(long, default_value_t = 1)]
@@ -169,7 +170,7 @@ async fn set_up(args: &DemoArgs) -> Result<Stage> {
     };
     let client = aws_sdk_dynamodb::Client::new(&connect(&aws).await?);
     create_table(&client).await?;
-    let pools = wire::target(&config.target).await?;
+    let pools = wire::target(&config).await?;
     let pool = pools.pool().await?;
     migrations::migrate(&pool).await?;
     for source in &config.sources {
@@ -283,9 +284,9 @@ fn report(args: &DemoArgs, summary: &Summary, comparison: &Comparison) -> Result
     } else {
         let Summary { writes, inserts, updates, deletes, items, rows, .. } = summary;
         anstream::println!(
-            "{writes} writes: {inserts} inserts, {updates} updates, {deletes} deletes; {} records read",
-            summary.records
+            "{writes} writes: {inserts} inserts, {updates} updates, {deletes} deletes"
         );
+        anstream::println!("{} stream records applied", summary.records);
         anstream::println!("{items} items in DynamoDB, {rows} rows in Postgres as they should be");
         if let (Some(p50), Some(p99)) = (summary.lag_p50_ms, summary.lag_p99_ms) {
             anstream::println!("lag from write to row: {p50} ms median, {p99} ms at 99 %");

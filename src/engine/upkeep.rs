@@ -241,8 +241,9 @@ pub fn usable(info: &StreamInfo, mapper: &Mapper) -> Result<String> {
     };
     let refuse = |why: String| {
         let change = format!(
-            "the view type of a stream cannot be changed: disable the stream (aws dynamodb \
-             update-table --table-name {table} --stream-specification StreamEnabled=false), then {}",
+            "the view type of a stream cannot be changed: disable the stream \
+             (aws dynamodb update-table --table-name {table} \
+             --stream-specification StreamEnabled=false), then {}",
             enable("NEW_AND_OLD_IMAGES")
         );
         Err(Error::new(ErrorKind::Config, why).with_hint(change))
