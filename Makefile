@@ -13,8 +13,8 @@ demo: tools ## the whole system on this machine, without an account
 test: tools ## all tests, those over a real Postgres included
 	cargo test --locked --features demo
 
-bench: tools ## the benchmarks
-	cargo bench --locked --features demo
+bench: tools ## the whole path against the raw upsert of the same rows; ten minutes with the build
+	cargo bench --locked --features demo --bench replay
 
 lint: ## format, clippy and documentation, warnings being errors
 	cargo fmt --check

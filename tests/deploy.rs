@@ -5,11 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use dynaurora::telemetry::http::LISTEN_DEFAULT;
+use dynaurora::config::Config;
 use serde_json::Value;
-
-/// How long the daemon may take to stop: the default of `[worker] grace_secs`.
-const GRACE_SECS: u64 = 20;
 
 fn read(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -18,6 +15,12 @@ fn read(name: &str) -> String {
 
 fn json(name: &str) -> Value {
     serde_json::from_str(&read(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The config's defaults, as a file that sets nothing has them.
+fn defaults() -> Config {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/minimal.toml");
+    Config::load(&path, &[], std::iter::empty()).unwrap()
 }
 
 /// One string or a list of them, as policies write their actions.
@@ -108,7 +111,10 @@ fn the_unit_restarts_watches_and_confines() {
     assert_eq!(directive(&unit, "SystemCallFilter")[0], "@system-service");
     let seconds = |name: &str| directive(&unit, name)[0].parse::<u64>().unwrap();
     assert!(seconds("WatchdogSec") > 0);
-    assert!(seconds("TimeoutStopSec") > GRACE_SECS, "killed before it has drained");
+    assert!(
+        seconds("TimeoutStopSec") > defaults().worker.grace_secs,
+        "killed before it has drained"
+    );
     assert_eq!(directive(&unit, "LoadCredential").len(), 1);
     assert!(directive(&unit, "Environment").is_empty(), "secrets come as credentials");
 }
@@ -145,7 +151,7 @@ fn the_task_is_healthy_patient_and_powerless() {
     let container = &task["containerDefinitions"][0];
     let command = strings(&container["healthCheck"]["command"]);
     assert_eq!(command, ["CMD", "/usr/local/bin/dynaurora", "healthcheck"]);
-    assert!(container["stopTimeout"].as_u64().unwrap() > GRACE_SECS);
+    assert!(container["stopTimeout"].as_u64().unwrap() > defaults().worker.grace_secs);
     let user = container["user"].as_str().unwrap().split(':').next().unwrap();
     assert!(user.parse::<u32>().unwrap() > 0);
     assert_eq!(container["readonlyRootFilesystem"], true);
@@ -213,14 +219,14 @@ fn alerts_ask_only_for_metrics_that_exist() {
 
 #[test]
 fn every_file_agrees_on_the_port() {
-    let port = LISTEN_DEFAULT.rsplit(':').next().unwrap();
+    let port = defaults().telemetry.listen.port().to_string();
     for name in [
         "deploy/docker/Dockerfile",
         "deploy/ecs/task-definition.json",
         "deploy/prometheus/scrape.yml",
         "deploy/README.md",
     ] {
-        assert!(read(name).contains(port), "{name} does not name port {port}");
+        assert!(read(name).contains(&port), "{name} does not name port {port}");
     }
 }
 

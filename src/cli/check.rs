@@ -68,7 +68,7 @@ pub async fn run(args: &CheckArgs) -> Result<ExitCode> {
 
 async fn target(config: &Config, findings: &mut Vec<Finding>) {
     let what = "target: reachable, and takes writes";
-    let pools = match wire::target(&config.target).await {
+    let pools = match wire::target(config).await {
         Ok(pools) => pools,
         Err(error) => return findings.push(bad(what, &error)),
     };

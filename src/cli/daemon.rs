@@ -121,8 +121,8 @@ pub(super) mod tests {
     #[test]
     fn every_address_means_loopback() {
         let asked = |text: &str| reachable(text.parse().unwrap()).to_string();
-        assert_eq!(asked("0.0.0.0:9464"), "127.0.0.1:9464");
-        assert_eq!(asked("[::]:9464"), "[::1]:9464");
-        assert_eq!(asked("10.0.0.1:9464"), "10.0.0.1:9464");
+        assert_eq!(asked("0.0.0.0:9187"), "127.0.0.1:9187");
+        assert_eq!(asked("[::]:9187"), "[::1]:9187");
+        assert_eq!(asked("10.0.0.1:9187"), "10.0.0.1:9187");
     }
 }

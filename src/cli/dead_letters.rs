@@ -88,7 +88,7 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
             .with_hint("--state open, superseded, resolved or dropped"));
     };
     let config = wire::load(&args.config)?;
-    let pool = wire::target(&config.target).await?.pool().await?;
+    let pool = wire::target(&config).await?.pool().await?;
     let filter = DeadLetterFilter {
         source: args.source.as_deref(),
         state: Some(state),
@@ -124,7 +124,7 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
 
 async fn run_show(args: &ShowArgs) -> Result<ExitCode> {
     let config = wire::load(&args.config)?;
-    let pool = wire::target(&config.target).await?.pool().await?;
+    let pool = wire::target(&config).await?.pool().await?;
     let Some(letter) = show(&pool, args.id).await? else {
         return Err(Error::new(ErrorKind::Gone, format!("there is no dead letter {}", args.id))
             .with_hint("dynaurora dead-letters list"));

@@ -40,7 +40,8 @@ pub struct DemoArgs {
     #[arg(long, value_name = "N", default_value_t = 20)]
     seconds: u64,
     /// Writes a second.
-    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
     /// Seeds what is written.
     #[arg(long, default_value_t = 1)]
@@ -110,9 +111,10 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode> {
     watch(args, &pool, &written, elves, &mut probe).await?;
     say("the writing has ended; comparing the whole table with the whole target");
     let comparison = settle(&stage, &pool).await?;
-    let records = observer.records();
     stop.cancel();
     service.finished().await?;
+    // Only a worker that has ended has published all that it applied.
+    let records = observer.records();
 
     let dead_letters = count(&pool, "select count(*) from dynaurora.dead_letters").await?;
     let read =
@@ -169,7 +171,7 @@ async fn set_up(args: &DemoArgs) -> Result<Stage> {
     };
     let client = aws_sdk_dynamodb::Client::new(&connect(&aws).await?);
     create_table(&client).await?;
-    let pools = wire::target(&config.target).await?;
+    let pools = wire::target(&config).await?;
     let pool = pools.pool().await?;
     migrations::migrate(&pool).await?;
     for source in &config.sources {
@@ -283,9 +285,9 @@ fn report(args: &DemoArgs, summary: &Summary, comparison: &Comparison) -> Result
     } else {
         let Summary { writes, inserts, updates, deletes, items, rows, .. } = summary;
         anstream::println!(
-            "{writes} writes: {inserts} inserts, {updates} updates, {deletes} deletes; {} records read",
-            summary.records
+            "{writes} writes: {inserts} inserts, {updates} updates, {deletes} deletes"
         );
+        anstream::println!("{} stream records applied", summary.records);
         anstream::println!("{items} items in DynamoDB, {rows} rows in Postgres as they should be");
         if let (Some(p50), Some(p99)) = (summary.lag_p50_ms, summary.lag_p99_ms) {
             anstream::println!("lag from write to row: {p50} ms median, {p99} ms at 99 %");

@@ -9,7 +9,11 @@ mod daemon;
 pub mod dead_letters;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod explain;
 pub mod healthcheck;
+pub mod infer;
+pub mod init;
+pub mod mapping_tests;
 pub mod plan;
 pub mod run;
 pub mod service;
@@ -26,18 +30,23 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::SystemClock;
 
+const START_HERE: &str = "\
+Start here:
+  dynaurora demo                   see it work, without an account
+  dynaurora check --config FILE    what is missing, and the command that mends it
+  dynaurora apply --config FILE    create the tables
+  dynaurora run --config FILE      the daemon
+
+Exit codes: 0 done, 1 the answer is no, 2 usage, 69 unreachable, 75 try again,
+77 permission, 78 configuration.";
+
 /// Keeps relational tables in Aurora PostgreSQL in step with DynamoDB tables, through their streams.
 #[derive(Debug, Parser)]
 #[command(
     name = "dynaurora",
     version,
     max_term_width = 100,
-    after_help = "Start here:\n  dynaurora demo                      see it work, without an account\n  \
-                  dynaurora check --config FILE       what is missing, and the command that mends it\n  \
-                  dynaurora apply --config FILE       create the tables\n  \
-                  dynaurora run --config FILE         the daemon\n\n\
-                  Exit codes: 0 done, 1 the answer is no, 2 usage, 69 unreachable, 75 try again,\n\
-                  77 permission, 78 configuration."
+    after_help = START_HERE
 )]
 pub struct Cli {
     /// What to do.
@@ -51,6 +60,14 @@ pub enum Command {
     /// Show the whole system on this machine: local servers, Santa's letters, rows and lag live.
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
+    /// Write a commented config to begin with.
+    Init(init::InitArgs),
+    /// Propose a config from a table's items.
+    Infer(infer::InferArgs),
+    /// Run the mapping tests of the config, offline.
+    Test(mapping_tests::TestArgs),
+    /// Show what one item becomes, and why; nothing is written.
+    Explain(explain::ExplainArgs),
     /// Check the config, the target and the streams; each failure comes with what mends it.
     Check(check::CheckArgs),
     /// Show the DDL that the target lacks.
@@ -65,6 +82,10 @@ pub enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Print the SQL grants that the daemon, and readers, need.
     Grants(plan::GrantsArgs),
+    /// Print the JSON Schema of the config, for editors.
+    Schema,
+    /// Show the config as it takes effect.
+    Config(init::ShowArgs),
     /// Ask the running daemon whether it is alive, or ready.
     Healthcheck(HealthcheckArgs),
     /// Print a shell's completion script.
@@ -157,6 +178,12 @@ async fn execute(command: &Command) -> Result<ExitCode> {
     match command {
         #[cfg(feature = "demo")]
         Command::Demo(args) => Box::pin(demo::run(args)).await,
+        Command::Init(args) => init::run(args),
+        Command::Infer(args) => Box::pin(infer::run(args)).await,
+        Command::Test(args) => mapping_tests::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Schema => Ok(init::schema()),
+        Command::Config(args) => init::config(args),
         Command::Check(args) => Box::pin(check::run(args)).await,
         Command::Plan(args) => Box::pin(plan::plan(args)).await,
         Command::Apply(args) => Box::pin(plan::apply(args)).await,

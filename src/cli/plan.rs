@@ -60,7 +60,7 @@ struct PlannedStep {
 /// When the target cannot be reached, or differs in a way that only its owner can resolve.
 pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
     let config = wire::load(&args.config)?;
-    let pool = wire::target(&config.target).await?.pool().await?;
+    let pool = wire::target(&config).await?.pool().await?;
     let mut planned = Planned { migrations: migrations::pending(&pool).await?, steps: Vec::new() };
     for source in &config.sources {
         let steps = ddl::plan(&pool, source.mapper.tables()).await?;
@@ -96,7 +96,7 @@ pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
 /// As for [`plan`]; `Denied` when the role may not.
 pub async fn apply(args: &ApplyArgs) -> Result<ExitCode> {
     let config = wire::load(&args.config)?;
-    let pool = wire::target(&config.target).await?.pool().await?;
+    let pool = wire::target(&config).await?.pool().await?;
     for migration in migrations::pending(&pool).await? {
         anstream::println!("migrate the ledger: {migration}");
     }

@@ -86,7 +86,7 @@ pub async fn run(args: &ConfigArgs) -> Result<ExitCode> {
 }
 
 async fn start(config: &Config, worker: crate::engine::ports::WorkerId) -> Result<Service> {
-    let pools = wire::target(&config.target).await?;
+    let pools = wire::target(config).await?;
     wire::prepare_target(config, &pools).await?;
     let mut service = Service::new(worker, fastrand::u64(..));
     wire::add_sources(&mut service, config, &pools).await?;

@@ -1,21 +1,26 @@
 //! From a checked config to running parts: the only place where the rooms meet.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use sqlx::postgres::PgConnectOptions;
 
 use super::ConfigArgs;
 use super::service::{Service, SourcePlan};
-use crate::config::{self, Auth, Config, SourceConfig, TargetConfig};
+use crate::config::{self, Auth, AwsConfig, Config, SourceConfig, TargetConfig};
 use crate::engine::batch::Limits;
-use crate::engine::ports::{Source, StreamInfo};
+use crate::engine::ports::{Clock, Source, StreamInfo};
 use crate::engine::readers::Pace;
 use crate::engine::{OnGap, Options, Ports, usable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::TableSpec;
+use crate::model::EpochMillis;
 use crate::runtime::SystemClock;
 use crate::sink::connect::Password;
 use crate::sink::{Pools, PostgresLedger, PostgresSink, Settings, Tls, ddl, migrations};
-use crate::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
+use crate::source::{
+    ConnectOptions, DynamoSource, RdsUser, SourceOptions, TOKEN_TTL, connect, rds_token,
+};
 use crate::telemetry;
 
 /// Polls of empty shards a second in one process, all together. A poll costs some 0.2 ms of CPU, so this
@@ -55,10 +60,10 @@ pub fn telemetry(config: &Config) -> Result<telemetry::Telemetry> {
 ///
 /// # Errors
 /// When a secret cannot be had, or the database cannot.
-pub async fn target(target: &TargetConfig) -> Result<Arc<Pools>> {
+pub async fn target(config: &Config) -> Result<Arc<Pools>> {
+    let Config { target, aws, .. } = config;
     let mut settings = Settings::new(&target.url);
     settings.tls = match target.tls {
-        _ if target.local && target.ca_file.is_none() => Tls::Disable,
         config::Tls::VerifyFull => Tls::VerifyFull,
         config::Tls::VerifyCa => Tls::VerifyCa,
         config::Tls::Require => Tls::Require,
@@ -72,12 +77,12 @@ pub async fn target(target: &TargetConfig) -> Result<Arc<Pools>> {
         })?;
         settings.ca_pem = Some(pem);
     }
-    settings.password = password(&target.auth)?;
+    settings.password = password(target, aws).await?;
     Ok(Arc::new(Pools::connect(settings).await?))
 }
 
-fn password(auth: &Auth) -> Result<Option<Password>> {
-    match auth {
+async fn password(target: &TargetConfig, aws: &AwsConfig) -> Result<Option<Password>> {
+    match &target.auth {
         Auth::Trust => Ok(None),
         Auth::Password(reference) => {
             let secret = reference.resolve(|name| std::env::var(name).ok())?;
@@ -87,12 +92,44 @@ fn password(auth: &Auth) -> Result<Option<Password>> {
             });
             Ok(Some(password))
         }
-        Auth::Iam => {
-            let what = "auth = \"iam\" is not supported in this version";
-            let hint = "use password = { file = … }, { env = … } or { credential = … }";
-            Err(Error::new(ErrorKind::Config, what).with_hint(hint))
-        }
+        Auth::Iam => iam_tokens(target, aws).await.map(Some),
     }
+}
+
+/// Tokens of AWS IAM, each used until two thirds of its life have passed.
+async fn iam_tokens(target: &TargetConfig, aws: &AwsConfig) -> Result<Password> {
+    let options: PgConnectOptions = target.url.parse().map_err(|_| {
+        Error::new(ErrorKind::Config, "the target's url is not a postgres url")
+            .with_hint("write it as postgres://user@host:5432/database")
+    })?;
+    let sdk = connect(&ConnectOptions {
+        region: aws.region.clone(),
+        profile: aws.profile.clone(),
+        endpoint: None,
+    })
+    .await?;
+    let held = Arc::new(tokio::sync::Mutex::new(None::<(EpochMillis, String)>));
+    Ok(Arc::new(move || {
+        let (options, sdk, held) = (options.clone(), sdk.clone(), Arc::clone(&held));
+        Box::pin(async move {
+            let now = SystemClock.wall();
+            let mut held = held.lock().await;
+            if let Some((made, token)) = &*held
+                && u128::from(now.0.abs_diff(made.0)) < (TOKEN_TTL * 2 / 3).as_millis()
+            {
+                return Ok(token.clone());
+            }
+            let to = RdsUser {
+                host: options.get_host(),
+                port: options.get_port(),
+                user: options.get_username(),
+            };
+            let at = SystemTime::UNIX_EPOCH + Duration::from_millis(now.0.unsigned_abs());
+            let token = rds_token(&sdk, to, at).await?;
+            *held = Some((now, token.clone()));
+            Ok(token)
+        })
+    }))
 }
 
 /// The DynamoDB table of a source; nothing is called yet.
@@ -118,6 +155,13 @@ pub async fn source(config: &Config, source: &SourceConfig) -> Result<DynamoSour
 pub async fn describe(dynamo: &DynamoSource, source: &SourceConfig) -> Result<StreamInfo> {
     let info = dynamo.describe().await?;
     usable(&info, &source.mapper)?;
+    let mut wrong = source.mapper.key_attributes();
+    wrong.retain(|name| !info.key_attributes.iter().any(|key| key == name));
+    if let Some(name) = wrong.first() {
+        let what = format!("{name} is no key attribute of table {}", source.table);
+        let hint = format!("its key attributes are {}", info.key_attributes.join(" and "));
+        return Err(Error::new(ErrorKind::Config, what).with_hint(hint));
+    }
     if !info.enabled {
         let table = &source.table;
         let hint = format!(

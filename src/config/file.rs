@@ -7,10 +7,13 @@ use super::{
     target, trial,
 };
 use crate::mapping::definition::{Problem, Span, Spanned};
+use crate::mapping::toml_text;
 
-/// A lease outlives two missed renewals and still moves within seconds: renewals come at a third of it.
+/// A lease outlives two missed renewals and still moves within seconds: renewals come at a third of
+/// it.
 const LEASE_TTL_SECS: u64 = 10;
-/// DynamoDB allows five reads per second and shard; four leave room for a second worker during a hand-over.
+/// DynamoDB allows five reads per second and shard; four leave room for a second worker during a
+/// hand-over.
 const POLL_MIN_MS: u64 = 250;
 /// An idle shard costs half a read per second; more would buy freshness that nobody sees.
 const POLL_IDLE_MAX_MS: u64 = 2_000;
@@ -197,7 +200,7 @@ fn override_with(
     let (mut node, mut problems) = tree::parse(&as_toml, next);
     let mut text = as_toml;
     if !problems.is_empty() || !single {
-        text = format!("{path} = {}", quoted(value));
+        text = format!("{path} = {}", toml_text::string(value));
         (node, problems) = tree::parse(&text, next);
     }
     diagnostics.add_text(name, text);
@@ -210,26 +213,8 @@ fn override_with(
     }
 }
 
-fn quoted(value: &str) -> String {
-    let mut text = String::from("\"");
-    for char in value.chars() {
-        match char {
-            '"' | '\\' => {
-                text.push('\\');
-                text.push(char);
-            }
-            char if char.is_control() => {
-                text.push_str(&format!("\\u{:04X}", u32::from(char)));
-            }
-            char => text.push(char),
-        }
-    }
-    text.push('"');
-    text
-}
-
-/// Masks what may be a secret before any message can show it: a password in its plain text, in the URL, or
-/// anywhere below `[target]` under a name that nobody knows.
+/// Masks what may be a secret before any message can show it: a password in its plain text, in the
+/// URL, or anywhere below `[target]` under a name that nobody knows.
 pub(super) fn mask_secrets(root: &Node, diagnostics: &mut Diagnostics) {
     let Kind::Table(entries) = &root.kind else { return };
     let target = entries.iter().filter(|entry| entry.key.value == "target");

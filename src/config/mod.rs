@@ -1,10 +1,12 @@
 //! The config: one TOML file, checked as a whole before anything starts.
 //!
-//! `file.rs` and `source.rs` read the file's shape key by key, every mistake with its place; what comes out
-//! is the checked value below, which the wiring turns into options. Overrides are small TOML texts of their
-//! own, merged into the tree before it is read, so that a mistake in one is shown like any other.
+//! `file.rs` and `source.rs` read the file's shape key by key, every mistake with its place; what
+//! comes out is the checked value below, which the wiring turns into options. Overrides are small
+//! TOML texts of their own, merged into the tree before it is read, so that a mistake in one is
+//! shown like any other.
 
 mod diagnostics;
+mod effective;
 mod file;
 mod reader;
 mod secret;

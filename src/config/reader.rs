@@ -1,4 +1,5 @@
-//! Reading a table key by key: what is not asked for is unknown, and refused with the name that was meant.
+//! Reading a table key by key: what is not asked for is unknown, and refused with the name that was
+//! meant.
 
 use std::ops::RangeInclusive;
 

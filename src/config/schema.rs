@@ -67,8 +67,8 @@ fn the_schema_knows_every_key_of_the_samples() {
     }
 }
 
-/// Puts every key that the schema knows into a config of its own; the reader may say anything about its
-/// value, but not that there is no such key.
+/// Puts every key that the schema knows into a config of its own; the reader may say anything about
+/// its value, but not that there is no such key.
 #[test]
 fn the_reader_knows_every_key_of_the_schema() {
     let root = schema();
@@ -97,8 +97,11 @@ fn the_reader_knows_every_key_of_the_schema() {
 #[test]
 fn defaults_and_bounds_are_those_of_the_reader() {
     let root = schema();
-    let minimal = "version = 1\ntarget.url = \"postgres:///d\"\n\
-                   source.s = { table = \"T\", key = { id = \"{id}\" }, columns = { id = \"{id}\" } }";
+    let minimal = r#"
+        version = 1
+        target.url = "postgres:///d"
+        source.s = { table = "T", key = { id = "{id}" }, columns = { id = "{id}" } }
+    "#;
     let parse = |set: String| Config::parse(minimal, "x", &[set], std::iter::empty());
     let at = |path: &str| root.pointer(path).and_then(Value::as_object).unwrap();
     for section in ["worker", "target"] {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::reader::{Fields, unsupported};
+use super::reader::Fields;
 use super::tree::{Kind, Node};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::definition::Problem;
@@ -126,13 +126,9 @@ pub(super) fn reference(node: &Node, problems: &mut Vec<Problem>) -> Option<Secr
         let message = "`field` goes with `secretsmanager`";
         problems.push(Problem::at(field.span, message));
     }
-    let manager = arn.map(|arn| {
-        problems.push(unsupported(
-            arn.span,
-            "secrets manager",
-            "let the platform put the secret into a file or a variable",
-        ));
-        SecretRef::SecretsManager { arn: arn.value, field: field.map(|field| field.value) }
+    let manager = arn.map(|arn| SecretRef::SecretsManager {
+        arn: arn.value,
+        field: field.map(|field| field.value),
     });
     fields.finish(problems);
     let mut found = [file, env, credential, manager].into_iter().flatten();

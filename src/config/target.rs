@@ -4,8 +4,8 @@ use super::reader::Fields;
 use super::{Auth, AwsConfig, TargetConfig, Tls, secret};
 use crate::mapping::definition::{Problem, Span, Spanned};
 
-/// Connections for applying. Two keep the database busy while the next batch is read; more only help when
-/// many shards are read by one process, and each is a server process in Postgres.
+/// Connections for applying. Two keep the database busy while the next batch is read; more only
+/// help when many shards are read by one process, and each is a server process in Postgres.
 pub(super) const POOL: u64 = 2;
 
 /// Reads `[target]`.

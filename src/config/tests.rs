@@ -1,4 +1,8 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::mapping::Outcome;
+use crate::mapping::trial::{TrialOp, rejected_text};
 
 const SANTA: &str = include_str!("../../config/santa.toml");
 const MINIMAL: &str = include_str!("../../config/minimal.toml");
@@ -99,6 +103,44 @@ fn no_message_shows_a_secret() {
 }
 
 #[test]
+fn a_secret_has_one_place_of_four() {
+    for (place, expected) in [
+        (r#"{ file = "pw" }"#, SecretRef::File("pw".into())),
+        (r#"{ credential = "pw" }"#, SecretRef::Credential("pw".into())),
+        (
+            r#"{ secretsmanager = "arn", field = "password" }"#,
+            SecretRef::SecretsManager { arn: "arn".into(), field: Some("password".into()) },
+        ),
+    ] {
+        let config = with(MINIMAL, &[&format!("target.password={place}")], &[]).unwrap();
+        assert_eq!(config.target.auth, Auth::Password(expected.clone()));
+        let text = MINIMAL.replace("{ env = \"DYNAURORA_PASSWORD\" }", place);
+        let config = parse(&text).unwrap();
+        assert_eq!(config.target.auth, Auth::Password(expected));
+        assert!(config.effective().contains(&format!("password = {place}")));
+    }
+    let env = [("DYNAURORA__TARGET__PASSWORD__FILE", "pw")];
+    let config = with(MINIMAL, &[], &env).unwrap();
+    assert_eq!(config.target.auth, Auth::Password(SecretRef::File("pw".into())));
+    for wrong in ["{}", r#"{ field = "x" }"#, r#"{ credential = "../pw" }"#] {
+        assert!(parse(&MINIMAL.replace("{ env = \"DYNAURORA_PASSWORD\" }", wrong)).is_err());
+    }
+}
+
+#[test]
+fn the_effective_config_is_what_was_read() {
+    let sets = ["target.pool=8", "aws.endpoint=http://[::1]:8000", "worker.reject_share_max=1"];
+    let config = with(MINIMAL, &sets, &[]).unwrap();
+    let effective = config.effective();
+    assert!(effective.contains("password = { env = \"DYNAURORA_PASSWORD\" }"), "{effective}");
+    // With a mapping put in again, the text means the same.
+    let mapping = "table = \"Reindeer\"\nkey = { id = \"{id}\" }\ncolumns = { id = \"{id}\" }";
+    let again = parse(&effective.replace("table = \"Reindeer\"", mapping)).unwrap();
+    assert_eq!((&again.target, &again.aws), (&config.target, &config.aws));
+    assert_eq!((&again.worker, &again.telemetry), (&config.worker, &config.telemetry));
+}
+
+#[test]
 fn colours_are_there_only_when_asked_for() {
     let problems = parse("version = 2").unwrap_err();
     assert!(problems.render(true).contains("\u{1b}["));
@@ -113,7 +155,8 @@ fn problems_have_lines_and_columns() {
     assert_eq!(problem.hint.as_deref(), Some("did you mean `rest`?"));
 }
 
-/// Each broken config stands beside the report that it must give; `DYNAURORA_BLESS=1` writes the reports.
+/// Each broken config stands beside the report that it must give; `DYNAURORA_BLESS=1` writes the
+/// reports.
 #[test]
 fn broken_configs_say_what_is_wrong() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken-configs");
@@ -139,4 +182,67 @@ fn broken_configs_say_what_is_wrong() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn a_dead_letter_becomes_a_test_that_passes() {
+    let config = parse(SANTA).unwrap();
+    let mapper = &config.sources[0].mapper;
+    let json = r#"{"pk":{"S":"CHILD#1"},"sk":{"S":"PROFILE"},"born":{"S":"\"to'''morrow\u0001"}}"#;
+    let item: crate::model::Item = serde_json::from_str(json).unwrap();
+    let trial = |expected: Option<&str>| Trial {
+        name: String::new(),
+        source: "santa".into(),
+        op: TrialOp::Insert,
+        item: item.clone(),
+        old_item: None,
+        expect: Vec::new(),
+        rejected: expected.map(str::to_owned),
+    };
+    let Outcome::Rejected(reject) = mapper.map(&trial(None).change(mapper), &mut Vec::new()) else {
+        panic!("a date that is none")
+    };
+    let text = rejected_text("santa", TrialOp::Insert, &item, &reject).unwrap();
+    let config = parse(&format!("{SANTA}\n{text}")).unwrap();
+    let last = config.trials.last().unwrap();
+    assert_eq!((last.run(mapper), &last.item), (Vec::new(), &item));
+    assert_eq!(trial(None).run(mapper).len(), 1);
+    assert_eq!(trial(Some("range")).run(mapper).len(), 1);
+}
+
+#[test]
+fn a_test_that_fails_says_how() {
+    let text = SANTA.replace("year = 2026, letter_id", "year = 2025, letter_id");
+    let config = parse(&text.replace("position = 1, ", "")).unwrap();
+    let differences = config.trials[0].run(&config.sources[0].mapper);
+    let texts: Vec<_> = differences.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["letters: row 1: `year` is 2026, expected 2025"]);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(
+        edits in proptest::collection::vec((0_usize..3000, 0_usize..4, ".{0,3}"), 1..6),
+    ) {
+        let mut text = SANTA.to_owned();
+        for (at, gone, new) in edits {
+            let border = |at: usize| {
+                (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at))
+            };
+            let (start, end) = (border(at).unwrap(), border(at + gone).unwrap());
+            text.replace_range(start..end, &new);
+        }
+        if let Err(problems) = parse(&text) {
+            prop_assert!(!problems.render(true).is_empty());
+        }
+    }
+
+    #[test]
+    fn no_override_makes_the_reader_panic(
+        set in "(target|worker|source|aws|[a-z\\[\"é]{0,3})[.a-z_]{0,9}=?.{0,9}"
+    ) {
+        if let Err(problems) = with(MINIMAL, &[&set], &[]) {
+            prop_assert!(!problems.render(false).is_empty());
+        }
+    }
 }

@@ -65,12 +65,16 @@ pub(super) fn parse(text: &str, source: u16) -> (Node, Vec<Problem>) {
     )
 }
 
+/// The table that is one value: an override names another place, not a second one.
+const PASSWORD: &str = "password";
+
 /// Puts the entries of `over` in the place of, or beside, those of `node`.
 pub(super) fn merge(node: &mut Node, over: Node) {
     match (&mut node.kind, over.kind) {
         (Kind::Table(own), Kind::Table(entries)) => {
             for entry in entries {
                 match own.iter_mut().find(|known| known.key.value == entry.key.value) {
+                    Some(known) if known.key.value == PASSWORD => *known = entry,
                     Some(known) => merge(&mut known.value, entry.value),
                     None => own.push(entry),
                 }

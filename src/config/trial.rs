@@ -24,7 +24,8 @@ pub(super) fn read(
     tests.iter().filter_map(|test| one(test, sources, problems)).collect()
 }
 
-/// A TOML value as DynamoDB would hold it: numbers keep their text, arrays are lists, tables are maps.
+/// A TOML value as DynamoDB would hold it: numbers keep their text, arrays are lists, tables are
+/// maps.
 pub(super) fn attribute(node: &Node, problems: &mut Vec<Problem>) -> Option<AttributeValue> {
     Some(match &node.kind {
         Kind::String(text) | Kind::Datetime(text) => AttributeValue::S(text.clone()),

@@ -7,11 +7,10 @@ use super::ports::{Applied, Clock, Ledger, Sink, Source, Unit};
 use super::retry::{Directive, Stage, directive};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Bisects of one batch at most. One finds every refused row; another is needed only when another writer
-/// changed the table meanwhile.
-const BISECTS_MAX: usize = 3;
-
 /// Applies the batch; where the data of some records is refused, without those, as dead letters.
+///
+/// Each round takes at least one record out of the batch, so there are as many as refused records at most:
+/// a refused change may bring back one before it of the same key, which is refused too.
 pub(super) async fn apply_whole<S, L, K, C>(
     ports: &Ports<S, L, K, C>,
     sealed: &mut Sealed,
@@ -22,7 +21,6 @@ where
     K: Sink,
     C: Clock,
 {
-    let mut bisects = 0;
     loop {
         let error = match ports.sink.apply(&sealed.batch).await {
             Ok(applied) => return Ok(applied),
@@ -31,9 +29,8 @@ where
         if directive(Stage::Apply, error.kind()) != Directive::Bisect {
             return Err(error);
         }
-        bisects += 1;
         let refused = bisect(ports, sealed).await?;
-        if refused.is_empty() || bisects > BISECTS_MAX {
+        if refused.is_empty() {
             let what = "postgres refuses the data of a batch, but of none of its rows";
             return Err(Error::new(ErrorKind::Unknown, what).with_source(error));
         }

@@ -4,7 +4,7 @@
 //! (Postgres refuses to touch a row twice in one statement) and sorts by key (unsorted keys deadlock two
 //! writers). The records stay with the batch until it is committed, for dead letters need them whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -140,7 +140,8 @@ impl Filling {
             mapping::Outcome::Rejected(reject) => self.reject(change, version, reject, context),
         };
         self.records.count(change.op, outcome);
-        if context.note_keys && matches!(outcome, Outcome::Mapped | Outcome::Filtered) {
+        let note_keys = context.note_keys || self.has_rejects();
+        if note_keys && matches!(outcome, Outcome::Mapped | Outcome::Filtered) {
             self.touched.insert(key_hash(&key_json(&change.keys)), version);
         }
         self.units.extend(self.scratch.drain(..).map(|op| Unit { op, version, record }));
@@ -177,26 +178,35 @@ impl Filling {
                 .then_with(|| b.record.cmp(&a.record))
         });
         let mut superseded = vec![0; tables.len()];
-        units.dedup_by(|later, kept| {
-            let table = kept.op.table;
-            let same = later.op.table == table
-                && later.op.cells.cmp_prefix(&kept.op.cells, key_columns(table)).is_eq();
-            superseded[usize::from(table.0)] += u64::from(same);
-            same
-        });
+        let mut kept: Vec<Unit> = Vec::with_capacity(units.len());
+        let mut shadowed = Vec::new();
+        for unit in units {
+            let table = unit.op.table;
+            let same = |last: &Unit| {
+                last.op.table == table
+                    && last.op.cells.cmp_prefix(&unit.op.cells, key_columns(table)).is_eq()
+            };
+            if kept.last().is_some_and(same) {
+                superseded[usize::from(table.0)] += 1;
+                shadowed.push(unit);
+            } else {
+                kept.push(unit);
+            }
+        }
         let batch = Batch {
             source: Arc::clone(label.source),
             generation: label.generation,
             worker: Some(label.worker.clone()),
             claims: label.claims,
-            units,
+            units: kept,
             rejects,
             advances,
             touched: touched.into_iter().collect(),
             discovered,
             stream_arn: Arc::clone(label.stream_arn),
         };
-        Sealed { batch, records, superseded, pages, refused: 0 }
+        let key_columns = tables.to_vec();
+        Sealed { batch, records, superseded, pages, refused: 0, shadowed, key_columns }
     }
 }
 
@@ -233,6 +243,10 @@ pub struct Sealed {
     pub superseded: Vec<u64>,
     pages: Vec<HeldPage>,
     refused: usize,
+    /// What later changes of the same key in this batch made needless, in the order of the units, newest
+    /// first: should the later change be refused, the one before it takes effect.
+    shadowed: Vec<Unit>,
+    key_columns: Vec<usize>,
 }
 
 impl Sealed {
@@ -264,11 +278,56 @@ impl Sealed {
             };
             self.records.reclassify(change.op, Outcome::Mapped, Outcome::Rejected);
             let letter = dead_letter(&held.partition, change, version, reject);
-            self.batch.touched.retain(|(hash, _)| *hash != letter.key_hash);
             self.batch.rejects.push(letter);
         }
+        self.touch_again(records.len());
         self.refused += records.len();
-        self.batch.units.retain(|unit| !records.contains(&unit.record));
+        self.shadowed.retain(|unit| !records.contains(&unit.record));
+        let (gone, mut units): (Vec<_>, Vec<_>) = std::mem::take(&mut self.batch.units)
+            .into_iter()
+            .partition(|unit| records.contains(&unit.record));
+        for lost in gone {
+            let keys = self.key_columns[usize::from(lost.op.table.0)];
+            let order = |unit: &Unit| {
+                let by_table = unit.op.table.cmp(&lost.op.table);
+                by_table.then_with(|| unit.op.cells.cmp_prefix(&lost.op.cells, keys))
+            };
+            let Some(before) = self.shadowed.iter().position(|unit| order(unit).is_eq()) else {
+                continue;
+            };
+            let unit = self.shadowed.remove(before);
+            self.superseded[usize::from(unit.op.table.0)] -= 1;
+            let place = units.partition_point(|unit| order(unit).is_lt());
+            units.insert(place, unit);
+        }
+        self.batch.units = units;
+    }
+
+    /// For the keys of the newest rejects: the newest record that is none is what supersedes now.
+    fn touch_again(&mut self, newest: usize) {
+        let Batch { rejects, touched, generation, .. } = &mut self.batch;
+        let rejected: BTreeSet<(KeyHash, Version)> =
+            rejects.iter().map(|letter| (letter.key_hash, letter.version)).collect();
+        for letter in &rejects[rejects.len() - newest..] {
+            let Some(own) = touched.iter().position(|(hash, _)| *hash == letter.key_hash) else {
+                continue;
+            };
+            let changes = self.pages.iter().flat_map(|page| &page.changes);
+            let version = changes
+                .map(|change| {
+                    (change, Version { generation: *generation, sequence: change.sequence })
+                })
+                .filter(|(change, version)| {
+                    !rejected.contains(&(letter.key_hash, *version))
+                        && key_json(&change.keys) == letter.key
+                })
+                .map(|(_, version)| version)
+                .max();
+            match version {
+                Some(version) => touched[own].1 = version,
+                None => drop(touched.remove(own)),
+            }
+        }
     }
 
     /// The reasons of the batch's rejects with how many there are of each.

@@ -81,9 +81,18 @@ pub fn directive(stage: Stage, kind: ErrorKind) -> Directive {
             | Kind::Capacity,
         )
         | (
-            Stage::Discover | Stage::Read,
-            Kind::Unreachable | Kind::Unavailable | Kind::Throttled,
-        ) => Directive::Retry,
+            // A discovery talks to the source and to the ledger.
+            Stage::Discover,
+            Kind::Unreachable
+            | Kind::Unavailable
+            | Kind::Throttled
+            | Kind::ReadOnly
+            | Kind::Conflict
+            | Kind::Capacity,
+        )
+        | (Stage::Read, Kind::Unreachable | Kind::Unavailable | Kind::Throttled) => {
+            Directive::Retry
+        }
         _ => Directive::Halt,
     }
 }

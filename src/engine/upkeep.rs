@@ -3,6 +3,7 @@
 //! Both are plain futures that take what they need and return what they learnt; the worker's loop owns all
 //! state and decides what follows.
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,13 @@ use tokio::time::Instant;
 use super::Ports;
 use super::lease;
 use super::ports::{
-    Claim, Clock, Continuity, Gap, GapReason, Held, Lease, Ledger, LedgerView, Renewal, Sink,
-    Source, SourceIdentity, StreamInfo, StreamView, WorkerId,
+    Claim, Clock, Continuity, Gap, GapReason, Held, Lease, Ledger, LedgerView, Listing,
+    PartitionState, ReadFrom, Renewal, Sink, Source, SourceIdentity, StreamInfo, StreamView,
+    WorkerId,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapper;
-use crate::model::{Generation, PartitionId};
+use crate::model::{Generation, PartitionId, Position};
 use crate::telemetry::events;
 
 /// What a round of upkeep is asked to do.
@@ -58,7 +60,7 @@ where
     let mine: Vec<PartitionId> = view
         .partitions
         .iter()
-        .filter(|row| row.owner.as_ref() == Some(&worker))
+        .filter(|row| row.state == PartitionState::Open && row.owner.as_ref() == Some(&worker))
         .map(|row| row.id.clone())
         .collect();
     let plan = lease::plan(&view, &mine, partitions_max);
@@ -152,9 +154,70 @@ where
     if lead {
         let listed = ports.source.list_shards(&stream_arn).await;
         request("DescribeStream", listed.as_ref().err());
-        ports.ledger.register(&source, &stream_arn, &listed?).await?;
+        let known = ports.ledger.load(&source).await?.partitions;
+        let known = known.into_iter().map(|row| row.id).collect();
+        let listing = with_parents(ports, &stream_arn, known, listed?).await;
+        ports.ledger.register(&source, &stream_arn, &listing).await?;
     }
     Ok(Discovered { stream_arn, generation, listed: lead, gap: None })
+}
+
+/// The listing without the shards whose parent is neither known to the ledger, nor listed, nor gone.
+///
+/// A listing may lack a shard that is there, and one that lags may show a child before its parent. To the
+/// ledger an unknown parent is one that was trimmed, so its child would be read too early (invariant I3).
+/// Whether a parent is gone, only an attempt to read it tells; that costs one call for each of the oldest
+/// shards, once.
+async fn with_parents<S, L, K, C>(
+    ports: &Ports<S, L, K, C>,
+    stream_arn: &Arc<str>,
+    mut entered: HashSet<PartitionId>,
+    listing: Listing,
+) -> Listing
+where
+    S: Source,
+    L: Ledger,
+    K: Sink,
+    C: Clock,
+{
+    let Listing { shards: mut waiting, complete } = listing;
+    let mut shards = Vec::with_capacity(waiting.len());
+    loop {
+        let before = shards.len();
+        for shard in std::mem::take(&mut waiting) {
+            let parent = shard.parent.as_ref();
+            let next =
+                entered.contains(&shard.id) || parent.is_none_or(|own| entered.contains(own));
+            if next {
+                entered.insert(shard.id.clone());
+                shards.push(shard);
+            } else {
+                waiting.push(shard);
+            }
+        }
+        if shards.len() > before {
+            continue;
+        }
+        let listed: HashSet<_> = waiting.iter().map(|shard| &shard.id).collect();
+        let parents = waiting.iter().filter_map(|shard| shard.parent.as_ref());
+        let unlisted: BTreeSet<PartitionId> =
+            parents.filter(|parent| !listed.contains(parent)).cloned().collect();
+        let asked = entered.len();
+        for partition in unlisted {
+            let stream_arn = Arc::clone(stream_arn);
+            let position = Position::Horizon;
+            let from = ReadFrom { stream_arn, partition, position, iterator: None };
+            let answer = ports.source.read(&from).await;
+            request("GetRecords", answer.as_ref().err());
+            if answer.is_err_and(|error| error.kind() == ErrorKind::Gone) {
+                entered.insert(from.partition);
+            }
+        }
+        if entered.len() == asked {
+            let complete = complete && waiting.is_empty();
+            return Listing { shards, complete };
+        }
+    }
 }
 
 /// The stream's ARN, if this stream can feed this mapping.
@@ -178,8 +241,9 @@ pub fn usable(info: &StreamInfo, mapper: &Mapper) -> Result<String> {
     };
     let refuse = |why: String| {
         let change = format!(
-            "the view type of a stream cannot be changed: disable the stream (aws dynamodb \
-             update-table --table-name {table} --stream-specification StreamEnabled=false), then {}",
+            "the view type of a stream cannot be changed: disable the stream \
+             (aws dynamodb update-table --table-name {table} \
+             --stream-specification StreamEnabled=false), then {}",
             enable("NEW_AND_OLD_IMAGES")
         );
         Err(Error::new(ErrorKind::Config, why).with_hint(change))

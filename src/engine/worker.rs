@@ -44,9 +44,16 @@ enum Done {
     Discovered(Result<Discovered>),
     Upkept { era: u64, result: Result<Upkept> },
     Read { ticket: Ticket, result: Result<(Page, Vec<ShardListing>)> },
-    Applied { lane: LaneId, era: u64, sealed: Box<Sealed>, took: Duration, result: Result<Applied> },
+    Applied { lane: LaneId, era: u64, outcome: Outcome },
     GapRecorded(Result<()>),
     Released(Result<()>),
+}
+
+/// How the apply of a batch ended.
+struct Outcome {
+    sealed: Box<Sealed>,
+    took: Duration,
+    result: Result<Applied>,
 }
 
 /// Something done again and again, never twice at once.
@@ -277,7 +284,7 @@ where
             let started = ports.clock.now();
             let result = apply_whole(&ports, &mut sealed).await;
             let took = ports.clock.now().saturating_duration_since(started);
-            Done::Applied { lane: id, era, sealed, took, result }
+            Done::Applied { lane: id, era, outcome: Outcome { sealed, took, result } }
         });
     }
 

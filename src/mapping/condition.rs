@@ -1,6 +1,6 @@
-//! Filters in DynamoDB's condition syntax, with literals inline: `attribute_not_exists(draft) OR draft =
-//! false`. They mean here what they mean there: an absent attribute equals nothing and differs from
-//! everything, types never convert, numbers compare exactly.
+//! Filters in DynamoDB's condition syntax, with literals inline: `attribute_not_exists(draft) OR
+//! draft = false`. They mean here what they mean there: an absent attribute equals nothing and
+//! differs from everything, types never convert, numbers compare exactly.
 
 mod parse;
 

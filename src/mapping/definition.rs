@@ -1,4 +1,5 @@
-//! What a mapping says before it is compiled: words as they were written, each with its place in the text.
+//! What a mapping says before it is compiled: words as they were written, each with its place in
+//! the text.
 
 use crate::mapping::Unmatched;
 use crate::model::AttributeValue;
@@ -88,7 +89,8 @@ pub struct SourceDefinition {
 pub struct EntityDefinition {
     /// The entity's name; for a plain table the source's.
     pub name: Spanned<String>,
-    /// The key attributes and their templates; empty for a plain table that names its `primary_key` only.
+    /// The key attributes and their templates; empty for a plain table that names its `primary_key`
+    /// only.
     pub key: Vec<KeyDefinition>,
     /// The filter in DynamoDB's condition syntax.
     pub filter: Option<Spanned<String>>,

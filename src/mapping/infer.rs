@@ -1,16 +1,17 @@
 //! Sampled items -> a proposed mapping with its reasons as comments, which parses unchanged.
 //!
-//! Items are grouped by the shape of their key (`CHILD#…` apart from `LETTER#…#…`); within a group each
-//! attribute becomes a column of the narrowest type that all of its values have. A proposal errs on the side
-//! of keeping: what has no column of its own goes to `extra`, and attributes of several types to jsonb.
+//! Items are grouped by the shape of their key (`CHILD#…` apart from `LETTER#…#…`); within a group
+//! each attribute becomes a column of the narrowest type that all of its values have. A proposal
+//! errs on the side of keeping: what has no column of its own goes to `extra`, and attributes of
+//! several types to jsonb.
 
 mod attributes;
 mod shape;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use crate::mapping::template::{CaptureNames, Template};
+use crate::mapping::toml_text;
 use crate::model::{AttributeValue, Item};
 use attributes::Attributes;
 use shape::{Shape, Shapes};
@@ -56,8 +57,8 @@ pub fn infer_items(request: InferRequest<'_>, items: &[Item]) -> String {
     line("[target]".into());
     line("url = \"postgres://dynaurora@localhost:5432/reads\"".into());
     line("tls = \"disable\"   # only within one machine; leave it out for Aurora\n".into());
-    line(format!("[source.{}]", toml_key(request.source)));
-    line(format!("table = {}", toml_string(request.table)));
+    line(format!("[source.{}]", toml_text::key(request.source)));
+    line(format!("table = {}", toml_text::string(request.table)));
     if groups.is_empty() {
         line("# No item was seen, so only the key is mapped.".into());
         line(empty_mapping(request));
@@ -67,8 +68,8 @@ pub fn infer_items(request: InferRequest<'_>, items: &[Item]) -> String {
         line(match &group.hidden_by {
             None => format!("\n{text}"),
             Some(other) => format!(
-                "\n# A key of this group can also be one of `{other}`: give both a `where` that tells \
-                 them apart.\n{}",
+                "\n# A key of this group can also be one of `{other}`: give both a `where` \
+                 that tells them apart.\n{}",
                 commented(&text)
             ),
         });
@@ -168,19 +169,21 @@ fn entity(request: InferRequest<'_>, group: &Group<'_>, seen: usize) -> String {
         out.push_str(&text);
         out.push('\n');
     };
-    let place = format!("source.{}.entity.{}", toml_key(request.source), group.name);
+    let place = format!("source.{}.entity.{}", toml_text::key(request.source), group.name);
     line(format!("[{place}]   # {} of {seen} items", group.items.len()));
     let key: Vec<_> = group
         .shape
         .templates
         .iter()
-        .map(|(attribute, template)| format!("{} = {}", toml_key(attribute), toml_string(template)))
+        .map(|(attribute, template)| {
+            format!("{} = {}", toml_text::key(attribute), toml_text::string(template))
+        })
         .collect();
     line(format!("key   = {{ {} }}", key.join(", ")));
     if let Some(filter) = &group.filter {
-        line(format!("where = {}", toml_string(filter)));
+        line(format!("where = {}", toml_text::string(filter)));
     }
-    line(format!("table = {}", toml_string(&group.name)));
+    line(format!("table = {}", toml_text::string(&group.name)));
     let captures = group.shape.columns();
     if captures.is_empty() {
         line("# The key is the same for all: name the column that tells the rows apart.".into());
@@ -197,11 +200,11 @@ fn entity(request: InferRequest<'_>, group: &Group<'_>, seen: usize) -> String {
     for capture in &captures {
         line(format!("{capture} = \"{{{capture}}}\""));
     }
-    if captures.is_empty() {
-        if let Some((attribute, _)) = group.shape.templates.first() {
-            taken.push("pk".into());
-            line(format!("pk = {}", toml_string(&path_name(attribute))));
-        }
+    if captures.is_empty()
+        && let Some((attribute, _)) = group.shape.templates.first()
+    {
+        taken.push("pk".into());
+        line(format!("pk = {}", toml_text::string(&path_name(attribute))));
     }
     attributes.write(&mut taken, &mut line);
     out.truncate(out.trim_end().len());
@@ -215,7 +218,7 @@ fn empty_mapping(request: InferRequest<'_>) -> String {
     let mut columns = Vec::new();
     for (attribute, name) in names {
         let name = unique(&name, &taken);
-        key.push(format!("{} = \"{{{name}}}\"", toml_key(attribute)));
+        key.push(format!("{} = \"{{{name}}}\"", toml_text::key(attribute)));
         columns.push(format!("{name} = \"{{{name}}}\""));
         taken.push(name);
     }
@@ -273,28 +276,4 @@ fn path_name(name: &str) -> String {
         return name.to_owned();
     }
     format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-fn toml_key(name: &str) -> String {
-    let plain = !name.is_empty()
-        && name.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-'));
-    if plain { name.to_owned() } else { toml_string(name) }
-}
-
-fn toml_string(text: &str) -> String {
-    let mut out = String::from("\"");
-    for char in text.chars() {
-        match char {
-            '"' | '\\' => {
-                out.push('\\');
-                out.push(char);
-            }
-            char if char.is_control() => {
-                write!(out, "\\u{:04X}", u32::from(char)).expect("a string takes any text");
-            }
-            char => out.push(char),
-        }
-    }
-    out.push('"');
-    out
 }

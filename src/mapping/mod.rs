@@ -1,7 +1,8 @@
 //! Change -> rows, purely: no tokio, no sqlx, no AWS.
 //!
-//! A [`definition::SourceDefinition`] is compiled once; after that a change is routed by its key (the
-//! templates), its cells are converted one by one, and either all of its rows are appended or none is.
+//! A [`definition::SourceDefinition`] is compiled once; after that a change is routed by its key
+//! (the templates), its cells are converted one by one, and either all of its rows are appended or
+//! none is.
 
 mod compile;
 mod condition;
@@ -13,6 +14,7 @@ mod rest;
 mod row;
 pub mod spec;
 mod template;
+pub(crate) mod toml_text;
 pub mod trial;
 mod types;
 
@@ -25,11 +27,11 @@ use crate::model::{Cells, Change, ChangeOp, Item, Reject, RejectReason, RowActio
 use compile::{Compiled, Entity};
 use definition::{OnDelete, Problem, SourceDefinition};
 use row::Material;
-use spec::TableSpec;
+use spec::{ColumnType, TableSpec};
 use template::Captures;
 
 /// A compiled mapping of one source.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Mapper {
     tables: Vec<TableSpec>,
     entities: Vec<Entity>,
@@ -55,8 +57,8 @@ pub enum Unmatched {
 pub enum Outcome {
     /// Its rows were appended.
     Mapped,
-    /// It does not pass its entity's filter; deletes of what may be there were appended. Or it is a removal
-    /// that the mapping keeps the row for; then nothing was appended.
+    /// It does not pass its entity's filter; deletes of what may be there were appended. Or it is a
+    /// removal that the mapping keeps the row for; then nothing was appended.
     Filtered,
     /// No key template matches; the source's [`Unmatched`] says what follows.
     Unmatched,
@@ -79,7 +81,19 @@ impl Mapper {
     /// # Errors
     /// Everything that is wrong with it, in the order of the text.
     pub fn compile(definition: &SourceDefinition) -> Result<Self, Vec<Problem>> {
-        let Compiled { tables, entities } = compile::compile(definition)?;
+        Self::compile_onto(definition, &|_, _| None)
+    }
+
+    /// Compiles a source's mapping onto tables that may exist already: a column that names no type
+    /// has the one that `existing` knows, by table (as the mapping names it) and column.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, in the order of the text.
+    pub fn compile_onto(
+        definition: &SourceDefinition,
+        existing: &dyn Fn(&str, &str) -> Option<ColumnType>,
+    ) -> Result<Self, Vec<Problem>> {
+        let Compiled { tables, entities } = compile::compile(definition, existing)?;
         Ok(Self { tables, entities, unmatched: definition.unmatched })
     }
 
@@ -107,7 +121,16 @@ impl Mapper {
         names
     }
 
-    /// Why the stream must carry old images too; `None` when removals can be routed from the keys alone.
+    /// The key attributes of an item that is known as a whole.
+    #[must_use]
+    pub fn keys_of(&self, item: &Item) -> Item {
+        let names = self.key_attributes();
+        let keys = item.iter().filter(|(name, _)| names.contains(name));
+        keys.map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    }
+
+    /// Why the stream must carry old images too; `None` when removals can be routed from the keys
+    /// alone.
     #[must_use]
     pub fn needs_old_image(&self) -> Option<NeedsOldImage> {
         self.entities.iter().find_map(|entity| {
@@ -148,8 +171,8 @@ impl Mapper {
     }
 }
 
-/// The templates were found not to overlap, yet a capture held the literal that ends another one. Rather
-/// than guess, the record is set aside.
+/// The templates were found not to overlap, yet a capture held the literal that ends another one.
+/// Rather than guess, the record is set aside.
 fn ambiguous(one: &Entity, other: &Entity) -> Reject {
     Reject {
         reason: RejectReason::Unmatched,
@@ -167,8 +190,8 @@ impl Entity {
         })
     }
 
-    /// Appends what the change does to this entity's row; false when it does not pass the filter, or when
-    /// the row stays although the item is gone.
+    /// Appends what the change does to this entity's row; false when it does not pass the filter,
+    /// or when the row stays although the item is gone.
     fn map(
         &self,
         change: &Change,
@@ -195,19 +218,43 @@ impl Entity {
             });
         };
         let material = Material { captures, keys, image: Some(image) };
-        let passes = self.filter.as_ref().is_none_or(|filter| filter.holds(image));
-        let cells = if passes { row::row(self, &material)? } else { row::key(self, &material)? };
-        self.delete_moved(&cells, &Material { image: old, ..material }, rows);
-        if passes {
-            let children = row::children(self, &material, &cells)?;
-            rows.push(RowOp { table: self.table, action: RowAction::Upsert, cells, children });
-        } else {
-            rows.push(self.delete(cells));
+        if self.filter.as_ref().is_some_and(|filter| !filter.holds(image)) {
+            self.delete_filtered(&material, old, rows)?;
+            return Ok(false);
         }
-        Ok(passes)
+        let cells = row::row(self, &material)?;
+        self.delete_moved(&cells, &Material { image: old, ..material }, rows);
+        let children = row::children(self, &material, &cells)?;
+        rows.push(RowOp { table: self.table, action: RowAction::Upsert, cells, children });
+        Ok(true)
     }
 
-    /// Where the primary key holds other attributes than the source's key, a change can move the row.
+    /// Deletes what may be there of an item that does not pass the filter.
+    fn delete_filtered(
+        &self,
+        material: &Material<'_>,
+        old: Option<&Item>,
+        rows: &mut Vec<RowOp>,
+    ) -> Result<(), Reject> {
+        let old = Material { image: old, ..*material };
+        match row::key(self, material) {
+            Ok(cells) => {
+                self.delete_moved(&cells, &old, rows);
+                rows.push(self.delete(cells));
+            }
+            // The filter may be there for the very items that lack an attribute of the primary key.
+            Err(reject) if reject.reason == RejectReason::Missing => {
+                if let Ok(was) = row::key(self, &old) {
+                    rows.push(self.delete(was));
+                }
+            }
+            Err(reject) => return Err(reject),
+        }
+        Ok(())
+    }
+
+    /// Where the primary key holds other attributes than the source's key, a change can move the
+    /// row.
     fn delete_moved(&self, cells: &Cells, old: &Material<'_>, rows: &mut Vec<RowOp>) {
         if self.needs_image_for.is_none() || old.image.is_none() {
             return;

@@ -1,4 +1,5 @@
-//! Where a column's value comes from: document paths as DynamoDB's users write them, captures and `@` words.
+//! Where a column's value comes from: document paths as DynamoDB's users write them, captures and
+//! `@` words.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! The `rest` column: every attribute that is not mapped, in one document, so that nothing is lost unseen.
+//! The `rest` column: every attribute that is not mapped, in one document, so that nothing is lost
+//! unseen.
 //!
 //! Where only a part of a map is mapped (`address.city`), the rest keeps the other part of it.
 
@@ -27,8 +28,8 @@ impl Mapped {
         self.enter(name, &mut std::iter::empty(), None);
     }
 
-    /// Enters what a column or a child table takes. An element of a list takes nothing out of the rest: the
-    /// other elements would move.
+    /// Enters what a column or a child table takes. An element of a list takes nothing out of the
+    /// rest: the other elements would move.
     pub(crate) fn take(&mut self, path: &Path, column: Option<usize>) {
         let names = path.steps.iter().map(|step| match step {
             Step::Name(name) => Some(name.as_str()),

@@ -1,8 +1,8 @@
 //! Key templates: `LETTER#{year:int}#{letter_id}` both routes an item and extracts from its key.
 //!
-//! A capture ends where the literal after it is found first; the last one takes all that is left. Captures
-//! are never empty. Typed captures take canonical forms only (no leading zeros, lower-case uuids): two
-//! different keys must never become one value.
+//! A capture ends where the literal after it is found first; the last one takes all that is left.
+//! Captures are never empty. Typed captures take canonical forms only (no leading zeros, lower-case
+//! uuids): two different keys must never become one value.
 
 mod overlap;
 
@@ -159,7 +159,8 @@ impl Template {
         Self { parts: vec![Part::Capture { slot, kind: CaptureKind::Text }] }
     }
 
-    /// Parses a template and enters its captures; a name that is known already must hold the same text.
+    /// Parses a template and enters its captures; a name that is known already must hold the same
+    /// text.
     pub(crate) fn parse(text: &str, names: &mut CaptureNames) -> Result<Self, TemplateError> {
         let mut parts: Vec<Part> = Vec::new();
         let mut literal = String::new();
@@ -260,8 +261,8 @@ impl Template {
         rest.is_empty()
     }
 
-    /// Whether some text matches both templates, as far as anyone would write such a text: a capture is
-    /// taken not to hold the first character of the literal after it.
+    /// Whether some text matches both templates, as far as anyone would write such a text: a
+    /// capture is taken not to hold the first character of the literal after it.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         overlap::overlap(&self.parts, &other.parts)
     }

@@ -227,6 +227,18 @@ fn leaving_the_filter_deletes_the_row() {
 }
 
 #[test]
+fn a_filter_may_keep_out_what_lacks_the_primary_key() {
+    let mut definition = order(&["id = {id}", "email = email"]);
+    definition.rows.primary_key = Some(vec![word("email")]);
+    definition.filter = Some(word("attribute_exists(email)"));
+    let mapper = compile(vec![definition]).unwrap();
+    assert_eq!(map(&mapper, &put("{}", ORDER_KEY)), (Outcome::Filtered, Vec::new()));
+    let left = change(ChangeOp::Modify, ORDER_KEY, Some("{}"), Some(r#"{"email":{"S":"a@b"}}"#));
+    let expected = (Outcome::Filtered, vec!["Delete orders(a@b)".to_owned()]);
+    assert_eq!(map(&mapper, &left), expected);
+}
+
+#[test]
 fn filters_tell_entities_of_one_key_apart() {
     let filtered = |name: &str, filter: &str| {
         let mut definition = entity(name, &[("pk", "ORDER#{id}")], &["id = {id}"]);
@@ -305,6 +317,24 @@ fn absent_null_and_empty_stay_apart_where_the_type_can() {
     assert_eq!(reason(&outcome), (RejectReason::Missing, Some("r")));
 }
 
+#[test]
+fn a_column_without_a_type_has_that_of_the_existing_table() {
+    let definition = SourceDefinition {
+        name: word("source"),
+        unmatched: Unmatched::DeadLetter,
+        entities: vec![order(&["id = {id}", "total = total", "note = note: text"])],
+    };
+    let existing = |table: &str, column: &str| match (table, column) {
+        ("orders", "total") => Some(ColumnType::Numeric(Some((6, 2)))),
+        ("orders", "note") => Some(ColumnType::Jsonb),
+        _ => None,
+    };
+    let mapper = Mapper::compile_onto(&definition, &existing).unwrap();
+    let types: Vec<_> =
+        mapper.tables()[0].columns.iter().map(|column| column.column_type.to_string()).collect();
+    assert_eq!(types, ["text", "numeric(6,2)", "text"]);
+}
+
 proptest! {
     #[test]
     fn different_keys_hit_different_rows(
@@ -318,7 +348,10 @@ proptest! {
             &[&format!("id = {{id}}: {column}")],
         );
         let mapper = compile(vec![definition]).unwrap();
-        let row = |id: &str| map(&mapper, &put("{}", &format!(r#"{{"pk":{{"S":"ORDER#{id}"}}}}"#))).1;
+        let row = |id: &str| {
+            let keys = format!(r#"{{"pk":{{"S":"ORDER#{id}"}}}}"#);
+            map(&mapper, &put("{}", &keys)).1
+        };
         let (first, second) = (row(&left), row(&right));
         prop_assert!(left == right || first.is_empty() || first != second);
     }

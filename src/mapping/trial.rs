@@ -4,9 +4,10 @@ use std::fmt;
 
 use super::convert::Conversion;
 use super::definition::{Problem, Spanned};
-use super::{Mapper, Outcome};
+use super::{Mapper, Outcome, toml_text};
 use crate::model::{
-    AttributeValue, Cells, Change, ChangeOp, Item, RowAction, RowOp, SequenceNumber, TableIndex,
+    AttributeValue, Cells, Change, ChangeOp, Item, Reject, RowAction, RowOp, SequenceNumber,
+    TableIndex,
 };
 
 /// One test of a mapping.
@@ -73,13 +74,37 @@ impl fmt::Display for Difference {
     }
 }
 
+/// Writes a test that shows a rejected item, to be pasted into the config and mended there.
+///
+/// # Errors
+/// When the item cannot be written as DynamoDB JSON.
+pub fn rejected_text(
+    source: &str,
+    op: TrialOp,
+    item: &Item,
+    reject: &Reject,
+) -> Result<String, serde_json::Error> {
+    let place = reject.place.as_deref().unwrap_or("the item");
+    let name = format!("{} at {place}: {}", reject.reason.label(), reject.detail);
+    let op = match op {
+        TrialOp::Insert => "insert",
+        TrialOp::Modify => "modify",
+        TrialOp::Remove => "remove",
+    };
+    Ok(format!(
+        "[[test]]\nname = {}\nsource = {}\nop = \"{op}\"\nitem_json = {}\nexpect_reject = \"{}\"\n",
+        toml_text::string(&name),
+        toml_text::string(source),
+        toml_text::string(&serde_json::to_string(item)?),
+        reject.reason.label(),
+    ))
+}
+
 impl Trial {
     /// The change that the test feeds to the mapping.
     #[must_use]
     pub fn change(&self, mapper: &Mapper) -> Change {
-        let names = mapper.key_attributes();
-        let keys = self.item.iter().filter(|(name, _)| names.contains(name));
-        let keys = keys.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        let keys = mapper.keys_of(&self.item);
         let (op, new_image, old_image) = match self.op {
             TrialOp::Insert => (ChangeOp::Insert, Some(self.item.clone()), None),
             TrialOp::Modify => (ChangeOp::Modify, Some(self.item.clone()), self.old_item.clone()),

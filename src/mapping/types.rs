@@ -33,8 +33,8 @@ pub const TYPE_NAMES: [&str; 24] = [
 ];
 
 impl ColumnType {
-    /// Reads a type's name: `int`, `numeric(6,2)`, `varchar(40)`, `text[]`, or `schema.type` for a type that
-    /// exists in the database.
+    /// Reads a type's name: `int`, `numeric(6,2)`, `varchar(40)`, `text[]`, or `schema.type` for a
+    /// type that exists in the database.
     ///
     /// # Errors
     /// What is wrong, and where possible the name that was meant.

@@ -1,4 +1,5 @@
-//! Holds a target table against the rows that it should have: every column, typed, by Postgres itself.
+//! Holds a target table against the rows that it should have: every column, typed, by Postgres
+//! itself.
 
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{AssertSqlSafe, Row};
@@ -27,8 +28,8 @@ pub struct Differences {
     pub examples: Vec<String>,
 }
 
-/// Compares the table with `rows` as it stands in one snapshot. A row that differs counts as both missing
-/// and unexpected.
+/// Compares the table with `rows` as it stands in one snapshot. A row that differs counts as both
+/// missing and unexpected.
 ///
 /// # Errors
 /// When the database does not answer, or the table is not what the mapping says.

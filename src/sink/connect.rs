@@ -23,6 +23,10 @@ use crate::error::{Error, ErrorKind, Result};
 pub type Password =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<String>> + Send>> + Send + Sync>;
 
+/// The roots of AWS's own certificates for databases, all Regions: its published bundle, less what has
+/// expired. They are not among the public roots.
+const RDS_CA_PEM: &[u8] = include_bytes!("rds-ca.pem");
+
 /// How the connection is secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tls {
@@ -44,8 +48,8 @@ pub struct Settings {
     pub url: String,
     /// How the connection is secured.
     pub tls: Tls,
-    /// The roots to check the certificate against, as PEM; `None` for the built-in ones, which the
-    /// certificates of RDS do not lead to.
+    /// Roots to check the certificate against, as PEM, besides the public ones; `None` for those of RDS,
+    /// Aurora and RDS Proxy, which are built in.
     pub ca_pem: Option<Vec<u8>>,
     /// The password, where it is not in the URL.
     pub password: Option<Password>,
@@ -315,10 +319,8 @@ fn connect_options(settings: &Settings) -> Result<PgConnectOptions> {
     };
     // PgBouncer refuses a connection that asks for extra_float_digits.
     let options = options.ssl_mode(mode).application_name("dynaurora").extra_float_digits(None);
-    let options = match &settings.ca_pem {
-        Some(pem) => options.ssl_root_cert_from_pem(pem.clone()),
-        None => options,
-    };
+    let pem = settings.ca_pem.clone().unwrap_or_else(|| RDS_CA_PEM.to_vec());
+    let options = options.ssl_root_cert_from_pem(pem);
     Ok(options.disable_statement_logging())
 }
 

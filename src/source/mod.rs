@@ -7,8 +7,10 @@
 mod connect;
 mod decode;
 mod errors;
+mod rds_token;
 mod scan;
 mod streams;
 
 pub use connect::{ConnectOptions, connect};
+pub use rds_token::{RdsUser, TOKEN_TTL, rds_token};
 pub use streams::{DynamoSource, SourceOptions};

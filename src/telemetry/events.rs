@@ -110,7 +110,8 @@ pub fn zero(source: &str, tables: &[String]) {
 }
 
 fn records(source: &str, op: ChangeOp, outcome: Outcome) -> metrics::Counter {
-    counter!(RECORDS, "source" => source.to_owned(), "op" => op.label(), "outcome" => outcome.label())
+    let (op, outcome) = (op.label(), outcome.label());
+    counter!(RECORDS, "source" => source.to_owned(), "op" => op, "outcome" => outcome)
 }
 
 fn rows_written(source: &str, table: &str, op: &'static str) -> metrics::Counter {

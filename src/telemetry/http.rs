@@ -20,9 +20,6 @@ use super::status::Status;
 use super::{Telemetry, page};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Where the daemon listens unless told otherwise: this machine only.
-pub const LISTEN_DEFAULT: &str = "127.0.0.1:9464";
-
 /// How often histograms are folded and the page's history is sampled. Prometheus scrapes every 15 to 60
 /// seconds, so folding oftener than that keeps the samples few.
 const UPKEEP: Duration = Duration::from_secs(5);

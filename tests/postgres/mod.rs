@@ -2,6 +2,7 @@
 
 mod apply;
 mod cluster;
+mod contract;
 mod ddl;
 mod dead_letters;
 mod faults;

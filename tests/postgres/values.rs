@@ -153,6 +153,8 @@ async fn strict() -> Rig {
          alter column note set not null; \
          create function refuse() returns trigger language plpgsql as $$ begin \
          if new.note = 'SECRET trigger' then raise exception 'no % here', new.note; end if; \
+         if new.note = 'SECRET code' then \
+         raise exception 'no % here', new.note using errcode = 'ZZ123'; end if; \
          return new; end $$; \
          create trigger refuse before insert on strict for each row execute function refuse(); \
          insert into strict (id, note) values ('taken', 'SECRET taken')",
@@ -195,6 +197,7 @@ async fn refused_data_is_told_from_all_else_and_never_quoted() {
         ("23505", row([Some("1"), None, None, None, Some("SECRET taken")])),
         ("23514", row([Some("1"), Some("777"), None, None, Some("n")])),
         ("P0001", row([Some("1"), None, None, None, Some("SECRET trigger")])),
+        ("ZZ123", row([Some("1"), None, None, None, Some("SECRET code")])),
         ("54000", row([Some(&random), None, None, None, Some("n")])),
     ];
     for (code, unit) in cases {

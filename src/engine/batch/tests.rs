@@ -1,5 +1,9 @@
 use super::*;
 use crate::engine::ports::Page;
+use crate::mapping::definition::{
+    ColumnDefinition, EntityDefinition, NulPolicy, OnDelete, OnError, RowsDefinition,
+    SourceDefinition, Span, Spanned,
+};
 use crate::model::{Cells, ChangeOp, Position, RowAction, SequenceNumber};
 
 fn unit(table: u16, key: &str, sequence: &str, record: u32) -> Unit {
@@ -28,6 +32,39 @@ fn change(key: &str, sequence: &str) -> Change {
         expired: false,
         bytes: 10,
     }
+}
+
+/// A mapping of one text attribute.
+fn plain() -> Mapper {
+    let said = |text: &str| Spanned::new(text.to_owned(), Span::default());
+    let column = ColumnDefinition {
+        name: said("pk"),
+        from: said("pk"),
+        column_type: Some(said("text")),
+        epoch: None,
+        nul: NulPolicy::Reject,
+        required: false,
+        default: None,
+        value_map: None,
+        on_error: Spanned::new(OnError::DeadLetter, Span::default()),
+    };
+    let rows = RowsDefinition {
+        table: said("santa"),
+        columns: vec![column],
+        primary_key: Some(vec![said("pk")]),
+        rest: None,
+    };
+    let entity = EntityDefinition {
+        name: said("santa"),
+        key: Vec::new(),
+        filter: None,
+        on_delete: OnDelete::Delete,
+        on_ttl: None,
+        rows,
+        children: Vec::new(),
+    };
+    let (name, unmatched) = (said("santa"), Unmatched::Count);
+    Mapper::compile(&SourceDefinition { name, unmatched, entities: vec![entity] }).unwrap()
 }
 
 fn sealed(units: Vec<Unit>, changes: Vec<Change>) -> Sealed {
@@ -70,7 +107,7 @@ fn sealing_keeps_the_last_change_per_key_sorted_by_table_and_key() {
 
 #[test]
 fn two_pages_of_one_partition_make_one_step() {
-    let mapper = Mapper::default();
+    let mapper = plain();
     let mut filling = Filling::default();
     let mut lease =
         Lease { partition: PartitionId::new("p"), epoch: 4, position: Position::Horizon };
@@ -137,4 +174,29 @@ fn bisect_finds_exactly_the_refused_units() {
 #[test]
 fn bisect_refuses_the_later_of_two_that_clash_only_together() {
     assert_eq!(refused(8, &[], &[(1, 6)]).0, [6]);
+}
+
+#[test]
+fn i8_the_change_before_a_refused_one_of_the_same_key_takes_effect() {
+    let units = vec![
+        unit(0, "a", "1", 0),
+        unit(0, "b", "2", 1),
+        unit(0, "a", "3", 2),
+        unit(0, "a", "4", 3),
+    ];
+    let changes = vec![change("a", "1"), change("b", "2"), change("a", "3"), change("a", "4")];
+    let mut sealed = sealed(units, changes);
+    let hash = |key: &str| key_hash(&key_json(&change(key, "1").keys));
+    let version = |sequence: &str| unit(0, "a", sequence, 0).version;
+    sealed.batch.touched = vec![(hash("a"), version("4"))];
+    let rows = |sealed: &Sealed| -> Vec<u32> {
+        sealed.batch.units.iter().map(|unit| unit.record.index).collect()
+    };
+    assert_eq!((rows(&sealed), sealed.superseded[0]), (vec![3, 1], 2));
+    for (before, superseded) in [(2, 1), (0, 0)] {
+        sealed.records.count(ChangeOp::Insert, Outcome::Mapped);
+        sealed.refuse(&[(0, "no".to_owned())]);
+        assert_eq!((rows(&sealed), sealed.superseded[0]), (vec![before, 1], superseded));
+    }
+    assert_eq!(sealed.batch.touched, [(hash("a"), version("1"))], "it supersedes nothing newer");
 }

@@ -2,15 +2,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Done, Worker};
-use crate::engine::batch::{PageContext, Sealed};
+use super::{Done, Outcome, Worker};
+use crate::engine::batch::PageContext;
 use crate::engine::lane::{Lane, LaneId};
 use crate::engine::ports::{
-    Applied, Clock, Gap, GapReason, Lease, Ledger, Page, PartitionState, ShardListing, Sink, Source,
+    Clock, Gap, GapReason, Lease, Ledger, Page, PartitionState, ShardListing, Sink, Source,
 };
 use crate::engine::readers::Ticket;
 use crate::engine::retry::{Directive, Stage, directive};
@@ -32,11 +31,11 @@ where
             Done::Discovered(result) => self.take_discovered(result),
             Done::Upkept { era, result } => self.take_upkept(era, result),
             Done::Read { ticket, result } => self.take_read(&ticket, result),
-            Done::Applied { lane, era, sealed, took, result } => {
+            Done::Applied { lane, era, outcome } => {
                 let ended = &mut self.lanes[lane as usize];
                 ended.running = false;
                 ended.applying.clear();
-                self.take_applied((lane, era), &sealed, took, result)
+                self.take_applied((lane, era), outcome)
             }
             Done::GapRecorded(result) => self.take_gap_recorded(result),
             Done::Released(Err(error)) => {
@@ -243,13 +242,8 @@ where
         Ok(())
     }
 
-    fn take_applied(
-        &mut self,
-        (lane, era): (LaneId, u64),
-        sealed: &Sealed,
-        took: Duration,
-        result: Result<Applied>,
-    ) -> Result<()> {
+    fn take_applied(&mut self, (lane, era): (LaneId, u64), outcome: Outcome) -> Result<()> {
+        let Outcome { sealed, took, result } = outcome;
         let now = self.ports.clock.now();
         let lane = lane as usize;
         let applied = match result {
@@ -264,7 +258,7 @@ where
         };
         self.lanes[lane].failures = 0;
         self.well(Stage::Apply);
-        self.tell_applied(sealed, &applied, took);
+        self.tell_applied(&sealed, &applied, took);
         if !sealed.batch.rejects.is_empty() {
             self.note_keys = true;
             self.rejected_at = Some(now);

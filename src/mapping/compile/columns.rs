@@ -1,8 +1,9 @@
-//! One column: its source, its type, and what is done when there is nothing to convert or no way to.
+//! One column: its source, its type, and what is done when there is nothing to convert or no way
+//! to.
 
 use std::sync::Arc;
 
-use super::{Absent, Column, Source, names};
+use super::{Absent, Column, ExistingTypes, Source, names};
 use crate::mapping::convert::Conversion;
 use crate::mapping::definition::{
     ColumnDefinition, OnError, Problem, RowsDefinition, Span, Spanned,
@@ -24,13 +25,16 @@ pub(super) struct Drafted {
 }
 
 /// What columns are compiled against.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
+    /// The types that existing columns have.
+    pub(super) existing: ExistingTypes<'a>,
     /// The captures of the entity's key.
     pub(super) captures: &'a CaptureNames,
     /// Whether the rows are those of children.
     pub(super) child: bool,
-    /// Whether a template could not be parsed, so that captures may be missing without anyone's fault.
+    /// Whether a template could not be parsed, so that captures may be missing without anyone's
+    /// fault.
     pub(super) broken: bool,
 }
 
@@ -49,7 +53,7 @@ pub(super) fn draft(
                     .with_hint("add rest = \"extra\" to the entity"),
             );
         }
-        drafted.extend(one(definition, scope, problems));
+        drafted.extend(one(definition, &rows.table.value, scope, problems));
     }
     if let Some(rest) = &rows.rest {
         names::check_column(rest, problems);
@@ -121,6 +125,7 @@ fn check_key(drafted: &Drafted, problems: &mut Vec<Problem>) {
 
 fn one(
     definition: &ColumnDefinition,
+    table: &str,
     scope: Scope<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<Drafted> {
@@ -142,11 +147,13 @@ fn one(
                 return None;
             }
         },
-        None => match (&source, capture) {
-            (_, Some(kind)) => kind.column_type(),
-            (Source::Index, _) => ColumnType::Integer,
-            _ => ColumnType::Text,
-        },
+        None => (scope.existing)(table, &definition.name.value).unwrap_or_else(|| {
+            match (&source, capture) {
+                (_, Some(kind)) => kind.column_type(),
+                (Source::Index, _) => ColumnType::Integer,
+                _ => ColumnType::Text,
+            }
+        }),
     };
     check_type(definition, &source, capture, &column_type, problems);
     let mut conversion = Conversion::to(column_type.clone());

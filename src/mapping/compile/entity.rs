@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::columns::{self, Drafted, Scope};
-use super::{Child, Column, Entity, Rows, Source, names, within};
+use super::{Child, Column, Entity, ExistingTypes, Rows, Source, names, within};
 use crate::mapping::condition::Condition;
 use crate::mapping::definition::{
     ChildDefinition, EntityDefinition, Problem, RowsDefinition, Spanned,
@@ -14,13 +14,14 @@ use crate::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableName, TableS
 use crate::mapping::template::{CaptureNames, Template};
 use crate::model::TableIndex;
 
-/// The most child rows that one item may have where the mapping sets no `limit`: an item of 400 KB can hold
-/// a hundred thousand elements, and all of them change in one transaction.
+/// The most child rows that one item may have where the mapping sets no `limit`: an item of 400 KB
+/// can hold a hundred thousand elements, and all of them change in one transaction.
 const CHILD_ROWS_MAX_DEFAULT: u32 = 10_000;
 
 /// Compiles an entity and enters its tables, its own before its children's.
 pub(super) fn compile(
     definition: &EntityDefinition,
+    existing: ExistingTypes<'_>,
     tables: &mut Vec<TableSpec>,
     problems: &mut Vec<Problem>,
 ) -> Option<Entity> {
@@ -29,7 +30,7 @@ pub(super) fn compile(
     let mut captures = CaptureNames::default();
     let mut keys = keys(definition, &mut captures, problems);
     let broken = keys.len() < definition.key.len();
-    let scope = Scope { captures: &captures, child: false, broken };
+    let scope = Scope { existing, captures: &captures, child: false, broken };
     let drafted = columns::draft(&definition.rows, scope, problems);
     if keys.is_empty() && definition.key.is_empty() {
         keys = keys_from_columns(definition, &drafted, problems);
@@ -91,7 +92,8 @@ fn keys(
     keys
 }
 
-/// A plain table may leave `key` out: the columns of its `primary_key` then name the key attributes.
+/// A plain table may leave `key` out: the columns of its `primary_key` then name the key
+/// attributes.
 fn keys_from_columns(
     definition: &EntityDefinition,
     drafted: &[Drafted],
@@ -257,6 +259,11 @@ fn child(
     let scope = Scope { child: true, ..parent.scope };
     let mut drafted = columns::draft(&definition.rows, scope, problems);
     drafted.retain(|own| !repeats_parent(own, parent, problems));
+    let rest = definition.rows.rest.as_ref();
+    if let Some(rest) = rest.filter(|rest| parent.keys.iter().any(|key| key.name == rest.value)) {
+        let message = format!("the child rows have their parent's column `{}`", rest.value);
+        problems.push(Problem::at(rest.span, message).with_hint("give `rest` another name"));
+    }
     let words = [Source::Key, Source::Index, Source::Value];
     let word = words.iter().find_map(|word| drafted.iter().find(|own| own.column.source == *word));
     let word = word.map(|own| own.name.clone());
@@ -292,7 +299,8 @@ fn child(
     Some(Child { table, from, place, limit, parent_keys, rows, may_repeat })
 }
 
-/// A child has its parent's key columns anyway; naming one again, from the same source, changes nothing.
+/// A child has its parent's key columns anyway; naming one again, from the same source, changes
+/// nothing.
 fn repeats_parent(own: &Drafted, parent: &Parent<'_>, problems: &mut Vec<Problem>) -> bool {
     let same = parent.keys.iter().position(|key| key.name == own.name.value);
     let Some(at) = same else { return false };

@@ -1,4 +1,5 @@
-//! Definition -> mapper, once at the start: everything that can be wrong with a mapping is found here.
+//! Definition -> mapper, once at the start: everything that can be wrong with a mapping is found
+//! here.
 
 mod columns;
 mod entity;
@@ -11,7 +12,7 @@ use crate::mapping::convert::Conversion;
 use crate::mapping::definition::{OnDelete, OnError, Problem, SourceDefinition, Span, Spanned};
 use crate::mapping::path::Path;
 use crate::mapping::rest::Mapped;
-use crate::mapping::spec::TableSpec;
+use crate::mapping::spec::{ColumnType, TableSpec};
 use crate::mapping::template::Template;
 use crate::model::TableIndex;
 
@@ -95,6 +96,10 @@ pub(crate) enum Absent {
     Reject,
 }
 
+/// Looks up the type that a column of an existing table has: by table, as the mapping names it, and
+/// column.
+pub(crate) type ExistingTypes<'a> = &'a dyn Fn(&str, &str) -> Option<ColumnType>;
+
 /// What compiling yields.
 #[derive(Debug)]
 pub(crate) struct Compiled {
@@ -103,7 +108,10 @@ pub(crate) struct Compiled {
 }
 
 /// Compiles a source's mapping, or finds everything that is wrong with it.
-pub(crate) fn compile(definition: &SourceDefinition) -> Result<Compiled, Vec<Problem>> {
+pub(crate) fn compile(
+    definition: &SourceDefinition,
+    existing: ExistingTypes<'_>,
+) -> Result<Compiled, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut tables = Vec::new();
     let mut entities = Vec::new();
@@ -116,7 +124,7 @@ pub(crate) fn compile(definition: &SourceDefinition) -> Result<Compiled, Vec<Pro
         );
     }
     for entity in &definition.entities {
-        if let Some(entity) = entity::compile(entity, &mut tables, &mut problems) {
+        if let Some(entity) = entity::compile(entity, existing, &mut tables, &mut problems) {
             entities.push(entity);
         }
     }
@@ -170,7 +178,8 @@ impl Entity {
     }
 }
 
-/// The place of some bytes within a text; the whole text where escapes hide where they were written.
+/// The place of some bytes within a text; the whole text where escapes hide where they were
+/// written.
 fn within(text: &Spanned<String>, range: &std::ops::Range<usize>) -> Span {
     let Span { source, start, end } = text.span;
     let plain = usize::try_from(end.saturating_sub(start)) == Ok(text.value.len() + 2);

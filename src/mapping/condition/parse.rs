@@ -5,7 +5,8 @@ use crate::mapping::convert::number::Decimal;
 use crate::mapping::path::Path;
 use crate::model::AttributeValue;
 
-/// How deep parentheses and NOTs may nest; DynamoDB's own bound on a whole expression is 300 operators.
+/// How deep parentheses and NOTs may nest; DynamoDB's own bound on a whole expression is 300
+/// operators.
 const DEPTH_MAX: usize = 50;
 
 const FUNCTIONS: [&str; 6] = [

@@ -122,7 +122,8 @@ proptest! {
 
     #[test]
     fn numbers_compare_as_numbers(left in -1000_i64..1000, right in -1000_i64..1000) {
-        let item: Item = [("a".to_owned(), AttributeValue::N(format!("{left}.0")))].into_iter().collect();
+        let number = AttributeValue::N(format!("{left}.0"));
+        let item: Item = [("a".to_owned(), number)].into_iter().collect();
         let holds = |text: String| Condition::parse(&text).unwrap().holds(&item);
         prop_assert_eq!(holds(format!("a < {right}")), left < right);
         prop_assert_eq!(holds(format!("a = {right}E0")), left == right);

@@ -1,11 +1,13 @@
-//! Attribute value -> JSON text for `jsonb`: numbers exact, names and sets sorted, binary as base64.
+//! Attribute value -> JSON text for `jsonb`: numbers exact, names and sets sorted, binary as
+//! base64.
 
 use super::number::Decimal;
 use super::{Loss, base64, bool_text, decimal, nul_loss};
 use crate::mapping::definition::NulPolicy;
 use crate::model::{AttributeValue, RejectReason};
 
-/// DynamoDB nests 32 deep at most; twice that says that something else made the item, and bounds the stack.
+/// DynamoDB nests 32 deep at most; twice that says that something else made the item, and bounds
+/// the stack.
 const DEPTH_MAX: usize = 64;
 
 /// Appends the value as JSON. Equal values give equal bytes.

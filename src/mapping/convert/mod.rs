@@ -1,7 +1,8 @@
-//! Attribute value -> the canonical Postgres text of a column's type; loss is reported, never accepted.
+//! Attribute value -> the canonical Postgres text of a column's type; loss is reported, never
+//! accepted.
 //!
-//! Everything is decided here rather than by a cast in SQL: a cast takes `NaN`, `now` and `infinity`, and
-//! its answer depends on when it runs.
+//! Everything is decided here rather than by a cast in SQL: a cast takes `NaN`, `now` and
+//! `infinity`, and its answer depends on when it runs.
 
 mod array;
 mod json;
@@ -59,7 +60,8 @@ pub(crate) struct Conversion {
     pub(crate) nul: NulPolicy,
     /// Source texts and the canonical texts that they become.
     pub(crate) value_map: Option<Vec<(String, String)>>,
-    /// Whether a text must be canonical already: in a primary key two texts must never become one value.
+    /// Whether a text must be canonical already: in a primary key two texts must never become one
+    /// value.
     pub(crate) exact: bool,
 }
 

@@ -2,13 +2,15 @@
 
 use std::cmp::Ordering;
 
-/// The most digits, and the largest exponent, that a number may have. DynamoDB's own numbers have 38 digits
-/// and exponents from -130 to 125; the bound keeps a short text from becoming a very long one.
+/// The most digits, and the largest exponent, that a number may have. DynamoDB's own numbers have
+/// 38 digits and exponents from -130 to 125; the bound keeps a short text from becoming a very long
+/// one.
 const SIZE_MAX: usize = 400;
 
 /// A decimal number as a view of its text, without leading or trailing zeros.
 ///
-/// Its value is `0.d1 d2 … dn x 10^point`, so equal numbers have equal parts, whatever their text was.
+/// Its value is `0.d1 d2 … dn x 10^point`, so equal numbers have equal parts, whatever their text
+/// was.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Decimal<'a> {
     negative: bool,
@@ -20,8 +22,8 @@ pub(crate) struct Decimal<'a> {
 }
 
 impl<'a> Decimal<'a> {
-    /// Reads `[+-] digits [. digits] [e [+-] digits]`; `None` for anything else (`NaN`, `inf`, blanks), and
-    /// for sizes beyond [`SIZE_MAX`].
+    /// Reads `[+-] digits [. digits] [e [+-] digits]`; `None` for anything else (`NaN`, `inf`,
+    /// blanks), and for sizes beyond [`SIZE_MAX`].
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let bytes = text.as_bytes();
         let (negative, bytes) = match bytes {
@@ -119,7 +121,8 @@ impl<'a> Decimal<'a> {
         Some(if self.negative { -value } else { value })
     }
 
-    /// Appends the canonical text: plain, no exponent, no needless zero, as Postgres prints a `numeric`.
+    /// Appends the canonical text: plain, no exponent, no needless zero, as Postgres prints a
+    /// `numeric`.
     pub(crate) fn write(&self, out: &mut String) {
         if self.is_zero() {
             out.push('0');
@@ -256,11 +259,13 @@ mod tests {
         }
 
         #[test]
-        fn the_order_is_that_of_numbers(left in -9_999_999_i64..9_999_999, right in -9_999_i64..9_999,
-                                        shift in 0_u32..4) {
+        fn the_order_is_that_of_numbers(
+            left in -9_999_999_i64..9_999_999, right in -9_999_i64..9_999, shift in 0_u32..4,
+        ) {
             let right = right * 10_i64.pow(shift);
             let (left_text, right_text) = (format!("{left}.0"), format!("{right}E0"));
-            let (a, b) = (Decimal::parse(&left_text).unwrap(), Decimal::parse(&right_text).unwrap());
+            let a = Decimal::parse(&left_text).unwrap();
+            let b = Decimal::parse(&right_text).unwrap();
             prop_assert_eq!(a.cmp(&b), left.cmp(&right));
         }
     }

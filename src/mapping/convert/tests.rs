@@ -243,3 +243,30 @@ proptest! {
         prop_assert_eq!(convert("text[]", AttributeValue::Ss(set)).unwrap(), text);
     }
 }
+
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        ".{0,40}",
+        "[-+0-9:TZ.eE/, ]{0,40}",
+        "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9](:[0-9]{2}(\\.[0-9]{1,7})?)?(Z|[+-][0-9]{2})",
+        "-?[0-9]{0,30}(\\.[0-9]{0,30})?([eE][-+]?[0-9]{1,4})?",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_value_makes_a_conversion_panic(value in any_value(), odd in any_text(), exact: bool) {
+        for name in crate::mapping::TYPE_NAMES.iter().filter(|name| **name != "varchar") {
+            for name in [(*name).to_owned(), format!("{name}[]")] {
+                let mut conversion = Conversion::to(ColumnType::parse(&name).unwrap());
+                conversion.exact = exact;
+                conversion.epoch = Some(EpochUnit::Nanos);
+                for value in [&value, &s(&odd), &n(&odd)] {
+                    if let Ok(text) = with(conversion.clone(), value) {
+                        prop_assert!(!text.contains('\0'), "{} {:?}", name, value);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -104,7 +104,8 @@ impl Scan<'_> {
         Date::new(year, month, day).ok()
     }
 
-    /// `HH:MM[:SS[.f…]]`; `Ok(None)` when it is no time, a loss when it is finer than Postgres keeps.
+    /// `HH:MM[:SS[.f…]]`; `Ok(None)` when it is no time, a loss when it is finer than Postgres
+    /// keeps.
     fn time(&mut self) -> Result<Option<Time>, Loss> {
         let Some(hour) = self.two() else { return Ok(None) };
         let Some(minute) = self.skip(b":").then(|| self.two()).flatten() else { return Ok(None) };

@@ -1,10 +1,12 @@
-//! The attributes of one group: how many items have each, of which types, and the column that follows.
+//! The attributes of one group: how many items have each, of which types, and the column that
+//! follows.
 
 use std::collections::BTreeMap;
 
-use super::{path_name, snake, toml_string, unique};
+use super::{path_name, snake, unique};
 use crate::mapping::convert::{Conversion, type_name};
 use crate::mapping::spec::ColumnType;
+use crate::mapping::toml_text;
 use crate::model::{AttributeValue, Item};
 
 /// More columns than this are a document rather than a row; the rest stays in `extra`.
@@ -62,13 +64,13 @@ impl Attributes {
             line(self.column(&column, name, seen));
         }
         if !rare.is_empty() {
-            let names: Vec<_> = rare.iter().map(|(_, (name, _))| toml_string(name)).collect();
+            let names: Vec<_> = rare.iter().map(|(_, (name, _))| toml_text::string(name)).collect();
             line(format!("# Rare, and kept in the rest: {}", names.join(", ")));
         }
     }
 
     fn column(&self, column: &str, name: &str, seen: &Seen) -> String {
-        let from = toml_string(&path_name(name));
+        let from = toml_text::string(&path_name(name));
         let column_type = seen.column_type();
         let written = if column_type == ColumnType::Text {
             format!("{column} = {from}")

@@ -1,4 +1,5 @@
-//! The shape of a key: which parts of it are words that name a kind of item, and which are its identity.
+//! The shape of a key: which parts of it are words that name a kind of item, and which are its
+//! identity.
 
 use std::collections::{HashMap, HashSet};
 
@@ -120,8 +121,9 @@ impl<'k> Shapes<'k> {
         few && is_word(word) && (shouted || self.separator.is_some() && part == 0)
     }
 
-    /// The narrowest type that takes this part of every key with the same word before it, whatever group
-    /// the key is of: a `{child_id}` should have one type everywhere. As `:uuid`; empty for text.
+    /// The narrowest type that takes this part of every key with the same word before it, whatever
+    /// group the key is of: a `{child_id}` should have one type everywhere. As `:uuid`; empty for
+    /// text.
     fn capture_type(&self, at: usize, part: usize, like: &Item) -> String {
         let Some(attribute) = self.attributes.get(at) else { return String::new() };
         let parts = |item: &'k Item| match item.attribute(attribute) {
@@ -170,8 +172,8 @@ impl Shape {
 }
 
 fn split(text: &str, separator: Option<char>) -> impl Iterator<Item = &str> {
-    // Without a separator the whole text is one part; U+0000 is in no key that anyone made.
-    text.split(separator.unwrap_or('\0'))
+    let parts = if separator.is_some() { usize::MAX } else { 1 };
+    text.splitn(parts, separator.unwrap_or_default())
 }
 
 fn is_word(text: &str) -> bool {

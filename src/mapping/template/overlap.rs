@@ -1,5 +1,5 @@
-//! Do two templates share a text? Both are simple automata; the question is whether their product reaches
-//! its end.
+//! Do two templates share a text? Both are simple automata; the question is whether their product
+//! reaches its end.
 
 use super::{CaptureKind, Part};
 

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dynaurora::model::{Change, ChangeOp, Position, RowAction, SequenceNumber};
+use dynaurora::model::{Change, ChangeOp, PartitionId, Position, RowAction, SequenceNumber};
 
 use super::fold::{Effect, effect_of};
 use super::replay::Replay;
 use super::{Invariant, Run, ShardTruth, Violation};
+use crate::sim::store::{Entry, Event};
 
 /// Adds what is broken at the end to what was broken on the way.
 pub fn check(run: &Run<'_>, replay: Replay<'_>) -> Vec<Violation> {
@@ -44,6 +45,16 @@ impl End<'_> {
             let gone = unread(shard, position).filter(dropped).count();
             if gone > 0 {
                 lost.push((partition.clone(), gone));
+            }
+        }
+        // Before the first listing nobody could know a shard, and nothing is promised.
+        let listed = |entry: &Entry| matches!(entry.event, Event::Registered { .. });
+        let first = self.run.journal.iter().find(|entry| listed(entry)).map(|entry| entry.at);
+        for (partition, shard) in &self.run.truth.shards {
+            let unknown = !self.replay.positions.contains_key(partition);
+            let dropped = shard.dropped_at.zip(first).is_some_and(|(at, first)| at > first);
+            if unknown && dropped && !shard.records.is_empty() {
+                lost.push((partition.clone(), shard.records.len()));
             }
         }
         if !self.run.quiet || !self.run.gaps.is_empty() {
@@ -89,13 +100,14 @@ impl End<'_> {
     /// The open dead letters are those that no later record of their key succeeded.
     fn dead_letters(&mut self) {
         let fold = &self.replay.fold;
-        let stored: BTreeSet<SequenceNumber> =
-            self.run.dead_letters.iter().map(|(_, version)| version.sequence).collect();
+        let letters = self.run.dead_letters.iter();
+        let stored: BTreeSet<(&str, SequenceNumber)> =
+            letters.map(|(partition, version)| (partition.as_str(), version.sequence)).collect();
         let mut wrong = Vec::new();
         for (item, rejected) in &fold.rejected {
-            for at in rejected {
+            for (at, partition) in rejected {
                 let newer = fold.succeeded.get(item).filter(|newer| *newer > at);
-                let open = stored.contains(at);
+                let open = stored.contains(&(partition.as_str(), *at));
                 if open == newer.is_some() {
                     let newer = newer.map(ToString::to_string).unwrap_or_default();
                     wrong.push(format!("dead letter {at} of {item}: open {open}, newer {newer}"));
@@ -109,6 +121,13 @@ impl End<'_> {
 
     /// I7: the target is what the items now map to, computed from the items alone.
     fn items(&mut self) {
+        // What was gone before anybody came can only be loaded, not read.
+        let unseen = |(partition, shard): (&PartitionId, &ShardTruth)| {
+            !shard.records.is_empty() && !self.replay.positions.contains_key(partition)
+        };
+        if self.run.truth.shards.iter().any(unseen) {
+            return;
+        }
         let mut expected = BTreeMap::new();
         let rejected: BTreeSet<String> = self.replay.fold.rejected.keys().cloned().collect();
         for item in &self.run.truth.items {

@@ -57,7 +57,7 @@ impl<'a> Replay<'a> {
     fn take(&mut self, event: &Event) {
         match event {
             Event::Enrolled { generation } => self.generation = *generation,
-            Event::Registered { listing, .. } => self.enter(&listing.shards),
+            Event::Registered { listing } => self.enter(&listing.shards),
             Event::Leased { worker, partition, epoch } => {
                 let before = self.leases.get(partition).map_or(0, |(epoch, _)| *epoch);
                 if *epoch <= before {
@@ -207,7 +207,7 @@ impl<'a> Replay<'a> {
                 }
             }
             (Effect::Nothing, false) => {}
-            (Effect::Reject | Effect::Refused(_), true) => self.fold.reject(change),
+            (Effect::Reject | Effect::Refused(_), true) => self.fold.reject(partition, change),
             (Effect::Reject, false) => {
                 let what = format!("{partition}: {} should be a dead letter", change.sequence);
                 self.broken(Invariant::Books, what);
@@ -251,6 +251,14 @@ impl<'a> Replay<'a> {
     /// I2: the batch names each row of its records once, with its newest version, and no other row.
     fn units(&mut self, commit: &Commit, touched: &BTreeMap<(TableIndex, Key), Version>) {
         let mut missing = touched.clone();
+        let sorted = commit.units.is_sorted_by(|one, other| {
+            let columns = self.run.specs[usize::from(one.op.table.0)].key_columns;
+            let tables = one.op.table.cmp(&other.op.table);
+            tables.then_with(|| one.op.cells.cmp_prefix(&other.op.cells, columns)).is_lt()
+        });
+        if !sorted {
+            self.broken(Invariant::Together, "the rows of a batch are not sorted".to_owned());
+        }
         for unit in &commit.units {
             let columns = self.run.specs[usize::from(unit.op.table.0)].key_columns;
             let key = (unit.op.table, crate::sim::store::key_of(&unit.op.cells, columns));

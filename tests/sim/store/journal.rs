@@ -16,8 +16,6 @@ use super::{Key, Row};
 pub struct Entry {
     /// When, since the run started.
     pub at: Duration,
-    /// Of which source.
-    pub source: Arc<str>,
     /// What it did.
     pub event: Event,
 }
@@ -28,7 +26,7 @@ pub enum Event {
     /// The source was entered.
     Enrolled { generation: Generation },
     /// Shards were listed.
-    Registered { stream_arn: Arc<str>, listing: Arc<Listing> },
+    Registered { listing: Arc<Listing> },
     /// A lease was given.
     Leased { worker: WorkerId, partition: PartitionId, epoch: Epoch },
     /// A lease was given back.
@@ -60,7 +58,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Enrolled { generation } => write!(f, "enrolled, generation {generation}"),
-            Self::Registered { listing, .. } => {
+            Self::Registered { listing } => {
                 let complete = if listing.complete { "" } else { ", incomplete" };
                 write!(f, "registered{complete}:")?;
                 listing.shards.iter().try_for_each(|shard| write!(f, " {}", shard.id))
@@ -83,7 +81,8 @@ impl fmt::Display for Event {
 impl fmt::Display for Commit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (units, touched) = (self.units.len(), self.touched.len());
-        write!(f, "{} committed {units} units, {touched} keys noted", self.worker)?;
+        let claims = if self.claims { " with claims" } else { "" };
+        write!(f, "{} committed {units} units{claims}, {touched} keys noted", self.worker)?;
         for letter in &self.rejects {
             write!(f, ", dead letter {} of {}", letter.version.sequence, letter.key)?;
         }

@@ -69,7 +69,7 @@ impl Ledger for Store {
                 known.discovery = None;
             }
             let listing = Arc::new(listing.clone());
-            state.record(source, Event::Registered { stream_arn, listing });
+            state.record(Event::Registered { listing });
             Ok(())
         })
         .await
@@ -105,7 +105,7 @@ impl Ledger for Store {
             if leaving {
                 known.workers.remove(worker.as_str());
             }
-            released.into_iter().for_each(|event| state.record(source, event));
+            released.into_iter().for_each(|event| state.record(event));
             Ok(())
         })
         .await
@@ -129,7 +129,7 @@ impl Ledger for Store {
             }
             if !known.gaps.contains(gap) {
                 known.gaps.push(gap.clone());
-                state.record(source, Event::Gap { gap: gap.clone(), halted: halt });
+                state.record(Event::Gap { gap: gap.clone(), halted: halt });
             }
             Ok(())
         })
@@ -140,7 +140,7 @@ impl Ledger for Store {
 fn enrol(state: &mut State, identity: &SourceIdentity) -> Enrolment {
     let Some(known) = state.sources.get(&identity.source) else {
         state.sources.insert(Arc::clone(&identity.source), SourceState::new(identity));
-        state.record(&identity.source, Event::Enrolled { generation: 1 });
+        state.record(Event::Enrolled { generation: 1 });
         return Enrolment { generation: 1, continuity: Continuity::Same };
     };
     let was = &known.identity;
@@ -177,7 +177,7 @@ fn acquire(state: &mut State, claim: &Claim<'_>) -> Result<Vec<Lease>> {
     for lease in &leases {
         let (partition, epoch) = (lease.partition.clone(), lease.epoch);
         let worker = claim.worker.clone();
-        state.record(claim.source, Event::Leased { worker, partition, epoch });
+        state.record(Event::Leased { worker, partition, epoch });
     }
     Ok(leases)
 }

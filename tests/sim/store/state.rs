@@ -88,8 +88,8 @@ impl State {
     }
 
     /// Adds to the journal.
-    pub fn record(&mut self, source: &str, event: Event) {
-        self.journal.push(Entry { at: self.elapsed, source: source.into(), event });
+    pub fn record(&mut self, event: Event) {
+        self.journal.push(Entry { at: self.elapsed, event });
     }
 
     /// Leaves a batch to the server, which commits it after its caller's death.

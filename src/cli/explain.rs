@@ -1,0 +1,172 @@
+//! `dynaurora explain`: one item, the entity that it is, the rows that it becomes, and the SQL; nothing is
+//! written and nobody is called.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{ConfigArgs, Output, print_json, wire};
+use crate::config::{Config, SourceConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::Outcome;
+use crate::mapping::spec::TableSpec;
+use crate::model::{Cells, Change, ChangeOp, Item, RowAction, RowOp, SequenceNumber};
+
+/// Options of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// A file with one item as DynamoDB JSON; `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    item: PathBuf,
+    /// The source whose mapping is asked; needed when the config names several.
+    #[arg(long)]
+    source: Option<String>,
+    /// Explain the item's removal instead.
+    #[arg(long)]
+    removed: bool,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// The explanation; the JSON's shape only grows.
+#[derive(serde::Serialize)]
+struct Explanation {
+    outcome: &'static str,
+    reason: Option<String>,
+    rows: Vec<ExplainedRow>,
+}
+
+#[derive(serde::Serialize)]
+struct ExplainedRow {
+    table: String,
+    entity: String,
+    action: &'static str,
+    columns: Vec<(String, Option<String>)>,
+}
+
+/// Maps one item and tells what comes out. Answers 1 when the item would become a dead letter.
+///
+/// # Errors
+/// When the config or the item cannot be read.
+pub fn run(args: &ExplainArgs) -> Result<ExitCode> {
+    let config = wire::load(&args.config)?;
+    let source = chosen(&config, args.source.as_deref())?;
+    let item = read_item(&args.item)?;
+    let change = Change {
+        op: if args.removed { ChangeOp::Remove } else { ChangeOp::Insert },
+        sequence: SequenceNumber::ZERO,
+        keys: source.mapper.keys_of(&item),
+        new_image: (!args.removed).then(|| item.clone()),
+        old_image: args.removed.then_some(item),
+        changed_at: None,
+        expired: false,
+        bytes: 0,
+    };
+    let mut rows = Vec::new();
+    let outcome = source.mapper.map(&change, &mut rows);
+    let (word, reason) = match &outcome {
+        Outcome::Mapped => ("mapped", None),
+        Outcome::Filtered => (
+            "filtered",
+            Some("the entity's filter keeps it out, or the mapping keeps the row".into()),
+        ),
+        Outcome::Unmatched => {
+            ("unmatched", Some("no entity's key template matches its key".into()))
+        }
+        Outcome::Rejected(reject) => {
+            let place = [reject.entity.as_deref(), reject.place.as_deref()];
+            let place: Vec<&str> = place.into_iter().flatten().collect();
+            let reason =
+                format!("{} ({}): {}", reject.reason.label(), place.join("."), reject.detail);
+            ("rejected", Some(reason))
+        }
+    };
+    let tables = source.mapper.tables();
+    let rows = rows.iter().flat_map(|row| explained(tables, row)).collect();
+    let explanation = Explanation { outcome: word, reason, rows };
+    if args.output == Output::Json {
+        print_json(&explanation)?;
+    } else {
+        print(&explanation);
+    }
+    let rejected = matches!(outcome, Outcome::Rejected(_));
+    Ok(if rejected { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn chosen<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c SourceConfig> {
+    let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
+    let found = match name {
+        Some(name) => config.sources.iter().find(|source| &*source.name == name),
+        None if names.len() == 1 => config.sources.first(),
+        None => None,
+    };
+    found.ok_or_else(|| {
+        Error::new(ErrorKind::Usage, "which source?")
+            .with_hint(format!("--source {}", names.join(" or --source ")))
+    })
+}
+
+/// Reads one item as DynamoDB JSON, bare or wrapped as `{"Item": …}` the way the AWS CLI prints it.
+fn read_item(path: &Path) -> Result<Item> {
+    let failed = |what: &str| Error::new(ErrorKind::Usage, format!("{what} {}", path.display()));
+    let text = if path.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    let text = text.map_err(|error| failed("read the item in").with_source(error))?;
+    let hint = r#"an item looks like {"pk": {"S": "CHILD#42"}, "sk": {"S": "PROFILE"}}"#;
+    let parsed = |error| failed("read DynamoDB JSON in").with_hint(hint).with_source(error);
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(parsed)?;
+    let bare = match value {
+        serde_json::Value::Object(mut map) if map.len() == 1 && map.contains_key("Item") => {
+            map.remove("Item").unwrap_or_default()
+        }
+        other => other,
+    };
+    serde_json::from_value(bare).map_err(parsed)
+}
+
+fn explained(tables: &[TableSpec], row: &RowOp) -> Vec<ExplainedRow> {
+    let one = |index: usize, action, cells: &Cells| {
+        let table = &tables[index];
+        let columns = table.columns.iter().zip(cells.iter());
+        ExplainedRow {
+            table: table.name.to_string(),
+            entity: table.entity.to_string(),
+            action,
+            columns: columns
+                .map(|(column, cell)| (column.name.clone(), cell.map(str::to_owned)))
+                .collect(),
+        }
+    };
+    let action = match row.action {
+        RowAction::Upsert => "upsert",
+        RowAction::Delete => "delete",
+    };
+    let mut rows = vec![one(usize::from(row.table.0), action, &row.cells)];
+    let children = row.children.iter();
+    rows.extend(children.map(|(table, cells)| one(usize::from(table.0), "child row", cells)));
+    rows
+}
+
+fn print(explanation: &Explanation) {
+    anstream::println!("{}", explanation.outcome);
+    if let Some(reason) = &explanation.reason {
+        anstream::println!("  {reason}");
+    }
+    for row in &explanation.rows {
+        anstream::println!("{} {} (entity {})", row.action, row.table, row.entity);
+        let width = row.columns.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        for (name, value) in &row.columns {
+            match value {
+                Some(value) => anstream::println!("  {name:width$} = {value}"),
+                None => anstream::println!("  {name:width$} is NULL"),
+            }
+        }
+    }
+}

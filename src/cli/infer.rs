@@ -1,0 +1,120 @@
+//! `dynaurora infer`: items become a proposed config, with its reasons as comments.
+
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::engine::ports::{ReadFrom, Source};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::{InferRequest, infer_items};
+use crate::model::{Item, PartitionId, Position, Segment};
+use crate::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
+
+/// Segments into which the table is divided for sampling, so that the sample comes from all over it.
+const SEGMENTS: u32 = 16;
+
+/// Options of `infer`.
+#[derive(Debug, Args)]
+pub struct InferArgs {
+    /// The DynamoDB table; its items are sampled unless `--items` gives some.
+    #[arg(value_name = "TABLE")]
+    table: String,
+    /// A file of items, one of DynamoDB JSON a line; nothing is called then.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    items: Option<PathBuf>,
+    /// The key attributes, the partition key first, as in `--key pk,sk`; with `--items` only.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    key: Vec<String>,
+    /// Sample at most so many items.
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    sample: usize,
+    /// The Region of the table.
+    #[arg(long)]
+    region: Option<String>,
+    /// The profile of the shared AWS files.
+    #[arg(long)]
+    profile: Option<String>,
+    /// The endpoint of a local stand-in.
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+}
+
+/// Samples and proposes; the config goes to stdout.
+///
+/// # Errors
+/// When the items cannot be read.
+pub async fn run(args: &InferArgs) -> Result<ExitCode> {
+    let (key_attributes, items) = match &args.items {
+        Some(path) => (args.key.clone(), read_items(path, args.sample)?),
+        None => sampled(args).await?,
+    };
+    if items.is_empty() {
+        return Err(Error::new(ErrorKind::Gone, format!("there are no items in {}", args.table))
+            .with_hint("dynaurora init writes a config to begin with"));
+    }
+    let source = args.table.to_lowercase();
+    let request =
+        InferRequest { source: &source, table: &args.table, key_attributes: &key_attributes };
+    anstream::print!("{}", infer_items(request, &items));
+    anstream::eprintln!("proposed from {} items; next: dynaurora check --offline", items.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn sampled(args: &InferArgs) -> Result<(Vec<String>, Vec<Item>)> {
+    let options = ConnectOptions {
+        region: args.region.clone(),
+        endpoint: args.endpoint.clone(),
+        profile: args.profile.clone(),
+    };
+    let dynamo =
+        DynamoSource::new(args.table.as_str(), &connect(&options).await?, SourceOptions::default());
+    let key_attributes = dynamo.describe().await?.key_attributes;
+    let mut segments: Vec<u32> = (0..SEGMENTS).collect();
+    fastrand::shuffle(&mut segments);
+    let each = args.sample.div_ceil(SEGMENTS as usize);
+    let mut items = Vec::new();
+    for index in segments {
+        let partition = Segment { index, total: SEGMENTS }.partition();
+        items.extend(segment(&dynamo, partition, each).await?);
+    }
+    Ok((key_attributes, items))
+}
+
+/// Up to `each` items of one segment.
+async fn segment(dynamo: &DynamoSource, partition: PartitionId, each: usize) -> Result<Vec<Item>> {
+    let stream_arn: Arc<str> = "".into();
+    let mut from = ReadFrom { stream_arn, partition, position: Position::Start, iterator: None };
+    let mut items = Vec::new();
+    loop {
+        let page = dynamo.read(&from).await?;
+        items.extend(page.changes.into_iter().filter_map(|change| change.new_image));
+        if page.end || items.len() >= each {
+            items.truncate(each);
+            return Ok(items);
+        }
+        from.position = page.next;
+    }
+}
+
+fn read_items(path: &Path, most: usize) -> Result<Vec<Item>> {
+    let failed = |line: usize| {
+        Error::new(ErrorKind::Usage, format!("read the item in {}, line {line}", path.display()))
+            .with_hint(r#"one item a line, as {"pk": {"S": "CHILD#42"}}"#)
+    };
+    let file = std::fs::File::open(path).map_err(|error| failed(1).with_source(error))?;
+    let mut items = Vec::new();
+    for (number, line) in (1..).zip(std::io::BufReader::new(file).lines()) {
+        let line = line.map_err(|error| failed(number).with_source(error))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        items.push(serde_json::from_str(&line).map_err(|error| failed(number).with_source(error))?);
+        if items.len() == most {
+            break;
+        }
+    }
+    Ok(items)
+}

@@ -1,0 +1,71 @@
+//! `dynaurora init`, `schema` and `config`: the config file before anything runs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::{ConfigArgs, wire};
+use crate::config::SCHEMA;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The commented config that `init` writes: the worked example.
+const EXAMPLE: &str = include_str!("../../config/santa.toml");
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Where to write it; an existing file is left alone.
+    #[arg(value_name = "FILE", default_value = "dynaurora.toml")]
+    file: PathBuf,
+}
+
+/// Options of `config`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    #[command(subcommand)]
+    command: ShowCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ShowCommand {
+    /// Print the config as it takes effect, defaults and overrides included, secrets left out.
+    Show(ConfigArgs),
+}
+
+/// Writes a commented config to begin with.
+///
+/// # Errors
+/// `Usage` when the file exists or cannot be written.
+pub fn run(args: &InitArgs) -> Result<ExitCode> {
+    let path = args.file.display();
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&args.file)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, EXAMPLE.as_bytes()));
+    written.map_err(|error| {
+        Error::new(ErrorKind::Usage, format!("write {path}"))
+            .with_hint("choose another name: dynaurora init FILE")
+            .with_source(error)
+    })?;
+    anstream::eprintln!("{path} holds the worked example; make it yours");
+    anstream::eprintln!("next: dynaurora check --config {path}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the JSON Schema of the config, for editors.
+pub fn schema() -> ExitCode {
+    anstream::print!("{SCHEMA}");
+    ExitCode::SUCCESS
+}
+
+/// Shows the config as it takes effect.
+///
+/// # Errors
+/// When the config is wrong.
+pub fn config(args: &ShowArgs) -> Result<ExitCode> {
+    let ShowCommand::Show(args) = &args.command;
+    anstream::print!("{}", wire::load(args)?.effective());
+    Ok(ExitCode::SUCCESS)
+}

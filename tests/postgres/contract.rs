@@ -1,0 +1,93 @@
+//! The contract of ledger and sink over the real server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dynaurora::mapping::spec::VERSION_COLUMN;
+use dynaurora::model::{Cells, SequenceNumber, TableIndex, Version};
+use dynaurora::sink::{Pools, PostgresLedger, PostgresSink, ddl, ident, migrations};
+use sqlx::{AssertSqlSafe, PgPool, Row};
+
+use super::cluster::fresh_database;
+use super::rig::settings;
+use crate::contract::{self, StoredRow, ledger, sink};
+
+struct Rig {
+    ledger: PostgresLedger,
+    sink: PostgresSink,
+    pool: PgPool,
+}
+
+async fn fresh() -> Rig {
+    let url = fresh_database().await;
+    let pool = PgPool::connect(&url).await.unwrap();
+    migrations::migrate(&pool).await.unwrap();
+    let steps = ddl::plan(&pool, &contract::tables()).await.unwrap();
+    ddl::apply(&pool, &steps).await.unwrap();
+    let pools = Arc::new(Pools::connect(settings(&url)).await.unwrap());
+    let sink = PostgresSink::new(Arc::clone(&pools), &contract::tables()).unwrap();
+    Rig { ledger: PostgresLedger::new(pools), sink, pool }
+}
+
+impl contract::Rig for Rig {
+    type Ledger = PostgresLedger;
+    type Sink = PostgresSink;
+
+    fn ledger(&self) -> &PostgresLedger {
+        &self.ledger
+    }
+
+    fn sink(&self) -> &PostgresSink {
+        &self.sink
+    }
+
+    async fn rows(&self, table: TableIndex) -> Vec<StoredRow> {
+        let spec = contract::tables().swap_remove(usize::from(table.0));
+        let mut columns: Vec<String> = spec
+            .columns
+            .iter()
+            .map(|column| format!("{}::text", ident::quoted(&column.name).unwrap()))
+            .collect();
+        if spec.parent.is_none() {
+            columns.push(format!("{VERSION_COLUMN}::text"));
+        }
+        let sql = format!("select {} from {}", columns.join(", "), spec.name.name);
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.pool).await.unwrap();
+        let mut rows: Vec<StoredRow> = rows
+            .iter()
+            .map(|row| {
+                let text = |at: usize| row.get::<Option<String>, _>(at);
+                let texts: Vec<_> = (0..spec.columns.len()).map(text).collect();
+                let cells: Cells = texts.iter().map(Option::as_deref).collect();
+                let version = spec.parent.is_none().then(|| version(&text(columns.len() - 1)));
+                StoredRow { cells, version: version.flatten() }
+            })
+            .collect();
+        rows.sort_by_key(|row| {
+            row.cells.iter().map(|cell| cell.map(str::to_owned)).collect::<Vec<_>>()
+        });
+        rows
+    }
+
+    async fn wait(&self, time: Duration) {
+        tokio::time::timeout(time, std::future::pending::<()>()).await.unwrap_err();
+    }
+}
+
+/// Reads what a version prints: the generation, then 40 digits.
+fn version(text: &Option<String>) -> Option<Version> {
+    let text = text.as_deref()?;
+    let (generation, sequence) = text.split_at(text.len() - SequenceNumber::DIGITS_MAX);
+    let sequence = SequenceNumber::parse(sequence)?;
+    Some(Version { generation: generation.parse().ok()?, sequence })
+}
+
+#[tokio::test]
+async fn the_ledger_keeps_its_contract() {
+    ledger::suite(fresh).await;
+}
+
+#[tokio::test]
+async fn the_sink_keeps_its_contract() {
+    sink::suite(fresh).await;
+}
