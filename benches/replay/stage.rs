@@ -57,7 +57,7 @@ impl Stage {
         let name = format!("replay_{}", self.made);
         self.postgres.create_database(&name).await?;
         let config = config(&self.sets(&name, &replay.endpoint))?;
-        let pools = wire::target(&config.target).await?;
+        let pools = wire::target(&config).await?;
         let pool = pools.pool().await?;
         migrations::migrate(&pool).await?;
         ddl::apply(&pool, &ddl::plan(&pool, &wire::tables(&config)).await?).await?;
