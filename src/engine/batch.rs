@@ -306,7 +306,8 @@ impl Sealed {
     /// For the keys of the newest rejects: the newest record that is none is what supersedes now.
     fn touch_again(&mut self, newest: usize) {
         let Batch { rejects, touched, generation, .. } = &mut self.batch;
-        let rejected: BTreeSet<Version> = rejects.iter().map(|letter| letter.version).collect();
+        let rejected: BTreeSet<(KeyHash, Version)> =
+            rejects.iter().map(|letter| (letter.key_hash, letter.version)).collect();
         for letter in &rejects[rejects.len() - newest..] {
             let Some(own) = touched.iter().position(|(hash, _)| *hash == letter.key_hash) else {
                 continue;
@@ -317,7 +318,8 @@ impl Sealed {
                     (change, Version { generation: *generation, sequence: change.sequence })
                 })
                 .filter(|(change, version)| {
-                    !rejected.contains(version) && key_json(&change.keys) == letter.key
+                    !rejected.contains(&(letter.key_hash, *version))
+                        && key_json(&change.keys) == letter.key
                 })
                 .map(|(_, version)| version)
                 .max();

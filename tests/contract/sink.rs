@@ -302,6 +302,9 @@ async fn the_last_page_drains_and_discovers(rig: &impl Rig) {
     assert_eq!(found.parent, Some(partition("a")));
     assert_eq!((found.state, found.position), (PartitionState::Open, Position::At(sequence(10))));
     assert_eq!(row(rig, "c").await.position, Position::Horizon);
+    let mut again = batch(&ann(), &moved(&lease, 9), 9, vec![]);
+    again.advances[0].drained = true;
+    assert_eq!(kind_of(rig, &again).await, ErrorKind::Fenced, "an end was applied already");
 
     let child = leased(rig, &ann(), "b").await;
     let mut known = batch(&ann(), &child, 12, vec![]);

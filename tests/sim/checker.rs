@@ -41,6 +41,8 @@ pub struct ShardTruth {
     pub closed: bool,
     /// The last record that the stream no longer holds.
     pub trimmed_through: Option<SequenceNumber>,
+    /// When it was closed, since the run started.
+    pub closed_at: Option<Duration>,
     /// When the stream dropped the shard itself, since the run started.
     pub dropped_at: Option<Duration>,
 }

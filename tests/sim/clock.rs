@@ -31,6 +31,11 @@ impl SimClock {
         tokio_now() - self.start
     }
 
+    /// How long after the start a time of day without skew is.
+    pub fn since_start(self, wall: EpochMillis) -> Duration {
+        Duration::from_millis(u64::try_from(wall.0 - BEGINNING.0).unwrap_or(0))
+    }
+
     /// The time of day, without skew, at `instant`.
     pub fn wall_at(self, instant: Instant) -> EpochMillis {
         let since = instant.saturating_duration_since(self.start).as_millis();

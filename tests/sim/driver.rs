@@ -17,7 +17,11 @@ use super::plan::Plan;
 use super::process::{Process, Surroundings};
 use super::store::{Entry, Knobs, Store};
 use crate::contract::SOURCE;
+use crate::world::streams::RETENTION_MILLIS;
 use crate::world::{Faults, World};
+
+/// How long a stream keeps a closed shard.
+const RETENTION: Duration = Duration::from_millis(RETENTION_MILLIS as u64);
 
 /// What came of a run.
 pub struct Verdict {
@@ -27,6 +31,8 @@ pub struct Verdict {
     pub halted: bool,
     /// How many records the table's stream got.
     pub records: usize,
+    /// How long the target took to come in step once the source was quiet and nothing failed.
+    pub lag: Duration,
 }
 
 impl Verdict {
@@ -61,6 +67,7 @@ enum Happening {
     Outage,
     Trim,
     Widen,
+    Reenable,
     Night,
     Restart(usize),
 }
@@ -104,7 +111,7 @@ impl Simulation {
 
     async fn run(mut self) -> Verdict {
         self.chaos().await;
-        self.calm().await;
+        let lag = self.calm().await;
         self.observe(true);
         let store = &self.around.store;
         let (journal, gaps) = (store.journal(), store.gaps(SOURCE));
@@ -122,7 +129,7 @@ impl Simulation {
         let mut violations = checker::check(&run);
         violations.append(&mut self.violations);
         let records = self.truth.shards.values().map(|shard| shard.records.len()).sum();
-        Verdict { violations, journal, halted: !gaps.is_empty(), records }
+        Verdict { violations, journal, halted: !gaps.is_empty(), records, lag }
     }
 
     async fn chaos(&mut self) {
@@ -142,6 +149,7 @@ impl Simulation {
             (every.outage, Happening::Outage),
             (every.trim, Happening::Trim),
             (every.widen, Happening::Widen),
+            (every.reenable, Happening::Reenable),
             (every.night, Happening::Night),
         ];
         for (every, happening) in happenings {
@@ -187,6 +195,12 @@ impl Simulation {
             }
             Happening::Rotate => self.world(|world| world.rotate(TABLE)),
             Happening::Widen => self.world(|world| world.widen_sequence_numbers(TABLE)),
+            Happening::Reenable => {
+                let view = self.around.plan.view;
+                self.observe(false);
+                self.world(|world| world.enable_stream(TABLE, view));
+                self.observe(false);
+            }
             Happening::Trim => {
                 self.observe(false);
                 self.world(|world| world.trim_all(TABLE));
@@ -287,7 +301,7 @@ impl Simulation {
     }
 
     /// Everything is well again and nobody writes: the target must come in step within the bound.
-    async fn calm(&mut self) {
+    async fn calm(&mut self) -> Duration {
         let plan = &self.around.plan;
         let knobs = plan.store;
         self.around.store.set_faults(
@@ -302,7 +316,8 @@ impl Simulation {
             }
         }
         self.observe(true);
-        let end = self.around.clock.now() + self.around.plan.calm_max;
+        let began = self.around.clock.now();
+        let end = began + self.around.plan.calm_max;
         while !self.in_step() && self.around.clock.now() < end {
             let next = self.around.clock.now() + Duration::from_millis(500);
             self.around.clock.sleep_until(next).await;
@@ -311,6 +326,7 @@ impl Simulation {
                 break;
             }
         }
+        let lag = self.around.clock.now() - began;
         for (_, process) in &self.slots {
             if let Some(process) = process {
                 process.leave();
@@ -330,6 +346,7 @@ impl Simulation {
                 what,
             });
         }
+        lag
     }
 
     /// Whether every shard is applied to its end.
@@ -355,7 +372,9 @@ impl Simulation {
         let Some(stream) = world.stream(TABLE) else { return };
         for (id, known) in &mut self.truth.shards {
             if known.dropped_at.is_none() && !stream.shards.iter().any(|shard| shard.id == *id) {
-                known.dropped_at = Some(elapsed);
+                // Of age since its end, or thrown away just now.
+                let of_age = known.closed_at.map(|at| at + RETENTION);
+                known.dropped_at = Some(of_age.map_or(elapsed, |at| at.min(elapsed)));
                 known.closed = true;
             }
         }
@@ -363,6 +382,7 @@ impl Simulation {
             let known: &mut ShardTruth = self.truth.shards.entry(shard.id.clone()).or_default();
             known.parent.clone_from(&shard.parent);
             known.closed = shard.closed.is_some();
+            known.closed_at = shard.closed.map(|(at, _)| self.around.clock.since_start(at));
             known.trimmed_through = shard.trimmed_through;
         }
         if !records {

@@ -27,17 +27,23 @@ fn seeds() {
     let first = number("DYNAURORA_FIRST_SEED").unwrap_or(0);
     let count = number("DYNAURORA_SEEDS").unwrap_or(SEEDS);
     let mut failed = Vec::new();
-    let (mut halted, mut records, mut commits) = (0, 0, 0);
+    let (mut halted, mut records, mut commits, mut lags) = (0, 0, 0, Vec::new());
     for seed in first..first + count {
         let verdict = driver::run(Plan::of(seed));
         halted += usize::from(verdict.halted);
         records += verdict.records;
         commits += verdict.journal.len();
+        if !verdict.halted {
+            lags.push(verdict.lag);
+        }
         if !verdict.violations.is_empty() {
             failed.push((seed, verdict));
         }
     }
+    lags.sort_unstable();
+    let (half, worst) = (lags.get(lags.len() / 2), lags.last());
     println!("{count} seeds, {records} records, {commits} entries, {halted} halted by a gap");
+    println!("in step once all is well: half within {half:?}, the slowest within {worst:?}");
     let shown: Vec<_> = failed
         .iter()
         .take(number("DYNAURORA_SHOWN").unwrap_or(5) as usize)

@@ -43,6 +43,8 @@ pub struct Every {
     pub outage: Option<Duration>,
     pub trim: Option<Duration>,
     pub widen: Option<Duration>,
+    /// The stream is disabled and enabled again: what was written between is lost.
+    pub reenable: Option<Duration>,
     /// Every process is gone for about as long as the stream keeps its records.
     pub night: Option<Duration>,
 }
@@ -65,20 +67,22 @@ impl Plan {
             outage: maybe(10..40),
             trim: maybe(15..60).filter(|_| seed % 4 == 1),
             widen: maybe(20..60),
+            reenable: maybe(30..90).filter(|_| seed % 8 == 5),
             night: maybe(20..60).filter(|_| seed % 4 == 3),
         };
-        let store = if rough { store_faults(&mut rng) } else { Knobs::default() };
+        let store = if rough { store_faults(&mut rng, lease_ttl) } else { Knobs::default() };
         let world = if rough { world_faults(&mut rng) } else { Faults::default() };
         let refusals = rng.u8(..3) == 0;
         let refuses = if refusals { north_pole::refuses } else { |_: &_| false };
+        let options = options(&mut rng, lease_ttl);
         Self {
             seed,
             workers: rng.usize(1..=3),
             initial_shards: rng.usize(1..=3),
             view: *rng.choice(&[StreamView::NewImage, StreamView::NewAndOldImages]).unwrap(),
             chaos: Duration::from_secs(rng.u64(20..60)),
-            calm_max: Duration::from_secs(240),
-            options: options(&mut rng, lease_ttl),
+            calm_max: calm_max(&options, &world),
+            options,
             store: Knobs { refuses, ..store },
             world,
             latency_max: Duration::from_millis(if rough { rng.u64(0..200) } else { 0 }),
@@ -93,6 +97,14 @@ impl Plan {
         let store = Knobs { sabotage: Some(sabotage), ..self.store };
         Self { store, ..self }
     }
+}
+
+/// I11: a lease that nobody gives back is free after one lease time and taken within the next; a retry waits
+/// for half a minute at most; a listing lags and is repeated.
+fn calm_max(options: &Options, world: &Faults) -> Duration {
+    let lags = world.listing_delay_millis + world.closing_delay_millis;
+    let lags = Duration::from_millis(u64::try_from(lags).unwrap());
+    options.lease_ttl * 2 + Duration::from_secs(30) + options.discovery_interval + lags
 }
 
 fn options(rng: &mut fastrand::Rng, lease_ttl: Duration) -> Options {
@@ -110,7 +122,7 @@ fn options(rng: &mut fastrand::Rng, lease_ttl: Duration) -> Options {
     }
 }
 
-fn store_faults(rng: &mut fastrand::Rng) -> Knobs {
+fn store_faults(rng: &mut fastrand::Rng, lease_ttl: Duration) -> Knobs {
     let mut share = |most: f64| if rng.bool() { rng.f64() * most } else { 0.0 };
     Knobs {
         fails: share(0.1),
@@ -119,6 +131,8 @@ fn store_faults(rng: &mut fastrand::Rng) -> Knobs {
         renew_fails: share(0.3),
         orphan_commits: share(1.0),
         slow: Duration::from_secs_f64(share(2.0)),
+        freezes: share(0.05),
+        freeze_max: lease_ttl * 3,
         ..Knobs::default()
     }
 }

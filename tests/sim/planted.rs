@@ -36,8 +36,8 @@ fn i6_a_ledger_that_forgets_gaps_is_found() {
 fn found(sabotage: Sabotage, expected: &[Invariant]) {
     for seed in 1..=SEEDS_MAX {
         let verdict = driver::run(Plan::of(seed).sabotaged(sabotage));
-        if let Some(first) = verdict.violations.first() {
-            assert!(expected.contains(&first.invariant), "{sabotage:?}, seed {seed}: {first}");
+        // Not every seed shows the matching one: a run that stands still shows nothing but that.
+        if verdict.violations.iter().any(|broken| expected.contains(&broken.invariant)) {
             return;
         }
     }

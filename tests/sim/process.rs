@@ -53,7 +53,7 @@ impl Process {
             .with_latency(around.plan.latency_max);
         let most = around.plan.skew_millis_max;
         let skew = fastrand::Rng::with_seed(seed).i64(-most..=most);
-        let store = around.store.connect(gate.clone());
+        let store = around.store.connect(stalled.clone());
         let ports = Ports {
             source: Gated { inner: source, gate: gate.clone() },
             ledger: store.clone(),
@@ -82,6 +82,7 @@ impl Process {
     /// Asks it to finish.
     pub fn leave(&self) {
         self.stop.cancel();
+        self.stall(false);
     }
 
     /// Stops it like SIGSTOP, or lets it go on.

@@ -34,7 +34,7 @@ pub type Key = Vec<Option<String>>;
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
-    stalled: watch::Receiver<bool>,
+    stalled: watch::Sender<bool>,
 }
 
 struct Shared {
@@ -42,27 +42,23 @@ struct Shared {
     clock: SimClock,
     state: Mutex<State>,
     faults: Mutex<Faults>,
-    /// Keeps the connections that never stall open.
-    _running: watch::Sender<bool>,
 }
 
 impl Store {
     /// An empty store with these target tables and no faults.
     pub fn new(specs: Vec<TableSpec>, clock: SimClock) -> Self {
-        let (running, stalled) = watch::channel(false);
         let state = State::with_tables(specs.len());
         let shared = Shared {
             specs,
             clock,
             state: Mutex::new(state),
             faults: Mutex::new(Faults::default()),
-            _running: running,
         };
-        Self { shared: Arc::new(shared), stalled }
+        Self { shared: Arc::new(shared), stalled: watch::Sender::new(false) }
     }
 
     /// A connection whose calls stand still while `stalled` says so: a stopped process.
-    pub fn connect(&self, stalled: watch::Receiver<bool>) -> Self {
+    pub fn connect(&self, stalled: watch::Sender<bool>) -> Self {
         Self { shared: Arc::clone(&self.shared), stalled }
     }
 
@@ -148,6 +144,11 @@ impl Store {
         if let Some(time) = fate.before {
             pause(self.shared.clock, time).await;
         }
+        if let Some(time) = fate.freeze {
+            self.stalled.send_replace(true);
+            pause(self.shared.clock, time).await;
+            self.stalled.send_replace(false);
+        }
         if fate.held_back {
             self.stand_still().await;
         }
@@ -180,7 +181,7 @@ impl Store {
 
     /// Waits while the worker's process is stopped.
     async fn stand_still(&self) {
-        let mut stalled = self.stalled.clone();
+        let mut stalled = self.stalled.subscribe();
         // The only error is that nobody can stall this worker any more.
         drop(stalled.wait_for(|stalled| !stalled).await);
     }

@@ -1,10 +1,10 @@
 //! The fold of records: what the rows must be, computed without versions' guards, batches or leases.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dynaurora::mapping::Outcome;
 use dynaurora::model::{
-    Cells, Change, Item, RowAction, RowOp, SequenceNumber, TableIndex, Version,
+    Cells, Change, Item, PartitionId, RowAction, RowOp, SequenceNumber, TableIndex, Version,
 };
 
 use super::Run;
@@ -32,8 +32,8 @@ pub struct Fold {
     newest: BTreeMap<String, SequenceNumber>,
     /// The newest record of each item's key that was not rejected.
     pub succeeded: BTreeMap<String, SequenceNumber>,
-    /// The rejected records of each item's key.
-    pub rejected: BTreeMap<String, BTreeSet<SequenceNumber>>,
+    /// The rejected records of each item's key; numbers are unique within a shard only.
+    pub rejected: BTreeMap<String, BTreeMap<SequenceNumber, PartitionId>>,
 }
 
 /// A row's newest fate.
@@ -86,8 +86,9 @@ impl Fold {
     }
 
     /// Notes a rejected record.
-    pub fn reject(&mut self, change: &Change) {
-        self.rejected.entry(item_key(&change.keys)).or_default().insert(change.sequence);
+    pub fn reject(&mut self, partition: &PartitionId, change: &Change) {
+        let own = self.rejected.entry(item_key(&change.keys)).or_default();
+        own.insert(change.sequence, partition.clone());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dynaurora::model::{Change, ChangeOp, Position, RowAction, SequenceNumber};
+use dynaurora::model::{Change, ChangeOp, PartitionId, Position, RowAction, SequenceNumber};
 
 use super::fold::{Effect, effect_of};
 use super::replay::Replay;
@@ -100,13 +100,14 @@ impl End<'_> {
     /// The open dead letters are those that no later record of their key succeeded.
     fn dead_letters(&mut self) {
         let fold = &self.replay.fold;
-        let stored: BTreeSet<SequenceNumber> =
-            self.run.dead_letters.iter().map(|(_, version)| version.sequence).collect();
+        let letters = self.run.dead_letters.iter();
+        let stored: BTreeSet<(&str, SequenceNumber)> =
+            letters.map(|(partition, version)| (partition.as_str(), version.sequence)).collect();
         let mut wrong = Vec::new();
         for (item, rejected) in &fold.rejected {
-            for at in rejected {
+            for (at, partition) in rejected {
                 let newer = fold.succeeded.get(item).filter(|newer| *newer > at);
-                let open = stored.contains(at);
+                let open = stored.contains(&(partition.as_str(), *at));
                 if open == newer.is_some() {
                     let newer = newer.map(ToString::to_string).unwrap_or_default();
                     wrong.push(format!("dead letter {at} of {item}: open {open}, newer {newer}"));
@@ -120,6 +121,13 @@ impl End<'_> {
 
     /// I7: the target is what the items now map to, computed from the items alone.
     fn items(&mut self) {
+        // What was gone before anybody came can only be loaded, not read.
+        let unseen = |(partition, shard): (&PartitionId, &ShardTruth)| {
+            !shard.records.is_empty() && !self.replay.positions.contains_key(partition)
+        };
+        if self.run.truth.shards.iter().any(unseen) {
+            return;
+        }
         let mut expected = BTreeMap::new();
         let rejected: BTreeSet<String> = self.replay.fold.rejected.keys().cloned().collect();
         for item in &self.run.truth.items {

@@ -207,7 +207,7 @@ impl<'a> Replay<'a> {
                 }
             }
             (Effect::Nothing, false) => {}
-            (Effect::Reject | Effect::Refused(_), true) => self.fold.reject(change),
+            (Effect::Reject | Effect::Refused(_), true) => self.fold.reject(partition, change),
             (Effect::Reject, false) => {
                 let what = format!("{partition}: {} should be a dead letter", change.sequence);
                 self.broken(Invariant::Books, what);

@@ -21,6 +21,10 @@ pub struct Knobs {
     pub orphan_commits: f64,
     /// The longest time on the way, each way.
     pub slow: Duration,
+    /// The whole process stops just before it sends a batch, and wakes when its lease may be another's.
+    pub freezes: f64,
+    /// The longest time for which it does.
+    pub freeze_max: Duration,
     /// Rows that the database refuses for their data.
     pub refuses: fn(&RowOp) -> bool,
     /// How the store breaks its own contract, to see that the checker notices.
@@ -53,6 +57,8 @@ impl Default for Knobs {
             renew_fails: 0.0,
             orphan_commits: 0.0,
             slow: Duration::ZERO,
+            freezes: 0.0,
+            freeze_max: Duration::ZERO,
             refuses: |_| false,
             sabotage: None,
         }
@@ -77,6 +83,8 @@ pub struct Fate {
     pub before: Option<Duration>,
     /// Whether a process that is stopped now has not sent the request yet.
     pub held_back: bool,
+    /// For how long the caller's whole process stops before it sends the request.
+    pub freeze: Option<Duration>,
     /// The failure before anything happened.
     pub fails: Option<ErrorKind>,
     /// The time on the way back.
@@ -114,10 +122,12 @@ impl Faults {
             _ if self.chance(knobs.conflicts) => Some(ErrorKind::Conflict),
             _ => None,
         };
+        let frozen = call == Call::Apply && self.chance(knobs.freezes);
         let orphaned = call == Call::Apply && self.chance(knobs.orphan_commits);
         Fate {
             before: self.delay(knobs.slow),
             held_back: self.chance(0.5),
+            freeze: frozen.then(|| knobs.freeze_max.mul_f64(self.rng.f64())),
             fails,
             after: self.delay(knobs.slow),
             lost: self.chance(knobs.answer_lost),

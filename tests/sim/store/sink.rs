@@ -122,7 +122,9 @@ fn fence(state: &mut State, batch: &Batch, worker: &WorkerId) -> Result<()> {
     let source = state.source(&batch.source)?;
     let holds = batch.advances.iter().all(|advance| {
         source.partitions.get(&advance.partition).is_some_and(|partition| {
-            partition.held_by(worker, advance.epoch) && partition.position == advance.from
+            partition.held_by(worker, advance.epoch)
+                && partition.position == advance.from
+                && partition.state == PartitionState::Open
         })
     });
     if holds && source.generation == batch.generation { Ok(()) } else { Err(fenced()) }
