@@ -2,12 +2,14 @@
 //!
 //! `world` is a simulated DynamoDB; `contract` says what every implementation of the engine's seams must
 //! do; `sim` runs the engine under simulated time against a world that fails in every way known; `postgres`
-//! runs over a real database, which the feature `demo` brings.
+//! runs over a real database, which the feature `demo` brings; `e2e` runs the real binary over real servers.
 
 #![allow(unreachable_pub, reason = "every item of a test binary is its own")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 mod contract;
+#[cfg(feature = "demo")]
+mod e2e;
 #[cfg(feature = "demo")]
 mod postgres;
 mod sim;

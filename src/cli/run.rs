@@ -30,6 +30,10 @@ pub async fn run(args: &ConfigArgs) -> Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION");
     let sources = config.sources.len();
     events::Started { version, worker: worker.as_str(), sources }.emit();
+    if let Ok(address) = listener.local_addr() {
+        // Port 0 takes any free one; this line is then the only place that tells which.
+        tracing::info!(%address, "listening");
+    }
 
     let service = tokio::select! {
         biased;

@@ -33,7 +33,7 @@ const IDLE_POLLS_PER_SEC_MAX: u32 = 50;
 /// `Config` when anything is wrong with it.
 pub fn load(args: &ConfigArgs) -> Result<Config> {
     Config::load(&args.config, &args.set, std::env::vars()).map_err(|diagnostics| {
-        anstream::eprint!("{}", diagnostics.render(true));
+        anstream::eprintln!("{}\n", diagnostics.render(true));
         let count = diagnostics.problems().len();
         let problems =
             if count == 1 { "1 problem".to_owned() } else { format!("{count} problems") };

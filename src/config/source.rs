@@ -58,22 +58,16 @@ pub(super) fn read(entry: &Entry, problems: &mut Vec<Problem>) -> Option<SourceC
         return None;
     }
     let definition = SourceDefinition { name: name.clone(), unmatched, entities };
-    let table = table?;
-    match Mapper::compile(&definition) {
-        Ok(mapper) => Some(SourceConfig {
-            name: Arc::from(name.as_str()),
-            table: table.value,
-            region,
-            endpoint,
-            on_gap,
-            definition,
-            mapper: Arc::new(mapper),
-        }),
-        Err(found) => {
-            problems.extend(found);
-            None
-        }
-    }
+    let mapper = Mapper::compile(&definition).map_err(|found| problems.extend(found)).ok()?;
+    Some(SourceConfig {
+        name: Arc::from(name.as_str()),
+        table: table?.value,
+        region,
+        endpoint,
+        on_gap,
+        definition,
+        mapper: Arc::new(mapper),
+    })
 }
 
 /// No two sources may fill one table.

@@ -12,8 +12,8 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, PgPool, Postgres, Transaction};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, Postgres, Transaction};
 
 use super::sqlstate;
 use crate::error::{Error, ErrorKind, Result};
@@ -122,6 +122,7 @@ impl Pools {
     /// meets.
     pub async fn connect(settings: Settings) -> Result<Self> {
         let pools = Self::new(settings)?;
+        pools.knock().await?;
         let what = "connect to the target";
         let attempt = |session: Session| async move {
             let mut transaction = session.begin().await?;
@@ -130,6 +131,30 @@ impl Pools {
         };
         pools.attempt(Lane::Ledger, what, attempt).await?;
         Ok(pools)
+    }
+
+    /// Makes one connection outside of the pools: a pool waits out a refusal, and then tells nothing of it.
+    async fn knock(&self) -> Result<()> {
+        let (host, port) = (self.options.get_host(), self.options.get_port());
+        let what = format!("connect to the target at {host}:{port}");
+        let options = match &self.settings.password {
+            Some(password) => self.options.clone().password(&password().await?),
+            None => self.options.clone(),
+        };
+        let attempt = async { PgConnection::connect_with(&options).await?.close().await };
+        let error = match tokio::time::timeout(self.settings.connect_timeout, attempt).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => sqlstate::error(what, error),
+            Err(_) => Error::new(ErrorKind::Unreachable, format!("{what}: no answer in time")),
+        };
+        match error.kind() {
+            // The server is there and will soon take connections; the pool waits for that.
+            ErrorKind::Unavailable | ErrorKind::Capacity => Ok(()),
+            ErrorKind::Unreachable => Err(error.with_hint(format!(
+                "see with `pg_isready -h {host} -p {port}` whether it runs and can be reached from here"
+            ))),
+            _ => Err(error),
+        }
     }
 
     fn new(settings: Settings) -> Result<Self> {

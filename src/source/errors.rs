@@ -63,7 +63,7 @@ impl Rim {
             )),
             ErrorKind::Denied => Some(format!(
                 "see with `aws sts get-caller-identity` who calls, and that they may call \
-                 dynamodb:{operation} on table {} (`dynaurora iam-policy` prints the policy)",
+                 dynamodb:{operation} on table {} (deploy/iam/policy.json is the policy)",
                 self.table
             )),
             ErrorKind::Gone if is_about_tables(operation) => Some(format!(

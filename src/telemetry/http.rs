@@ -40,7 +40,7 @@ pub(super) type History = BTreeMap<String, VecDeque<f64>>;
 pub fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).map_err(|error| {
         Error::new(ErrorKind::Config, format!("listen on {address}"))
-            .with_hint("choose another address with `--listen`, port 0 takes any free one")
+            .with_hint("set `listen` in [telemetry] to another address; port 0 takes any free one")
             .with_source(error)
     })
 }

@@ -1,7 +1,7 @@
 //! What only the real server can show.
 
 mod apply;
-mod cluster;
+pub(crate) mod cluster;
 mod contract;
 mod ddl;
 mod dead_letters;

@@ -1,0 +1,15 @@
+//! The whole product: the real binary as its own process, real signals, a real Postgres, and DynamoDB as
+//! an emulator or as a world of our own behind HTTP. A test that fails shows the logs of its daemons.
+
+mod commands;
+mod daemon;
+mod fold;
+mod kill;
+mod outage;
+mod proxy;
+mod refusals;
+mod sharing;
+mod stage;
+mod stop;
+mod values;
+mod writers;

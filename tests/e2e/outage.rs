@@ -1,0 +1,108 @@
+//! Postgres goes away while writes go on: the daemon stays, says so, and catches up.
+
+use dynaurora::error::Result;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
+
+use super::daemon::Daemon;
+use super::proxy::Proxy;
+use super::stage::{SOON_SECS, Setting, Stage, within};
+use super::writers::Writers;
+use crate::postgres::cluster::cluster;
+
+struct Scene {
+    stage: Stage,
+    daemon: Daemon,
+    writers: Writers,
+}
+
+impl Scene {
+    /// A daemon keeps up with two elves.
+    async fn start(setting: Setting) -> Self {
+        let stage = Stage::with(setting).await;
+        let writers = Writers::start(&stage, 2, 1, 40.0);
+        let mut daemon = stage.daemon();
+        daemon.readyz(200).await;
+        let scene = Self { stage, daemon, writers };
+        scene.rows_arrive().await;
+        scene
+    }
+
+    async fn rows_arrive(&self) {
+        let sql = "select count(*) from children";
+        let before = self.stage.number(sql).await;
+        within(SOON_SECS, "rows arrive", async || {
+            (self.stage.number(sql).await > before).then_some(())
+        })
+        .await;
+    }
+
+    /// The daemon is alive, not ready, and tries again at this stage of its work.
+    async fn notices(&mut self, stage: &str) {
+        self.daemon.readyz(503).await;
+        assert_eq!(self.daemon.get("/livez").await.unwrap().0, 200);
+        within(SOON_SECS, &format!("the daemon tries to {stage} again"), async || {
+            self.daemon.still_runs();
+            let retries = self.daemon.logged("attempt failed, trying again");
+            retries.iter().any(|event| event["stage"] == stage).then_some(())
+        })
+        .await;
+    }
+
+    /// The daemon works again, and nothing was lost or done twice.
+    async fn recovers(mut self) {
+        self.daemon.readyz(200).await;
+        self.rows_arrive().await;
+        self.writers.stop().await;
+        self.stage.converge().await;
+        assert_eq!(self.stage.number("select count(*) from dynaurora.dead_letters").await, 0);
+        assert_eq!(self.daemon.logged("source halted").len(), 0);
+        self.daemon.readyz(200).await;
+        self.daemon.stop().await;
+    }
+}
+
+async fn as_operator(statements: &[String]) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect(&cluster().await.url("postgres")).await?;
+    for statement in statements {
+        sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut connection).await?;
+    }
+    connection.close().await
+}
+
+#[tokio::test]
+async fn a_database_that_takes_no_connections_is_waited_for() {
+    let mut scene = Scene::start(Setting::default()).await;
+    let database = scene.stage.database.clone();
+    let allow = |allowed| format!("alter database {database} allow_connections {allowed}");
+    let end = format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}'"
+    );
+    as_operator(&[allow(false), end]).await.unwrap();
+    scene.notices("ledger").await;
+    scene.notices("discover").await;
+    as_operator(&[allow(true)]).await.unwrap();
+    scene.recovers().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_waited_for() {
+    let mut proxy = Proxy::start(cluster().await.port()).await;
+    let setting = Setting { postgres: Some(proxy.address), ..Setting::default() };
+    let mut scene = Scene::start(setting).await;
+    proxy.cut().await;
+    scene.notices("ledger").await;
+    proxy.mend().await;
+    scene.recovers().await;
+}
+
+#[tokio::test]
+async fn what_a_silent_network_delivers_late_does_no_harm() {
+    let proxy = Proxy::start(cluster().await.port()).await;
+    let setting = Setting { postgres: Some(proxy.address), ..Setting::default() };
+    let mut scene = Scene::start(setting).await;
+    proxy.freeze();
+    scene.notices("ledger").await;
+    proxy.thaw();
+    scene.recovers().await;
+}
