@@ -37,14 +37,15 @@ impl Scene {
         .await;
     }
 
-    /// The daemon is alive, not ready, and tries again at this stage of its work.
-    async fn notices(&mut self, stage: &str) {
+    /// The daemon is alive, not ready, and tries again at these stages of its work.
+    async fn notices(&mut self, stages: &[&str]) {
         self.daemon.readyz(503).await;
         assert_eq!(self.daemon.get("/livez").await.unwrap().0, 200);
-        within(SOON_SECS, &format!("the daemon tries to {stage} again"), async || {
+        within(SOON_SECS, &format!("the daemon tries again: {stages:?}"), async || {
             self.daemon.still_runs();
             let retries = self.daemon.logged("attempt failed, trying again");
-            retries.iter().any(|event| event["stage"] == stage).then_some(())
+            let tried = |stage| retries.iter().any(|event| event["stage"] == stage);
+            stages.iter().all(|stage| tried(*stage)).then_some(())
         })
         .await;
     }
@@ -79,8 +80,7 @@ async fn a_database_that_takes_no_connections_is_waited_for() {
         "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}'"
     );
     as_operator(&[allow(false), end]).await.unwrap();
-    scene.notices("ledger").await;
-    scene.notices("discover").await;
+    scene.notices(&["ledger", "discover"]).await;
     as_operator(&[allow(true)]).await.unwrap();
     scene.recovers().await;
 }
@@ -91,7 +91,7 @@ async fn a_server_that_is_gone_is_waited_for() {
     let setting = Setting { postgres: Some(proxy.address), ..Setting::default() };
     let mut scene = Scene::start(setting).await;
     proxy.cut().await;
-    scene.notices("ledger").await;
+    scene.notices(&[]).await;
     proxy.mend().await;
     scene.recovers().await;
 }
@@ -102,7 +102,7 @@ async fn what_a_silent_network_delivers_late_does_no_harm() {
     let setting = Setting { postgres: Some(proxy.address), ..Setting::default() };
     let mut scene = Scene::start(setting).await;
     proxy.freeze();
-    scene.notices("ledger").await;
+    scene.notices(&["ledger"]).await;
     proxy.thaw();
     scene.recovers().await;
 }
