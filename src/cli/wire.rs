@@ -150,10 +150,18 @@ pub async fn source(config: &Config, source: &SourceConfig) -> Result<DynamoSour
 /// Asks the source's table for its stream, which must be able to feed the mapping.
 ///
 /// # Errors
-/// `Gone`, `Denied`, `Unreachable` as the service answers; `Config`, with the command that mends it, when
-/// the stream is missing, disabled, or carries too little.
+/// `Denied`, `Unreachable` as the service answers; `Config`, with the command that mends it, when the table
+/// or its stream is missing, or the stream is disabled or carries too little.
 pub async fn describe(dynamo: &DynamoSource, source: &SourceConfig) -> Result<StreamInfo> {
-    let info = dynamo.describe().await?;
+    let info = dynamo.describe().await.map_err(|error| match error.kind() {
+        ErrorKind::Gone => {
+            let what = format!("there is no table {} in this account and region", source.table);
+            Error::new(ErrorKind::Config, what)
+                .with_hint(format!("aws dynamodb describe-table --table-name {}", source.table))
+                .with_source(error)
+        }
+        _ => error,
+    })?;
     usable(&info, &source.mapper)?;
     let mut wrong = source.mapper.key_attributes();
     wrong.retain(|name| !info.key_attributes.iter().any(|key| key == name));
@@ -229,6 +237,7 @@ pub fn options(config: &Config, source: &SourceConfig) -> Options {
         discovery_interval: Duration::from_secs(worker.discovery_interval_secs),
         limits: Limits { rows_max: worker.batch_rows_max, bytes_max: worker.batch_bytes_max },
         partitions_max: worker.partitions_max,
+        reject_share_max: worker.reject_share_max,
         on_gap: match source.on_gap {
             config::OnGap::Halt | config::OnGap::Resync => OnGap::Halt,
         },

@@ -13,6 +13,7 @@ pub mod lease;
 pub mod lineage;
 pub mod ports;
 pub mod readers;
+pub mod rejects;
 pub mod retry;
 mod upkeep;
 mod worker;
@@ -65,6 +66,8 @@ pub struct Options {
     pub limits: Limits,
     /// How many partitions this process reads at most.
     pub partitions_max: usize,
+    /// The share of rejects, from 0 to 1, above which the source halts.
+    pub reject_share_max: f64,
     /// What happens when changes were lost.
     pub on_gap: OnGap,
 }

@@ -18,6 +18,7 @@ use super::ports::{
     Applied, Clock, Ledger, LedgerView, Page, ReadFrom, ShardListing, Sink, Source,
 };
 use super::readers::Ticket;
+use super::rejects::RejectShare;
 use super::retry::{Stage, remedy};
 use super::upkeep::{Ask, Discovered, Survey, Upkept, discover, keep_up, request};
 use super::{Ports, SourceRun};
@@ -86,6 +87,7 @@ pub(super) struct Worker<S, L, K, C> {
     lanes: [Lane; 2],
     resume_at: Instant,
     note_keys: bool,
+    rejects: RejectShare,
     /// When a batch with rejects was last applied: an older view may not know them yet.
     rejected_at: Option<Instant>,
     draining: bool,
@@ -123,6 +125,7 @@ where
             lanes: LaneId::ALL.map(Lane::new),
             resume_at: now,
             note_keys: false,
+            rejects: RejectShare::new(run.options.reject_share_max),
             rejected_at: None,
             draining: false,
             halt_told: false,

@@ -1,6 +1,6 @@
 //! Everything that knows the AWS SDK: tables, streams and scans behind the engine's `Source`.
 //!
-//! [`connect`] makes the SDK's config, [`DynamoSource`] is the port; `streams.rs` reads shards, `scan.rs`
+//! [`connect()`] makes the SDK's config, [`DynamoSource`] is the port; `streams.rs` reads shards, `scan.rs`
 //! reads tables for a backfill, `decode.rs` turns the SDK's records into changes, `errors.rs` its errors
 //! into ours. No AWS type leaves this room, except for the config that enters it again.
 

@@ -49,7 +49,7 @@ pub struct DynamoSource {
 }
 
 impl DynamoSource {
-    /// A source for this table; nothing is called yet. The config should come from [`super::connect`],
+    /// A source for this table; nothing is called yet. The config should come from [`super::connect()`],
     /// which bounds every call and turns the SDK's own retries off.
     #[must_use]
     pub fn new(table: impl Into<Arc<str>>, config: &SdkConfig, options: SourceOptions) -> Self {

@@ -67,16 +67,20 @@ async fn a_lease_ends_by_the_databases_clock_and_the_thief_bumps_the_epoch() {
     let (ann, bob) = (worker("ann"), worker("bob"));
     let old = rig.lease(&ann, "a").await;
     assert!(rig.acquire(&bob, &["a"]).await.is_empty());
-    assert_eq!(renew(&rig, &ann, &old).await, [old.partition.clone()]);
+    assert_eq!(renew(&rig, &ann, &old).await, std::slice::from_ref(&old.partition));
     rig.expire_leases().await;
     let view = rig.ledger.load(SOURCE).await.unwrap();
     assert!(view.partitions.iter().all(|row| row.owner.is_none()), "past its end it is free");
-    assert_eq!(renew(&rig, &ann, &old).await, [old.partition.clone()], "nobody took it");
+    assert_eq!(
+        renew(&rig, &ann, &old).await,
+        std::slice::from_ref(&old.partition),
+        "nobody took it"
+    );
     rig.expire_leases().await;
     let new = rig.lease(&bob, "a").await;
     assert_eq!(new.epoch, old.epoch + 1);
     assert!(renew(&rig, &ann, &old).await.is_empty());
-    assert_eq!(renew(&rig, &bob, &new).await, [new.partition.clone()]);
+    assert_eq!(renew(&rig, &bob, &new).await, std::slice::from_ref(&new.partition));
     let late = rig.apply(&batch(&ann, &old, 5, vec![letter("42", "late", 5)])).await;
     assert_eq!(late.unwrap_err().kind(), ErrorKind::Fenced);
     assert_eq!(rig.count("letters").await, 0);
@@ -109,7 +113,7 @@ async fn a_renewal_passes_a_batch_that_waits() {
     let ledger = PostgresLedger::new(pools);
     let held = [Held { partition: lease.partition.clone(), epoch: lease.epoch, polled_ago: None }];
     let renewal = Renewal { source: SOURCE, worker: &ann, held: &held, lease_ttl: LEASE_TTL };
-    assert_eq!(ledger.renew(&renewal).await.unwrap(), [lease.partition.clone()]);
+    assert_eq!(ledger.renew(&renewal).await.unwrap(), std::slice::from_ref(&lease.partition));
     lock.rollback().await.unwrap();
     tasks.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(rig.count("letters").await, 1);

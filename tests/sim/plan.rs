@@ -118,6 +118,7 @@ fn options(rng: &mut fastrand::Rng, lease_ttl: Duration) -> Options {
         discovery_interval: Duration::from_secs(rng.u64(5..30)),
         limits: Limits { rows_max: rng.usize(1..60), bytes_max: rng.usize(50..20_000) },
         partitions_max: 64,
+        reject_share_max: 1.0,
         on_gap: OnGap::Halt,
     }
 }

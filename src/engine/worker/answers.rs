@@ -259,7 +259,15 @@ where
         self.lanes[lane].failures = 0;
         self.well(Stage::Apply);
         self.tell_applied(&sealed, &applied, took);
-        if !sealed.batch.rejects.is_empty() {
+        let rejected = sealed.batch.rejects.len() as u64;
+        if let Some(share) = self.rejects.note(sealed.records.total(), rejected) {
+            let what = format!("{:.0} % of the last records became dead letters", share * 100.0);
+            return Err(Error::new(ErrorKind::Config, what).with_hint(
+                "see `dynaurora dead-letters list`, mend the mapping, then restart; \
+                 worker.reject_share_max is the limit",
+            ));
+        }
+        if rejected > 0 {
             self.note_keys = true;
             self.rejected_at = Some(now);
         }

@@ -1,0 +1,49 @@
+//! Tells a wrong mapping from bad data, purely: a few rejects are data, a large share of all records means
+//! that the mapping is wrong, and it must not drain a stream into dead letters.
+
+/// Records after which the share is judged: fewer say little.
+const WINDOW_RECORDS: u64 = 1_000;
+
+/// Counts records and rejects over windows of at least [`WINDOW_RECORDS`].
+#[derive(Debug)]
+pub struct RejectShare {
+    share_max: f64,
+    records: u64,
+    rejected: u64,
+}
+
+impl RejectShare {
+    /// Allows this share of rejects, from 0 to 1.
+    #[must_use]
+    pub fn new(share_max: f64) -> Self {
+        Self { share_max, records: 0, rejected: 0 }
+    }
+
+    /// Takes note of a batch. At the end of a window: the share, where it is too large.
+    #[expect(clippy::cast_precision_loss, reason = "a window holds a few thousand records")]
+    pub fn note(&mut self, records: u64, rejected: u64) -> Option<f64> {
+        self.records += records;
+        self.rejected += rejected;
+        if self.records < WINDOW_RECORDS {
+            return None;
+        }
+        let share = self.rejected as f64 / self.records as f64;
+        (self.records, self.rejected) = (0, 0);
+        (share > self.share_max).then_some(share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_share_over_a_whole_window_is_told_and_a_burst_is_not() {
+        let mut share = RejectShare::new(0.5);
+        assert_eq!(share.note(600, 600), None);
+        assert_eq!(share.note(600, 0), None);
+        assert_eq!(share.note(900, 900), None);
+        assert_eq!(share.note(100, 0), Some(0.9));
+        assert_eq!(share.note(2_000, 1_000), None);
+    }
+}
