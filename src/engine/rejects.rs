@@ -4,7 +4,7 @@
 /// Records after which the share is judged: fewer say little.
 const WINDOW_RECORDS: u64 = 1_000;
 
-/// Counts records and rejects over windows of at least [`WINDOW_RECORDS`].
+/// Counts records and rejects over windows of at least a thousand.
 #[derive(Debug)]
 pub struct RejectShare {
     share_max: f64,
