@@ -1,5 +1,6 @@
 //! The daemon as it ships, in a process of its own: the program `dynaurora run`.
 
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -15,11 +16,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const WARM_UP: Duration = Duration::from_secs(15);
 
 /// Replays everything into an empty database; the time runs from the start of the program.
-pub(crate) async fn run(stage: &mut Stage, replay: &Replay) -> Outcome<Run> {
+pub(crate) async fn run(stage: &mut Stage, replay: &Replay, program: &Path) -> Outcome<Run> {
     let mut database = stage.database(replay).await?;
     let (server, postgres) = (replay.cpu()?, stage.cpu()?);
     let start = SystemClock.now();
-    let mut daemon = Daemon::spawn(stage, &database, replay)?;
+    let mut daemon = Daemon::spawn(stage, &database, replay, program)?;
     let mut first_row = None;
     while !daemon.is_done(&mut database, replay, &mut first_row, start).await? {
         SystemClock.sleep_until(SystemClock.now() + LOOK_EVERY).await;
@@ -41,9 +42,14 @@ pub(crate) async fn run(stage: &mut Stage, replay: &Replay) -> Outcome<Run> {
 }
 
 /// The share of a core that a daemon uses whose shards hold no record.
-pub(crate) async fn idle(stage: &mut Stage, replay: &Replay, length: Duration) -> Outcome<f64> {
+pub(crate) async fn idle(
+    stage: &mut Stage,
+    replay: &Replay,
+    program: &Path,
+    length: Duration,
+) -> Outcome<f64> {
     let database = stage.database(replay).await?;
-    let daemon = Daemon::spawn(stage, &database, replay)?;
+    let daemon = Daemon::spawn(stage, &database, replay, program)?;
     SystemClock.sleep_until(SystemClock.now() + WARM_UP).await;
     let (before, start) = (usage::cpu(daemon.0.id())?, SystemClock.now());
     SystemClock.sleep_until(start + length).await;
@@ -57,8 +63,8 @@ pub(crate) async fn idle(stage: &mut Stage, replay: &Replay, length: Duration) -
 struct Daemon(Child);
 
 impl Daemon {
-    fn spawn(stage: &Stage, database: &Database, replay: &Replay) -> Outcome<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dynaurora"));
+    fn spawn(stage: &Stage, database: &Database, replay: &Replay, program: &Path) -> Outcome<Self> {
+        let mut command = Command::new(program);
         command.args(["run", "--config", CONFIG_FILE]);
         for set in stage.sets(&database.name, &replay.endpoint) {
             command.args(["--set", &set]);

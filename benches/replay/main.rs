@@ -12,6 +12,7 @@ mod usage;
 mod world;
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -44,6 +45,9 @@ struct Cli {
     /// One short round, to see that it works.
     #[arg(long)]
     quick: bool,
+    /// Another build of the daemon, to compare it with this one.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_dynaurora"))]
+    program: PathBuf,
     /// Cargo says this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -114,7 +118,7 @@ async fn measure(cli: &Cli) -> Outcome<()> {
     let mut report = Report { load, rounds: Vec::new(), idle: None };
     let replay = Replay::spawn(load)?;
     for round in 1..=rounds.max(1) {
-        let daemon = daemon::run(&mut stage, &replay).await?;
+        let daemon = daemon::run(&mut stage, &replay, &cli.program).await?;
         tell(round, "daemon", &daemon);
         // Batches of the size that the daemon came to, so that neither gains by its own.
         let batch = usize::try_from(daemon.rows / daemon.transactions.max(1))?;
@@ -130,7 +134,7 @@ async fn measure(cli: &Cli) -> Outcome<()> {
         let load = Load { shards: IDLE_SHARDS, pages_per_shard: 0, records_per_page: 1 };
         let replay = Replay::spawn(load)?;
         let length = Duration::from_secs(idle_secs);
-        report.idle = Some(daemon::idle(&mut stage, &replay, length).await?);
+        report.idle = Some(daemon::idle(&mut stage, &replay, &cli.program, length).await?);
     }
     report.print();
     Ok(())

@@ -55,6 +55,21 @@ impl Rim {
         }
     }
 
+    /// An answer whose head came and whose body did not, or not all of it.
+    pub(super) fn broken(
+        &self,
+        operation: &str,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> Error {
+        let kind = ErrorKind::Unreachable;
+        let what = format!("the answer to {operation} of table {} broke off", self.table);
+        let error = Error::new(kind, what).with_source(cause);
+        match self.hint(kind, operation) {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+
     fn hint(&self, kind: ErrorKind, operation: &str) -> Option<String> {
         match kind {
             ErrorKind::Unreachable => Some(format!(

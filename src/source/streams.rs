@@ -14,8 +14,10 @@ use crate::engine::ports::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Item, PartitionId, PartitionKind, Position, Segment};
 
+use super::answer::Answer;
 use super::decode;
 use super::errors::Rim;
+use super::records::{self, Records};
 use super::scan::{self, Scanner};
 
 /// The most shards in one page of a listing (DescribeStream's own limit).
@@ -170,18 +172,18 @@ impl DynamoSource {
             None => self.iterator(from).await?,
         };
         let request = self.streams.get_records().shard_iterator(iterator);
-        let output = request
+        let answer = Answer::default();
+        request
             .limit(self.options.page_records)
+            .customize()
+            .interceptor(answer.clone())
             .send()
             .await
             .map_err(|error| self.rim.error("GetRecords", error))?;
-        let records = output.records.unwrap_or_default();
-        let mut changes = Vec::with_capacity(records.len());
-        for record in records {
-            changes.push(decode::change(record)?);
-        }
+        let bytes = answer.bytes(&self.rim, "GetRecords").await?.into_bytes();
+        let Records { changes, next_iterator } = records::read(&bytes)?;
         let next = changes.last().map(|change| Position::After(change.sequence));
-        let iterator = output.next_shard_iterator.map(ShardIterator);
+        let iterator = next_iterator.map(ShardIterator);
         Ok(Page {
             changes,
             next: next.unwrap_or_else(|| from.position.clone()),
