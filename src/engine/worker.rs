@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::apply_whole;
-use super::batch::{Label, Sealed};
+use super::batch::{Label, MappedPage, PageContext, Sealed, UnmatchedItem};
 use super::lane::{Lane, LaneId};
 use super::ports::{
     Applied, Clock, Ledger, LedgerView, Page, ReadFrom, ShardListing, Sink, Source,
@@ -44,7 +44,7 @@ const RENEWALS_PER_LEASE: u32 = 3;
 enum Done {
     Discovered(Result<Discovered>),
     Upkept { era: u64, result: Result<Upkept> },
-    Read { ticket: Ticket, result: Result<(Page, Vec<ShardListing>)> },
+    Read { ticket: Ticket, result: Result<(Box<MappedPage>, Vec<ShardListing>)> },
     Applied { lane: LaneId, era: u64, outcome: Outcome },
     GapRecorded(Result<()>),
     Released(Result<()>),
@@ -69,7 +69,7 @@ pub(super) struct Worker<S, L, K, C> {
     run: SourceRun,
     tasks: JoinSet<Done>,
     random: fastrand::Rng,
-    key_columns: Vec<usize>,
+    key_columns: Arc<[usize]>,
     table_names: Vec<String>,
 
     stream_arn: Option<Arc<str>>,
@@ -219,9 +219,16 @@ where
             let Some(stream_arn) = &self.stream_arn else { break };
             let readers = &mut self.lanes[id as usize].readers;
             let Some((from, ticket)) = readers.next_read(stream_arn, now) else { break };
-            let ports = Arc::clone(&self.ports);
+            let (ports, mapper) = (Arc::clone(&self.ports), Arc::clone(&self.run.mapper));
+            let (tables, generation) = (Arc::clone(&self.key_columns), self.generation);
             self.tasks.spawn(async move {
-                let result = read(&ports, from).await;
+                let result = read(&ports, &from).await.and_then(|(page, children)| {
+                    let partition = &from.partition;
+                    let (mapper, tables) = (&mapper, &tables);
+                    let context = PageContext { mapper, tables, generation, partition };
+                    let mapped = MappedPage::new(page, context).map_err(halted_by)?;
+                    Ok((Box::new(mapped), children))
+                });
                 Done::Read { ticket, result }
             });
         }
@@ -270,20 +277,21 @@ where
         if lane.running || lane.filling.is_empty() {
             return;
         }
+        self.note_keys |= lane.filling.has_rejects();
+        let filling = std::mem::take(&mut lane.filling);
+        lane.applying = filling.partitions().cloned().collect();
+        lane.running = true;
         let label = Label {
-            source: &self.run.name,
-            stream_arn,
+            source: Arc::clone(&self.run.name),
+            stream_arn: Arc::clone(stream_arn),
             generation: self.generation,
-            worker: &self.run.worker,
+            worker: self.run.worker.clone(),
             claims: self.view.backfilling,
         };
-        self.note_keys |= lane.filling.has_rejects();
-        let mut sealed = Box::new(std::mem::take(&mut lane.filling).seal(label, &self.key_columns));
-        let advances = &sealed.batch.advances;
-        lane.applying = advances.iter().map(|advance| advance.partition.clone()).collect();
-        lane.running = true;
+        let tables = Arc::clone(&self.key_columns);
         let (ports, era) = (Arc::clone(&self.ports), self.era);
         self.tasks.spawn(async move {
+            let mut sealed = Box::new(filling.seal(label, &tables));
             let started = ports.clock.now();
             let result = apply_whole(&ports, &mut sealed).await;
             let took = ports.clock.now().saturating_duration_since(started);
@@ -372,7 +380,7 @@ where
 /// transaction that applies its last page. Where none are known yet, the next listing will have them.
 async fn read<S, L, K, C>(
     ports: &Ports<S, L, K, C>,
-    from: ReadFrom,
+    from: &ReadFrom,
 ) -> Result<(Page, Vec<ShardListing>)>
 where
     S: Source,
@@ -380,7 +388,7 @@ where
     K: Sink,
     C: Clock,
 {
-    let answer = ports.source.read(&from).await;
+    let answer = ports.source.read(from).await;
     request("GetRecords", answer.as_ref().err());
     let page = answer?;
     let mut children = Vec::new();
@@ -396,4 +404,13 @@ where
         }
     }
     Ok((page, children))
+}
+
+fn halted_by(item: UnmatchedItem) -> Error {
+    let keys: Vec<&str> = item.keys.iter().map(|(name, _)| name).collect();
+    let what = format!(
+        "an item (key attributes {}) matches no entity, and unmatched = \"halt\"",
+        keys.join(", ")
+    );
+    Error::new(ErrorKind::Config, what)
 }

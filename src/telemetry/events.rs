@@ -165,6 +165,12 @@ impl RecordCounts {
         row[to as usize] += 1;
     }
 
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        let own = self.0.iter_mut().flatten();
+        own.zip(other.0.iter().flatten()).for_each(|(own, other)| *own += other);
+    }
+
     /// All records.
     #[must_use]
     pub fn total(&self) -> u64 {

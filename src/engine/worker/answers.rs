@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Done, Outcome, Worker};
-use crate::engine::batch::PageContext;
+use crate::engine::batch::MappedPage;
 use crate::engine::lane::{Lane, LaneId};
 use crate::engine::ports::{
-    Clock, Gap, GapReason, Lease, Ledger, Page, PartitionState, ShardListing, Sink, Source,
+    Clock, Gap, GapReason, Lease, Ledger, PartitionState, ShardListing, Sink, Source,
 };
 use crate::engine::readers::Ticket;
 use crate::engine::retry::{Directive, Stage, directive};
@@ -182,19 +182,19 @@ where
     fn take_read(
         &mut self,
         ticket: &Ticket,
-        result: Result<(Page, Vec<ShardListing>)>,
+        result: Result<(Box<MappedPage>, Vec<ShardListing>)>,
     ) -> Result<()> {
         let now = self.ports.clock.now();
         if self.draining {
             return Ok(());
         }
         match result {
-            Ok((page, children)) => {
+            Ok((mapped, children)) => {
                 self.well(Stage::Read);
                 let at = (now, self.ports.clock.wall());
-                let pace = self.run.options.pace;
+                let (page, pace) = (&mapped.page, self.run.options.pace);
                 let lane = &mut self.lanes[LaneId::of(&ticket.partition) as usize];
-                let Some(lease) = lane.readers.page_read(ticket, &page, at, pace) else {
+                let Some(lease) = lane.readers.page_read(ticket, page, at, pace) else {
                     return Ok(());
                 };
                 if page.end && children.is_empty() {
@@ -204,20 +204,8 @@ where
                 if page.changes.is_empty() && !page.end {
                     return Ok(());
                 }
-                let context = PageContext {
-                    mapper: &self.run.mapper,
-                    generation: self.generation,
-                    lease: &lease,
-                    note_keys: self.note_keys || lane.filling.has_rejects(),
-                };
-                lane.filling.add(page, children, context).map_err(|item| {
-                    let keys: Vec<&str> = item.keys.iter().map(|(name, _)| name).collect();
-                    let what = format!(
-                        "an item (key attributes {}) matches no entity, and unmatched = \"halt\"",
-                        keys.join(", ")
-                    );
-                    Error::new(ErrorKind::Config, what)
-                })
+                lane.filling.add(*mapped, children, &lease, self.note_keys);
+                Ok(())
             }
             Err(error) => self.take_read_failure(ticket, error, now),
         }
