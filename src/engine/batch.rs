@@ -104,6 +104,7 @@ impl Filling {
             let advance = &mut self.advances[earlier];
             advance.to = next;
             advance.drained = end;
+            advance.records += changes.len() as u64;
             advance.last_event_at = advance.last_event_at.max(last_event_at);
         } else {
             self.advance_of.insert(lease.partition.clone(), self.advances.len());
@@ -113,6 +114,7 @@ impl Filling {
                 from: lease.position.clone(),
                 to: next,
                 drained: end,
+                records: changes.len() as u64,
                 last_event_at,
             });
         }

@@ -23,7 +23,9 @@ pub use types::{TYPE_NAMES, TypeError};
 
 use std::sync::Arc;
 
-use crate::model::{Cells, Change, ChangeOp, Item, Reject, RejectReason, RowAction, RowOp};
+use crate::model::{
+    Cells, Change, ChangeOp, Item, Reject, RejectReason, RowAction, RowOp, TableIndex,
+};
 use compile::{Compiled, Entity};
 use definition::{OnDelete, Problem, SourceDefinition};
 use row::Material;
@@ -137,6 +139,35 @@ impl Mapper {
             let column = Arc::clone(entity.needs_image_for.as_ref()?);
             Some(NeedsOldImage { entity: Arc::clone(&entity.name), column })
         })
+    }
+
+    /// The keys of the rows that an item of these keys and this image may have, whatever becomes of them.
+    ///
+    /// # Errors
+    /// Why they cannot be told: a part of a primary key is missing or of the wrong type.
+    pub fn row_keys(
+        &self,
+        change: &Change,
+        keys: &mut Vec<(TableIndex, Cells)>,
+    ) -> Result<(), Reject> {
+        let image = change.new_image.as_ref().or(change.old_image.as_ref());
+        for entity in &self.entities {
+            let mut captures = Captures::default();
+            if entity.takes(&change.keys, &mut captures) {
+                let material = Material { captures: &captures, keys: &change.keys, image };
+                keys.push((entity.table, row::key(entity, &material)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// The tables whose rows go when their item goes: those that a sweep may delete rows of.
+    #[must_use]
+    pub fn swept_tables(&self) -> Vec<TableIndex> {
+        let goes = |entity: &&Entity| {
+            entity.on_delete == OnDelete::Delete && entity.on_ttl == OnDelete::Delete
+        };
+        self.entities.iter().filter(goes).map(|entity| entity.table).collect()
     }
 
     /// Appends the rows of one change: all of them or, when it is rejected, none.
