@@ -263,8 +263,8 @@ impl std::fmt::Debug for Pools {
 
 impl Pair {
     fn new(settings: &Settings, options: &PgConnectOptions) -> Self {
-        // One connection renews while another one waits for a lock.
-        const LEDGER_CONNECTIONS: u32 = 2;
+        // One connection renews and one publishes while another one waits for a lock.
+        const LEDGER_CONNECTIONS: u32 = 3;
         let pool = |connections| {
             PgPoolOptions::new()
                 .max_connections(connections)

@@ -11,10 +11,10 @@ use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Row, Transaction};
 
 use super::connect::{Lane, Pools, Session};
-use super::{ledger_view, positions, sqlstate};
+use super::{ledger_view, positions, publications, sqlstate};
 use crate::engine::ports::{
-    Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, Renewal,
-    SourceIdentity, WorkerId,
+    Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, Publication,
+    Published, Renewal, SourceIdentity, WorkerId,
 };
 use crate::error::Result;
 use crate::model::{Epoch, PartitionId};
@@ -126,6 +126,8 @@ impl Ledger for PostgresLedger {
                 if listed.rows_affected() == 0 {
                     return Err(ledger_view::never_enrolled(source));
                 }
+                positions::note_continued(&mut transaction, source, stream_arn, shards, prepared)
+                    .await?;
                 let ids: Vec<&str> = shards.iter().map(|shard| shard.id.as_str()).collect();
                 sqlx::query(FORGET)
                     .bind(source)
@@ -197,6 +199,17 @@ impl Ledger for PostgresLedger {
             commit(transaction, WHAT).await?;
             let kept = |id: &&PartitionId| still.iter().any(|name| name == id.as_str());
             Ok(held.iter().map(|held| &held.partition).filter(kept).cloned().collect())
+        })
+        .await
+    }
+
+    async fn publish(&self, publication: &Publication<'_>) -> Result<Published> {
+        let prepared = self.pools.prepared();
+        self.attempt(publications::WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let published = publications::publish(&mut transaction, publication, prepared).await?;
+            commit(transaction, publications::WHAT).await?;
+            Ok(published)
         })
         .await
     }
@@ -300,7 +313,9 @@ const LISTED: &str = "\
 /// the service itself keeps a shard for 24 hours.
 const FORGET: &str = "\
     with forgotten as (delete from dynaurora.workers \
-        where source = $1 and alive_until < now() - interval '1 day') \
+        where source = $1 and alive_until < now() - interval '1 day' \
+            and worker not in (select owner from dynaurora.partitions \
+                where source = $1 and owner is not null)) \
     delete from dynaurora.partitions \
     where source = $1 and kind = 'shard' and state = 'drained' and partition <> all ($2) \
         and registered_at < now() - interval '48 hours'";
@@ -314,7 +329,10 @@ const ACQUIRE: &str = "\
             and (p.owner is null or p.lease_until <= now()) and p.partition = any ($4) \
         order by p.partition for no key update of p skip locked) \
     update dynaurora.partitions p set owner = $2, epoch = p.epoch + 1, \
-        lease_until = now() + $5 * interval '1 millisecond' \
+        lease_until = now() + $5 * interval '1 millisecond', covered_epoch = null, \
+        synced_up_to = greatest(p.synced_up_to, (select w.synced_up_to \
+            from dynaurora.workers w where w.source = p.source and w.worker = p.owner \
+                and p.covered_epoch = p.epoch)) \
     from free f where p.source = $1 and p.partition = f.partition \
     returning p.partition, p.epoch, p.position";
 
@@ -342,7 +360,10 @@ const RELEASE: &str = "\
             unnest($4::bigint[]) as epoch) h on h.partition = p.partition \
         where p.source = $1 and p.owner = $2 and p.epoch = h.epoch \
         order by p.partition for no key update of p) \
-    update dynaurora.partitions p set owner = null, lease_until = null \
+    update dynaurora.partitions p set owner = null, lease_until = null, covered_epoch = null, \
+        synced_up_to = greatest(p.synced_up_to, (select w.synced_up_to \
+            from dynaurora.workers w where w.source = p.source and w.worker = p.owner \
+                and p.covered_epoch = p.epoch)) \
     from held h where p.source = $1 and p.partition = h.partition";
 
 const RECORD_GAP: &str = "\

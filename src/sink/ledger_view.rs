@@ -15,7 +15,8 @@ const SOURCE: &str = "\
         (select count(*) from dynaurora.dead_letters d \
             where d.source = s.source and d.state = 'open') as dead_letters, \
         (select count(*) from dynaurora.gaps g \
-            where g.source = s.source and g.state = 'open') as gaps \
+            where g.source = s.source and g.state = 'open') as gaps, \
+        floor(extract(epoch from dynaurora.synced_up_to(source)) * 1000)::bigint as synced_ms \
     from dynaurora.sources s where source = $1";
 
 /// The lease's end is judged here, by the database's clock.
@@ -73,6 +74,7 @@ fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
         workers: usize::try_from(row.try_get::<i64, _>("workers")?).unwrap_or(0),
         dead_letters: row.try_get::<i64, _>("dead_letters")?.unsigned_abs(),
         gaps: row.try_get::<i64, _>("gaps")?.unsigned_abs(),
+        synced_up_to: row.try_get::<Option<i64>, _>("synced_ms")?.map(EpochMillis),
     })
 }
 

@@ -17,6 +17,7 @@ mod claims;
 mod encode;
 mod ledger_view;
 mod positions;
+mod publications;
 mod rows;
 mod statements;
 
@@ -63,6 +64,7 @@ impl PostgresSink {
         if !batch.discovered.is_empty() {
             let (stream, shards) = (&*batch.stream_arn, batch.discovered.as_slice());
             positions::register(connection, source, stream, shards, prepared).await?;
+            positions::note_continued(connection, source, stream, shards, prepared).await?;
         }
         positions::advance(connection, batch, prepared).await?;
         Ok(applied)
