@@ -133,6 +133,16 @@ impl Pools {
         Ok(pools)
     }
 
+    /// Connects once, to read only: a replica will do.
+    ///
+    /// # Errors
+    /// `Config` for a URL that is none, and what connecting meets.
+    pub async fn connect_to_read(settings: Settings) -> Result<Self> {
+        let pools = Self::new(settings)?;
+        pools.knock().await?;
+        Ok(pools)
+    }
+
     /// Makes one connection outside of the pools: a pool waits out a refusal, and then tells nothing of it.
     async fn knock(&self) -> Result<()> {
         let (host, port) = (self.options.get_host(), self.options.get_port());

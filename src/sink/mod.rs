@@ -6,6 +6,7 @@ pub mod compare;
 pub mod connect;
 pub mod ddl;
 pub mod dead_letters;
+pub mod freshness;
 pub mod grants;
 pub mod ident;
 pub mod ledger;

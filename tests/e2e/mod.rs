@@ -4,6 +4,7 @@
 mod commands;
 mod daemon;
 mod fold;
+mod freshness;
 mod kill;
 mod outage;
 mod proxy;

@@ -130,14 +130,16 @@ async fn a_wait_ends_when_the_progress_shows() {
     let mut slowest = Duration::ZERO;
     for step in 1..=20 {
         let (pool, after) = (pool.clone(), EpochMillis(at.0 + step * 10));
-        let waiting = tokio::spawn(async move {
+        let waiting = async {
             let (fresh, _) = wait_for(&pool, after, "30 s").await;
             (fresh, SystemClock.now())
-        });
-        SystemClock.sleep_until(SystemClock.now() + Duration::from_millis(30)).await;
-        reading.publish(EpochMillis(after.0 + 1)).await;
-        let visible = SystemClock.now();
-        let (fresh, ended) = waiting.await.unwrap();
+        };
+        let publishing = async {
+            SystemClock.sleep_until(SystemClock.now() + Duration::from_millis(30)).await;
+            reading.publish(EpochMillis(after.0 + 1)).await;
+            SystemClock.now()
+        };
+        let ((fresh, ended), visible) = tokio::join!(waiting, publishing);
         assert!(fresh);
         slowest = slowest.max(ended.saturating_duration_since(visible));
     }
