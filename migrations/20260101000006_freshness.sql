@@ -7,8 +7,8 @@
 --
 -- A shard counts while there may be something in it: an open one unless its parent is open too (it is behind
 -- its parent then, whose own value bounds it), a drained one until all that continue it are known, a lost
--- one while its gap is open. Of a covered shard the owner's publication is true; besides that, what the row
--- itself says, the time of its newest applied change, and what its parent had come to.
+-- one while its gap is open. Of a covered shard the owner's publication is true, of another what its parent
+-- had come to; besides, of each what the row itself says, and the time of its newest applied change.
 --
 -- `state`: `halted`, `gapped`: an operator is needed. `backfilling`: the tables are being loaded. `stuck`: no
 -- worker is alive, or none has published for 10 s (they do every second). `behind`: worked at, but unknown or
@@ -46,17 +46,22 @@ cross join lateral (
             and not bool_or(live.synced_up_to is null)
         then min(live.synced_up_to) end as synced_up_to
     from (
-        select greatest(p.synced_up_to, p.last_event_at, parent.synced_up_to,
-                case when p.covered_epoch = p.epoch then w.synced_up_to end) as synced_up_to
+        select greatest(p.synced_up_to, p.last_event_at,
+                case when p.covered_epoch = p.epoch then w.synced_up_to
+                    else (select parent.synced_up_to from dynaurora.partitions parent
+                        where parent.source = p.source and parent.partition = p.parent
+                            and parent.stream_arn = p.stream_arn)
+                end) as synced_up_to
         from dynaurora.partitions p
-        left join dynaurora.partitions parent on parent.source = p.source
-            and parent.partition = p.parent and parent.stream_arn = p.stream_arn
         left join dynaurora.workers w on w.source = p.source and w.worker = p.owner
         where p.source = s.source and p.stream_arn = s.stream_arn
             and (p.state <> 'drained' or not p.continued)
-            and case p.state
-                when 'open' then parent.state is distinct from 'open'
-                when 'drained' then true
+            and case
+                when p.state = 'drained' then true
+                when p.state = 'open' then p.covered_epoch is not distinct from p.epoch
+                    or (select parent.state from dynaurora.partitions parent
+                        where parent.source = p.source and parent.partition = p.parent
+                            and parent.stream_arn = p.stream_arn) is distinct from 'open'
                 else exists (select from dynaurora.gaps g where g.source = p.source
                     and g.stream_arn = p.stream_arn and g.partition = p.partition
                     and g.state = 'open')

@@ -228,6 +228,14 @@ impl Ledger for PostgresLedger {
             let failed = |error| sqlstate::error(WHAT, error);
             let names: Vec<&str> = held.iter().map(|(partition, _)| partition.as_str()).collect();
             let epochs: Vec<i64> = held.iter().map(|(_, epoch)| *epoch).collect();
+            // The worker's row first, as in a renewal and a publication, one of which may be under way.
+            sqlx::query(LOCK_WORKER)
+                .bind(source)
+                .bind(worker.as_str())
+                .persistent(prepared)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
             sqlx::query(RELEASE)
                 .bind(source)
                 .bind(worker.as_str())
@@ -332,7 +340,10 @@ const ACQUIRE: &str = "\
         lease_until = now() + $5 * interval '1 millisecond', covered_epoch = null, \
         synced_up_to = greatest(p.synced_up_to, (select w.synced_up_to \
             from dynaurora.workers w where w.source = p.source and w.worker = p.owner \
-                and p.covered_epoch = p.epoch)) \
+                and p.covered_epoch = p.epoch), \
+            (select parent.synced_up_to from dynaurora.partitions parent \
+                where parent.source = p.source and parent.partition = p.parent \
+                    and parent.stream_arn = p.stream_arn)) \
     from free f where p.source = $1 and p.partition = f.partition \
     returning p.partition, p.epoch, p.position";
 
@@ -353,6 +364,9 @@ const RENEW: &str = "\
         last_poll_at = coalesce(now() - h.polled_ms * interval '1 millisecond', p.last_poll_at) \
     from held h where p.source = $1 and p.partition = h.partition \
     returning p.partition";
+
+const LOCK_WORKER: &str = "\
+    select from dynaurora.workers where source = $1 and worker = $2 for update";
 
 const RELEASE: &str = "\
     with held as (select p.partition \

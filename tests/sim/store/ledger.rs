@@ -188,6 +188,7 @@ fn acquire(state: &mut State, claim: &Claim<'_>) -> Result<Vec<Lease>> {
             continue;
         }
         source.uncover(id);
+        source.follow_parent(id);
         let Some(partition) = source.partitions.get_mut(id) else { continue };
         partition.epoch += 1;
         partition.lease = Some((claim.worker.clone(), now + claim.lease_ttl));

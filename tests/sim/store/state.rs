@@ -190,7 +190,8 @@ impl SourceState {
             let parent = self.parent_of(shard);
             let counts = match shard.state {
                 PartitionState::Open => {
-                    parent.is_none_or(|parent| parent.state != PartitionState::Open)
+                    shard.is_covered()
+                        || parent.is_none_or(|parent| parent.state != PartitionState::Open)
                 }
                 PartitionState::Drained => !shard.continued,
                 PartitionState::Lost => {
@@ -199,8 +200,8 @@ impl SourceState {
             };
             if counts {
                 let of_parent = parent.and_then(|parent| parent.synced_up_to);
-                let own = shard.synced_up_to.max(self.covered(shard));
-                reached.push(own.max(shard.last_event_at).max(of_parent));
+                let said = if shard.is_covered() { self.covered(shard) } else { of_parent };
+                reached.push(said.max(shard.synced_up_to).max(shard.last_event_at));
             }
         }
         let listed = self.listed_at.is_some();
@@ -211,7 +212,7 @@ impl SourceState {
     pub fn covered(&self, shard: &Partition) -> Option<EpochMillis> {
         let (owner, _) = shard.lease.as_ref()?;
         let worker = self.workers.get(owner.as_str())?;
-        worker.synced_up_to.filter(|_| shard.covered_epoch == Some(shard.epoch))
+        worker.synced_up_to.filter(|_| shard.is_covered())
     }
 
     /// Notes of the parents of these shards that all of their children are known.
@@ -236,12 +237,20 @@ impl SourceState {
     /// Ends the lease of a shard that is at its end, and notes how far it had come.
     pub fn end(&mut self, id: &PartitionId) {
         self.uncover(id);
+        self.follow_parent(id);
+        if let Some(shard) = self.partitions.get_mut(id) {
+            shard.synced_up_to = shard.synced_up_to.max(shard.last_event_at);
+            shard.state = PartitionState::Drained;
+            shard.lease = None;
+        }
+    }
+
+    /// A shard begins where its parent ended.
+    pub fn follow_parent(&mut self, id: &PartitionId) {
         let shard = self.partitions.get(id);
         let parent = shard.and_then(|shard| self.parent_of(shard)?.synced_up_to);
         if let Some(shard) = self.partitions.get_mut(id) {
-            shard.synced_up_to = shard.synced_up_to.max(shard.last_event_at).max(parent);
-            shard.state = PartitionState::Drained;
-            shard.lease = None;
+            shard.synced_up_to = shard.synced_up_to.max(parent);
         }
     }
 
@@ -252,6 +261,11 @@ impl SourceState {
 }
 
 impl Partition {
+    /// Whether what the owner publishes is true of it.
+    pub fn is_covered(&self) -> bool {
+        self.covered_epoch == Some(self.epoch)
+    }
+
     /// Who holds an unexpired lease.
     pub fn owner(&self, now: Instant) -> Option<&WorkerId> {
         self.lease.as_ref().filter(|(_, until)| *until > now).map(|(owner, _)| owner)
