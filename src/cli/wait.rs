@@ -111,7 +111,7 @@ fn remedy(state: &str) -> &'static str {
         "halted" | "gapped" => "dynaurora status says what was lost, and what to do",
         "backfilling" => "the tables are being loaded; dynaurora status shows how far",
         "stuck" => "no worker publishes: is `dynaurora run` running, and can it reach the target?",
-        _ => "wait longer, with --timeout 1m; a quiet source is synced up to about 3 s ago",
+        _ => "wait longer, with --timeout 1m; a quiet source is synced up to 3 to 5 s ago",
     }
 }
 

@@ -7,7 +7,7 @@ use super::ports::LedgerView;
 use crate::model::{EpochMillis, Generation};
 
 /// Empty pages in a row after which a shard counts as caught up. One proves nothing: the service may answer
-/// with an empty page in the midst of a shard.
+/// with an empty page in the midst of a shard. From this one on, an empty page is taken at its word.
 pub const CAUGHT_UP_POLLS: u32 = 3;
 /// The stream's times are whole seconds rounded down and a record shows up a little after its write, so a
 /// caught-up shard is taken to be synced only up to this long before its last poll. A shard that was closed

@@ -15,7 +15,7 @@ pub struct Faults {
     pub expired: f64,
     /// Share of `GetRecords` calls that return nothing though there may be records.
     pub empty_page: f64,
-    /// How many such pages a shard gives in a row, at most.
+    /// After so many empty pages in a row, whatever their reason, the next one tells the truth.
     pub empty_pages_max: u32,
     /// Share of `GetRecords` and `Scan` calls that return fewer than they could.
     pub short_page: f64,

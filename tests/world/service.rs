@@ -195,7 +195,8 @@ impl World {
         let shard = shards.iter_mut().find(|own| own.id.as_str() == token.shard);
         let shard = shard.ok_or(WorldError::NotFound)?;
         let empty = empty && (met.is_some() || shard.empty_pages < empty_pages_max);
-        shard.empty_pages = if empty { shard.empty_pages + 1 } else { 0 };
+        let none = empty || token.index >= shard.trimmed + shard.records.len();
+        shard.empty_pages = if none { shard.empty_pages.saturating_add(1) } else { 0 };
         let shard = &*shard;
         let skipped = token.index.checked_sub(shard.trimmed).ok_or(WorldError::Trimmed)?;
         if empty {
