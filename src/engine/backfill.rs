@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::ports::{
-    Clock, Ledger, LedgerView, NewLoad, OpenLetter, PartitionState, Sink, Source, Sweep, Swept,
+    Clock, Ledger, LedgerView, Listing, NewLoad, NewStream, OpenLetter, PartitionState, Sink,
+    Source, Sweep, Swept,
 };
 use super::{OnGap, Ports};
 use crate::error::Result;
@@ -130,10 +131,23 @@ where
     K: Sink,
     C: Clock,
 {
-    let items = ports.source.describe().await?.items;
+    let info = ports.source.describe().await?;
+    let known = ports.ledger.load(&source).await?.stream_arn;
+    let stream = match info.stream_arn.filter(|arn| *arn != *known) {
+        None => None,
+        Some(stream_arn) => {
+            let Listing { shards, complete } = ports.source.list_shards(&stream_arn).await?;
+            if !complete {
+                return Ok(false);
+            }
+            Some(NewStream { stream_arn: stream_arn.into(), shards })
+        }
+    };
+    let items = info.items;
     let partitions = segments(options.segments, items);
     let rcu_max = options.rcu_max;
-    ports.ledger.begin_load(&NewLoad { source, replaces, partitions, items, rcu_max }).await
+    let load = NewLoad { source, replaces, stream, partitions, items, rcu_max };
+    ports.ledger.begin_load(&load).await
 }
 
 /// What a load is ended with.

@@ -22,7 +22,7 @@ pub use entries::{
     Claim, Continuity, Enrolment, Gap, GapReason, Held, Lease, LedgerView, PartitionRow,
     PartitionState, Publication, Published, Renewal, SourceIdentity,
 };
-pub use loads::{LoadView, Loads, NewLoad, OpenLetter, Stale, Sweep, Swept};
+pub use loads::{LoadView, Loads, NewLoad, NewStream, OpenLetter, Stale, Sweep, Swept};
 
 /// Names one process among all that ever share a ledger; a restarted process has a new one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

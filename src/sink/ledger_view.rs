@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, PartitionId, Position};
 
 const SOURCE: &str = "\
-    select generation, halted, listed_at is not null as listed, backfilling, \
+    select generation, stream_arn, halted, listed_at is not null as listed, backfilling, \
         loaded_at is not null as loaded, load_sweeps, sweep_confirmed, load_items, load_rcu_max, \
         (select count(*) from dynaurora.workers w \
             where w.source = s.source and w.alive_until > now()) as workers, \
@@ -72,6 +72,7 @@ fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
     Ok(LedgerView {
         generation: row.try_get::<i32, _>("generation")?.unsigned_abs(),
         halted: row.try_get("halted")?,
+        stream_arn: row.try_get::<String, _>("stream_arn")?.into(),
         listed: row.try_get("listed")?,
         load: LoadView {
             active: row.try_get("backfilling")?,

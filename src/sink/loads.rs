@@ -9,8 +9,8 @@ use sqlx::{Postgres, Row, Transaction};
 use super::connect::Lane;
 use super::encode::texts;
 use super::ledger::PostgresLedger;
-use super::sqlstate;
-use crate::engine::ports::{Loads, NewLoad, OpenLetter};
+use super::{positions, sqlstate};
+use crate::engine::ports::{Loads, NewLoad, NewStream, OpenLetter};
 use crate::error::{Error, Result};
 use crate::model::{Generation, PartitionId, PartitionKind};
 
@@ -42,16 +42,13 @@ const CONFIRM: &str = "\
 
 impl Loads for PostgresLedger {
     async fn begin_load(&self, load: &NewLoad) -> Result<bool> {
-        const WHAT: &str = "begin a load";
         let pools = self.pools();
         let prepared = pools.prepared();
         pools
-            .attempt(Lane::Ledger, WHAT, |session| async move {
+            .attempt(Lane::Ledger, BEGIN_WHAT, |session| async move {
                 let mut transaction = session.begin().await?;
-                let begun = begin(&mut transaction, load, prepared)
-                    .await
-                    .map_err(|error| sqlstate::error(WHAT, error))?;
-                settle(transaction, begun, WHAT).await?;
+                let begun = begin(&mut transaction, load, prepared).await?;
+                settle(transaction, begun, BEGIN_WHAT).await?;
                 Ok(begun)
             })
             .await
@@ -99,6 +96,8 @@ impl Loads for PostgresLedger {
     }
 }
 
+const BEGIN_WHAT: &str = "begin a load";
+
 /// What nothing but a load or an operator ends is told by the gaps; their reasons are the halts that a load
 /// ends too.
 const BEGIN: &str = "\
@@ -144,7 +143,8 @@ async fn begin(
     transaction: &mut Transaction<'static, Postgres>,
     load: &NewLoad,
     prepared: bool,
-) -> sqlx::Result<bool> {
+) -> Result<bool> {
+    let failed = |error| sqlstate::error(BEGIN_WHAT, error);
     let source = &*load.source;
     let replaces = i64::from(load.replaces);
     let begun = sqlx::query(BEGIN)
@@ -154,13 +154,17 @@ async fn begin(
         .bind(load.rcu_max)
         .persistent(prepared)
         .execute(&mut **transaction)
-        .await?;
+        .await
+        .map_err(failed)?;
     if begun.rows_affected() == 0 {
         return Ok(false);
     }
+    if let Some(NewStream { stream_arn, shards }) = &load.stream {
+        positions::register(transaction, source, stream_arn, shards, prepared).await?;
+    }
     let statement = |sql| sqlx::query(sql).bind(source).persistent(prepared);
-    statement(LOCK).execute(&mut **transaction).await?;
-    statement(UNLEASE).bind(replaces + 1).execute(&mut **transaction).await?;
+    statement(LOCK).execute(&mut **transaction).await.map_err(failed)?;
+    statement(UNLEASE).bind(replaces + 1).execute(&mut **transaction).await.map_err(failed)?;
     let mut partitions = load.partitions.clone();
     partitions.sort_unstable();
     statement(ENTER)
@@ -168,9 +172,10 @@ async fn begin(
         .bind(texts(&partitions, |id| Some(id.as_str())))
         .bind(texts(&partitions, |id| Some(kind(id))))
         .execute(&mut **transaction)
-        .await?;
-    statement(REPAIRING).execute(&mut **transaction).await?;
-    statement(CLEAR_CLAIMS).execute(&mut **transaction).await?;
+        .await
+        .map_err(failed)?;
+    statement(REPAIRING).execute(&mut **transaction).await.map_err(failed)?;
+    statement(CLEAR_CLAIMS).execute(&mut **transaction).await.map_err(failed)?;
     Ok(true)
 }
 

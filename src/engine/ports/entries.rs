@@ -54,6 +54,8 @@ pub struct LedgerView {
     pub generation: Generation,
     /// Why the source is halted, where it is.
     pub halted: Option<String>,
+    /// The stream whose shards were registered last: the one to read. Empty in a view of nothing.
+    pub stream_arn: Arc<str>,
     /// Whether the stream's shards were ever listed completely.
     pub listed: bool,
     /// Where its loads stand. While one is active, deletes and scan pages must take claims.

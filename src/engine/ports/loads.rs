@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use super::ShardListing;
 use crate::error::Result;
 use crate::model::{Cells, Generation, PartitionId, TableIndex};
 
@@ -40,12 +41,25 @@ pub struct NewLoad {
     pub source: Arc<str>,
     /// The generation that the load replaces.
     pub replaces: Generation,
+    /// The stream that the source has now, where it is not the one of the ledger: its shards are entered in the
+    /// same transaction, so that none of its records is ever applied under the old generation. Sequence numbers
+    /// of two streams do not compare.
+    pub stream: Option<NewStream>,
     /// The segments or files that make it up.
     pub partitions: Vec<PartitionId>,
     /// How many items there are, as far as the service knows.
     pub items: Option<u64>,
     /// The read units a second that all workers together may take.
     pub rcu_max: Option<f64>,
+}
+
+/// A stream that takes another one's place.
+#[derive(Debug, Clone)]
+pub struct NewStream {
+    /// Its ARN.
+    pub stream_arn: Arc<str>,
+    /// All of its shards.
+    pub shards: Vec<ShardListing>,
 }
 
 /// The record of a dead letter, as its DynamoDB JSON.

@@ -29,7 +29,7 @@ pub struct Fold {
     /// The newest fate of every row ever named.
     pub rows: BTreeMap<(TableIndex, Key), Folded>,
     /// The newest record of each item's key, applied or rejected.
-    newest: BTreeMap<String, SequenceNumber>,
+    newest: BTreeMap<String, Version>,
     /// The newest record of each item's key that was not rejected.
     pub succeeded: BTreeMap<String, SequenceNumber>,
     /// The rejected records of each item's key; numbers are unique within a shard only.
@@ -60,9 +60,9 @@ impl Folded {
 
 impl Fold {
     /// Takes the next record of its key; false when a later one of the same key was taken before.
-    pub fn in_order(&mut self, change: &Change) -> bool {
-        let before = self.newest.insert(item_key(&change.keys), change.sequence);
-        before.is_none_or(|before| before < change.sequence)
+    pub fn in_order(&mut self, change: &Change, version: Version) -> bool {
+        let before = self.newest.insert(item_key(&change.keys), version);
+        before.is_none_or(|before| before < version)
     }
 
     /// Writes a record's rows; returns their keys.

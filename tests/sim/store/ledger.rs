@@ -284,6 +284,7 @@ impl SourceState {
         LedgerView {
             generation: self.generation,
             halted: self.halted.clone(),
+            stream_arn: Arc::clone(&self.stream_arn),
             listed: self.listed_at.is_some(),
             load: self.load,
             partitions: rows.map(|(id, row)| row.view(id, now)).collect(),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use dynaurora::engine::ports::{
-    GapReason, LoadView, Loads, NewLoad, OpenLetter, PartitionState, Stale, Sweep, Swept,
+    GapReason, Listing, LoadView, Loads, NewLoad, NewStream, OpenLetter, PartitionState, Stale,
+    Sweep, Swept,
 };
 use dynaurora::error::Result;
 use dynaurora::model::{
@@ -13,6 +14,18 @@ use dynaurora::model::{
 use super::faults::{Call, Sabotage};
 use super::state::{GapState, Partition, SourceState, State};
 use super::{Event, Key, Shared, Store, key_of};
+
+impl Store {
+    /// What an operator's command does: the next load, if it is the time for one.
+    pub fn begin_by_hand(&self, source: &str, partitions: Vec<PartitionId>) -> bool {
+        let mut state = self.state();
+        let Ok(known) = state.source(source) else { return false };
+        let (source, replaces) = (Arc::from(source), known.generation);
+        let load =
+            NewLoad { source, replaces, stream: None, partitions, items: None, rcu_max: None };
+        begin(&mut state, &load).unwrap_or(false)
+    }
+}
 
 impl Loads for Store {
     async fn begin_load(&self, load: &NewLoad) -> Result<bool> {
@@ -62,6 +75,9 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     };
     source.generation += 1;
     source.halted = None;
+    if let Some(NewStream { stream_arn, shards }) = &load.stream {
+        source.add_shards(stream_arn, shards);
+    }
     for (id, partition) in &mut source.partitions {
         partition.epoch += 1;
         partition.lease = None;
@@ -86,6 +102,10 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     let generation = source.generation;
     let partitions = load.partitions.clone();
     state.claims.clear();
+    if let Some(NewStream { shards, .. }) = &load.stream {
+        let listing = Arc::new(Listing { shards: shards.clone(), complete: true });
+        state.record(Event::Registered { listing });
+    }
     state.record(Event::LoadBegun { generation, partitions });
     Ok(true)
 }
