@@ -55,11 +55,14 @@ pub enum Step {
 /// Tells what comes next from the ledger alone.
 #[must_use]
 pub fn next_step(view: &LedgerView, wish: Backfill, on_gap: OnGap) -> Step {
-    if view.halted.is_some() || !view.listed {
+    if view.halted.is_some() {
         return Step::Rest;
     }
     if view.gaps_open > 0 && on_gap == OnGap::Resync {
         return Step::Begin;
+    }
+    if !view.listed {
+        return Step::Rest;
     }
     if view.load.active {
         let unread = view

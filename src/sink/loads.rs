@@ -106,8 +106,9 @@ const BEGIN: &str = "\
         load_sweeps = (s.backfilling and s.load_sweeps) or s.loaded_at is not null \
             or exists (select from dynaurora.gaps g \
                 where g.source = s.source and g.state in ('open', 'repairing')), \
-        load_items = $3, load_rcu_max = $4 \
-    where s.source = $1 and s.generation = $2 and s.listed_at is not null \
+        load_items = $3, load_rcu_max = $4, \
+        listed_at = case when $5 then now() else s.listed_at end \
+    where s.source = $1 and s.generation = $2 and (s.listed_at is not null or $5) \
         and (s.halted is null or exists (select from dynaurora.gaps g \
             where g.source = s.source and g.state = 'open' and g.reason = s.halted)) \
         and not exists (select from dynaurora.gaps g where g.source = s.source \
@@ -152,6 +153,7 @@ async fn begin(
         .bind(replaces)
         .bind(load.items.and_then(|items| i64::try_from(items).ok()))
         .bind(load.rcu_max)
+        .bind(load.stream.is_some())
         .persistent(prepared)
         .execute(&mut **transaction)
         .await

@@ -102,7 +102,7 @@ impl Plan {
     }
 
     /// The same run with loads in the midst: an operator's, the first one of a new source, those of gaps.
-    fn with_loads(mut self) -> Self {
+    pub fn with_loads(mut self) -> Self {
         let mut rng = fastrand::Rng::with_seed(self.seed ^ 0x10ad);
         self.every.load = rng.bool().then(|| Duration::from_secs(rng.u64(10..40)));
         if rng.bool() {

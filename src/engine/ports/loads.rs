@@ -14,7 +14,7 @@ pub trait Loads: Send + Sync + 'static {
     /// being repaired, and a shard whose position was trimmed goes on at its horizon; a halt for a gap ends.
     ///
     /// Nothing happens, and the answer is false, unless the generation is the expected one, the stream's
-    /// shards were listed completely, the source is not halted for anything but a gap, and the table is the
+    /// shards were listed completely (those of a new stream count), the source is not halted for anything but a gap, and the table is the
     /// one that was enrolled.
     fn begin_load(&self, load: &NewLoad) -> impl Future<Output = Result<bool>> + Send;
 

@@ -49,6 +49,7 @@ impl Loads for Store {
 }
 
 fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
+    let now = state.now();
     let source = state.source(&load.source)?;
     let open = |reason: &str| {
         let of = |gap: &&super::state::StoredGap| gap.state == GapState::Open;
@@ -56,7 +57,7 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     };
     let halted = source.halted.as_deref().is_some_and(|reason| !open(reason));
     let refused = source.generation != load.replaces
-        || source.listed_at.is_none()
+        || (source.listed_at.is_none() && load.stream.is_none())
         || halted
         || open(GapReason::TableChanged.label());
     if refused {
@@ -76,6 +77,7 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     source.generation += 1;
     source.halted = None;
     if let Some(NewStream { stream_arn, shards }) = &load.stream {
+        source.listed_at = Some(now);
         source.add_shards(stream_arn, shards);
     }
     for (id, partition) in &mut source.partitions {
