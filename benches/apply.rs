@@ -95,7 +95,7 @@ mod measured {
             entity: "row".into(),
             columns: columns.map(column).to_vec(),
             key_columns: 2,
-            parent: None,
+            ..TableSpec::default()
         }
     }
 

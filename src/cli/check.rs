@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::resolve::resolve;
 use super::{ConfigArgs, Output, exit_code, print_json, wire};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sink::{ddl, migrations};
+use crate::sink::ddl::{self, StepKind};
+use crate::sink::migrations;
 
 /// Options of `check`.
 #[derive(Debug, Args)]
@@ -38,7 +40,7 @@ struct Finding {
 /// # Errors
 /// When the config is wrong; everything else is a finding.
 pub async fn run(args: &CheckArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
+    let mut config = wire::load(&args.config)?;
     let mut findings = vec![good(format!(
         "config {}: {} sources, {} target tables",
         args.config.config.display(),
@@ -46,7 +48,7 @@ pub async fn run(args: &CheckArgs) -> Result<ExitCode> {
         wire::tables(&config).len()
     ))];
     if !args.offline {
-        target(&config, &mut findings).await;
+        target(&mut config, &mut findings).await;
         for source in &config.sources {
             stream(&config, source, &mut findings).await;
         }
@@ -66,7 +68,7 @@ pub async fn run(args: &CheckArgs) -> Result<ExitCode> {
     Ok(failure.map_or(ExitCode::SUCCESS, exit_code))
 }
 
-async fn target(config: &Config, findings: &mut Vec<Finding>) {
+async fn target(config: &mut Config, findings: &mut Vec<Finding>) {
     let what = "target: reachable, and takes writes";
     let pools = match wire::target(config).await {
         Ok(pools) => pools,
@@ -86,10 +88,13 @@ async fn target(config: &Config, findings: &mut Vec<Finding>) {
         }
         Err(error) => bad(what, &error),
     });
+    if let Err(error) = resolve(config, &pool).await {
+        return findings.push(bad("mapping: it fits the tables that exist", &error));
+    }
     for source in &config.sources {
         let what = format!("source {}: its target tables fit the mapping", source.name);
         findings.push(match ddl::plan(&pool, source.mapper.tables()).await {
-            Ok(steps) if steps.is_empty() => good(what),
+            Ok(steps) if steps.iter().all(|step| step.kind == StepKind::Rows) => good(what),
             Ok(steps) => {
                 let lacks = format!("{} changes are missing", steps.len());
                 bad(what, &Error::new(ErrorKind::Schema, lacks).with_hint("dynaurora apply"))

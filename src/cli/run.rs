@@ -21,7 +21,7 @@ const NOTIFY_EVERY: Duration = Duration::from_secs(1);
 /// # Errors
 /// What prevents the start, or the error of a source that halted.
 pub async fn run(args: &ConfigArgs) -> Result<ExitCode> {
-    let config = wire::load(args)?;
+    let mut config = wire::load(args)?;
     let telemetry = wire::telemetry(&config)?;
     let listener = http::bind(config.telemetry.listen)?;
     let mut signals = signals()
@@ -41,7 +41,7 @@ pub async fn run(args: &ConfigArgs) -> Result<ExitCode> {
             tracing::info!(signal, "stopped before the start was done");
             return Ok(ExitCode::SUCCESS);
         }
-        service = start(&config, worker) => service?,
+        service = start(&mut config, worker) => service?,
     };
     let stop = service.stop();
     let observer = service.observer();
@@ -89,7 +89,7 @@ pub async fn run(args: &ConfigArgs) -> Result<ExitCode> {
     }
 }
 
-async fn start(config: &Config, worker: crate::engine::ports::WorkerId) -> Result<Service> {
+async fn start(config: &mut Config, worker: crate::engine::ports::WorkerId) -> Result<Service> {
     let pools = wire::target(config).await?;
     wire::prepare_target(config, &pools).await?;
     let mut service = Service::new(worker, fastrand::u64(..));

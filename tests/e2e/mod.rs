@@ -5,6 +5,7 @@ mod commands;
 mod daemon;
 mod fold;
 mod kill;
+mod mapping;
 mod outage;
 mod proxy;
 mod refusals;
