@@ -3,8 +3,14 @@
 --
 -- `generation` grows whenever continuity with the stream was lost and the table is read again.
 -- `stream_arn` is the stream whose shards were registered last. `halted` says why nothing is read until an
--- operator acts. While `backfilling`, deletes and scan pages take claims. `listed_at` is the end of the last
--- complete listing of the shards; `discovery_*` says who is listing now and since when.
+-- operator acts. `listed_at` is the end of the last complete listing of the shards; `discovery_*` says who is
+-- listing now and since when.
+--
+-- While `backfilling`, deletes and scan pages take claims. `loaded_at` is the end of the last load, null for a
+-- table that was never loaded. Of the load that is active: `load_sweeps`, whether rows that it did not find
+-- are deleted at its end; `sweep_confirmed`, whether an operator said so for more than the usual share;
+-- `load_items`, how many items the service thought there were; `load_rcu_max`, the read units a second that
+-- all workers together may take.
 
 create table dynaurora.sources (
     source text primary key,
@@ -14,6 +20,12 @@ create table dynaurora.sources (
     generation integer not null default 1,
     halted text,
     backfilling boolean not null default false,
+    load_began_at timestamptz,
+    load_sweeps boolean not null default false,
+    sweep_confirmed boolean not null default false,
+    load_items bigint,
+    load_rcu_max double precision,
+    loaded_at timestamptz,
     enrolled_at timestamptz not null default now(),
     listed_at timestamptz,
     discovery_worker text,

@@ -6,7 +6,7 @@
 -- names owner, epoch, generation and position, and nothing of it is kept unless all four are still these.
 -- A lease is over when `lease_until` has passed on this database's clock, and free when `owner` is null.
 -- `parent` is a name, not a reference: a listing may know a parent no more. A shard belongs to one stream;
--- segments and files of a backfill to none. Rows are updated once a batch: the free space keeps that cheap.
+-- segments and files of a backfill to none. `records` counts what was applied in this generation. Rows are updated once a batch: the free space keeps that cheap.
 
 create table dynaurora.partitions (
     source text not null references dynaurora.sources on delete cascade,
@@ -20,6 +20,7 @@ create table dynaurora.partitions (
     epoch bigint not null default 0,
     owner text,
     lease_until timestamptz,
+    records bigint not null default 0,
     last_event_at timestamptz,
     last_poll_at timestamptz,
     registered_at timestamptz not null default now(),

@@ -196,7 +196,7 @@ fn tell(source: &Watched, known: &SourceStatus, now: EpochMillis) -> status::Sou
         last_poll_at: known.last_poll_at,
         lag_secs: lag.map(|lag| lag.as_secs_f64()),
         retention_headroom_secs: known.started.then_some(known.retention_headroom.as_secs_f64()),
-        backfilling: known.view.backfilling,
+        backfilling: known.view.load.active,
         dead_letters: known.view.dead_letters,
         gaps: known.view.gaps,
         halted: known.halted.clone(),
@@ -235,7 +235,7 @@ fn state(known: &SourceStatus, lag: Option<Duration>, now: EpochMillis) -> &'sta
     if !known.started {
         return "starting";
     }
-    if known.view.backfilling {
+    if known.view.load.active {
         return "backfilling";
     }
     if lag.is_none_or(|lag| lag > IN_STEP) {

@@ -9,6 +9,7 @@ use super::ConfigArgs;
 use super::resolve::resolve;
 use super::service::{Service, SourcePlan};
 use crate::config::{self, Auth, AwsConfig, Config, SourceConfig, TargetConfig};
+use crate::engine::backfill::Backfill;
 use crate::engine::batch::Limits;
 use crate::engine::ports::{Clock, Source, StreamInfo};
 use crate::engine::readers::Pace;
@@ -249,8 +250,13 @@ pub fn options(config: &Config, source: &SourceConfig) -> Options {
         partitions_max: worker.partitions_max,
         reject_share_max: worker.reject_share_max,
         on_gap: match source.on_gap {
-            config::OnGap::Halt | config::OnGap::Resync => OnGap::Halt,
+            config::OnGap::Halt => OnGap::Halt,
+            config::OnGap::Resync => OnGap::Resync,
         },
+        backfill: Backfill::Never,
+        segments: None,
+        rcu_max: None,
+        sweep_share_max: worker.sweep_share_max,
     }
 }
 

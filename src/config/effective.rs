@@ -99,6 +99,7 @@ impl Config {
         option(out, "partitions_max", worker.partitions_max);
         option(out, "grace_secs", worker.grace_secs);
         option(out, "reject_share_max", format!("{:?}", worker.reject_share_max));
+        option(out, "sweep_share_max", format!("{:?}", worker.sweep_share_max));
     }
 }
 

@@ -29,6 +29,8 @@ const PARTITIONS_MAX: u64 = 128;
 const GRACE_SECS: u64 = 20;
 /// Half of the records cannot be wrong: then the mapping is.
 const REJECT_SHARE_MAX: f64 = 0.5;
+/// A day's worth of deletes is seldom a tenth of a table; a wrong table or mapping is more.
+const SWEEP_SHARE_MAX: f64 = 0.1;
 /// Loopback, on the port next to those that Prometheus lists for exporters of databases.
 const LISTEN: &str = "127.0.0.1:9187";
 /// Changes of state are seen, the work itself is not.
@@ -108,6 +110,7 @@ fn worker_options(mut fields: Fields<'_>, problems: &mut Vec<Problem>) -> Worker
     let partitions_max = size(integer("partitions_max", 1..=10_000, PARTITIONS_MAX));
     let grace_secs = integer("grace_secs", 1..=600, GRACE_SECS);
     let reject_share_max = share(&mut fields, "reject_share_max", REJECT_SHARE_MAX, problems);
+    let sweep_share_max = share(&mut fields, "sweep_share_max", SWEEP_SHARE_MAX, problems);
     fields.finish(problems);
     WorkerConfig {
         lease_ttl_secs,
@@ -119,6 +122,7 @@ fn worker_options(mut fields: Fields<'_>, problems: &mut Vec<Problem>) -> Worker
         partitions_max,
         grace_secs,
         reject_share_max,
+        sweep_share_max,
     }
 }
 

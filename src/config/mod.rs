@@ -153,6 +153,8 @@ pub struct WorkerConfig {
     pub grace_secs: u64,
     /// Above this share of rejects the source halts: the mapping is wrong, not the data.
     pub reject_share_max: f64,
+    /// Above this share of a table's rows the sweep of a load waits for an operator.
+    pub sweep_share_max: f64,
 }
 
 /// What the daemon tells.

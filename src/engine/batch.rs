@@ -1,4 +1,4 @@
-//! Batches, purely: pages are mapped into one as they arrive, and sealing collapses and sorts it.
+//! Batches, purely: mapped pages are added up as they arrive, and sealing collapses and sorts them.
 //!
 //! A page's records are never split over two positions. Sealing keeps the last change per table and
 //! key (Postgres refuses to touch a row twice in one statement) and sorts by key (unsorted keys
@@ -6,6 +6,7 @@
 //! is marked, or ends it, and is another statement. The records stay with the batch until it is
 //! committed, for dead letters need them whole.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -14,12 +15,16 @@ use sha2::{Digest, Sha256};
 use super::ports::{
     Advance, Batch, DeadLetter, KeyHash, Lease, Page, RecordRef, ShardListing, Unit, WorkerId,
 };
-use crate::mapping::{self, Mapper, Unmatched};
 use crate::model::{
-    Change, Generation, Item, PartitionId, Reject, RejectReason, RowAction, RowOp, TableIndex,
-    Version,
+    Change, Generation, Item, PartitionId, Reject, RejectReason, RowAction, TableIndex, Version,
 };
 use crate::telemetry::events::{Outcome, RecordCounts};
+
+mod bisect;
+mod page;
+
+pub use bisect::Bisect;
+pub use page::{MappedPage, PageContext, UnmatchedItem};
 
 /// When a batch takes no further page.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +47,6 @@ pub struct Filling {
     touched: BTreeMap<KeyHash, Version>,
     records: RecordCounts,
     bytes: usize,
-    scratch: Vec<RowOp>,
 }
 
 /// The records of one page, kept until the commit.
@@ -50,19 +54,6 @@ pub struct Filling {
 struct HeldPage {
     partition: PartitionId,
     changes: Vec<Change>,
-}
-
-/// What a page is added with.
-#[derive(Debug, Clone, Copy)]
-pub struct PageContext<'a> {
-    /// The mapping of the source.
-    pub mapper: &'a Mapper,
-    /// The generation in which the page was read.
-    pub generation: Generation,
-    /// The lease under which it was read, with the position from which it was read.
-    pub lease: &'a Lease,
-    /// Whether dead letters may be open, so that keys must be noted.
-    pub note_keys: bool,
 }
 
 impl Filling {
@@ -84,30 +75,38 @@ impl Filling {
         self.advance_of.contains_key(partition)
     }
 
-    /// Maps a page into the batch.
-    ///
-    /// # Errors
-    /// The unmatched change, where the mapping says that such a change halts the source; the batch is then
-    /// to be thrown away.
+    /// Adds a page that was read under `lease`, whose position is where the reading began. With `note_keys`
+    /// dead letters may be open, so that the keys of its records must be known.
     pub fn add(
         &mut self,
-        page: Page,
+        mapped: MappedPage,
         children: Vec<ShardListing>,
-        context: PageContext<'_>,
-    ) -> Result<(), UnmatchedItem> {
+        lease: &Lease,
+        note_keys: bool,
+    ) {
+        let MappedPage { page, units, rejects, passed_over, records, bytes, last_event_at, .. } =
+            mapped;
         let Page { changes, next, end, .. } = page;
         let number = u32::try_from(self.pages.len()).expect("a batch has few pages");
-        let mut last_event_at = None;
-        for (index, change) in (0_u32..).zip(&changes) {
-            self.add_change(change, RecordRef { page: number, index }, context)?;
-            self.bytes += change.bytes;
-            last_event_at = last_event_at.max(change.changed_at);
+        if note_keys || self.has_rejects() || !rejects.is_empty() {
+            let noted = (0_u32..).zip(&changes).filter(|(at, _)| !passed_over.contains(at));
+            for (_, change) in noted {
+                let version = Version { generation: mapped.generation, sequence: change.sequence };
+                self.touched.insert(key_hash(&key_json(&change.keys)), version);
+            }
         }
-        let lease = context.lease;
+        self.units.extend(units.into_iter().map(|mut unit| {
+            unit.record.page = number;
+            unit
+        }));
+        self.rejects.extend(rejects);
+        self.records.add(&records);
+        self.bytes += bytes;
         if let Some(&earlier) = self.advance_of.get(&lease.partition) {
             let advance = &mut self.advances[earlier];
             advance.to = next;
             advance.drained = end;
+            advance.records += changes.len() as u64;
             advance.last_event_at = advance.last_event_at.max(last_event_at);
         } else {
             self.advance_of.insert(lease.partition.clone(), self.advances.len());
@@ -117,49 +116,17 @@ impl Filling {
                 from: lease.position.clone(),
                 to: next,
                 drained: end,
+                records: changes.len() as u64,
                 last_event_at,
             });
         }
         self.discovered.extend(children);
         self.pages.push(HeldPage { partition: lease.partition.clone(), changes });
-        Ok(())
     }
 
-    fn add_change(
-        &mut self,
-        change: &Change,
-        record: RecordRef,
-        context: PageContext<'_>,
-    ) -> Result<(), UnmatchedItem> {
-        let version = Version { generation: context.generation, sequence: change.sequence };
-        let outcome = match context.mapper.map(change, &mut self.scratch) {
-            mapping::Outcome::Mapped => Outcome::Mapped,
-            mapping::Outcome::Filtered => Outcome::Filtered,
-            mapping::Outcome::Unmatched => match context.mapper.unmatched() {
-                Unmatched::Halt => return Err(UnmatchedItem { keys: change.keys.clone() }),
-                Unmatched::DeadLetter => self.reject(change, version, unmatched(), context),
-                Unmatched::Ignore | Unmatched::Count => Outcome::Unmatched,
-            },
-            mapping::Outcome::Rejected(reject) => self.reject(change, version, reject, context),
-        };
-        self.records.count(change.op, outcome);
-        let note_keys = context.note_keys || self.has_rejects();
-        if note_keys && matches!(outcome, Outcome::Mapped | Outcome::Filtered) {
-            self.touched.insert(key_hash(&key_json(&change.keys)), version);
-        }
-        self.units.extend(self.scratch.drain(..).map(|op| Unit { op, version, record }));
-        Ok(())
-    }
-
-    fn reject(
-        &mut self,
-        change: &Change,
-        version: Version,
-        reject: Reject,
-        context: PageContext<'_>,
-    ) -> Outcome {
-        self.rejects.push(dead_letter(&context.lease.partition, change, version, reject));
-        Outcome::Rejected
+    /// The partitions whose pages the batch holds.
+    pub fn partitions(&self) -> impl Iterator<Item = &PartitionId> {
+        self.advance_of.keys()
     }
 
     /// Whether the batch holds rejects, so that dead letters will be open once it is applied.
@@ -170,16 +137,11 @@ impl Filling {
 
     /// Collapses and sorts: afterwards the batch only changes by losing refused records.
     #[must_use]
-    pub fn seal(self, label: Label<'_>, tables: &[usize]) -> Sealed {
+    pub fn seal(self, label: Label, tables: &[usize]) -> Sealed {
         let Self { mut units, rejects, advances, discovered, touched, records, pages, .. } = self;
         let key_columns = |table: TableIndex| tables[usize::from(table.0)];
-        units.sort_unstable_by(|a, b| {
-            let keys = key_columns(a.op.table);
-            (a.op.table.cmp(&b.op.table))
-                .then_with(|| a.op.cells.cmp_prefix(&b.op.cells, keys))
-                .then_with(|| b.version.cmp(&a.version))
-                .then_with(|| b.record.cmp(&a.record))
-        });
+        // Each page's units are sorted already, and a stable sort merges runs with few comparisons.
+        units.sort_by(|a, b| order(a, b, tables));
         let mut superseded = vec![0; tables.len()];
         let mut kept: Vec<Unit> = Vec::with_capacity(units.len());
         let mut shadowed = Vec::new();
@@ -197,16 +159,16 @@ impl Filling {
             }
         }
         let batch = Batch {
-            source: Arc::clone(label.source),
+            source: label.source,
             generation: label.generation,
-            worker: Some(label.worker.clone()),
+            worker: Some(label.worker),
             claims: label.claims,
             units: kept,
             rejects,
             advances,
             touched: touched.into_iter().collect(),
             discovered,
-            stream_arn: Arc::clone(label.stream_arn),
+            stream_arn: label.stream_arn,
         };
         let key_columns = tables.to_vec();
         Sealed { batch, records, superseded, pages, refused: 0, shadowed, key_columns }
@@ -214,25 +176,18 @@ impl Filling {
 }
 
 /// Whose batch it is.
-#[derive(Debug, Clone, Copy)]
-pub struct Label<'a> {
+#[derive(Debug, Clone)]
+pub struct Label {
     /// The source.
-    pub source: &'a Arc<str>,
+    pub source: Arc<str>,
     /// The stream.
-    pub stream_arn: &'a Arc<str>,
+    pub stream_arn: Arc<str>,
     /// The generation.
     pub generation: Generation,
     /// The worker.
-    pub worker: &'a WorkerId,
+    pub worker: WorkerId,
     /// Whether a backfill is active.
     pub claims: bool,
-}
-
-/// A change that no entity matched in a source that halts on such a change.
-#[derive(Debug)]
-pub struct UnmatchedItem {
-    /// The item's key.
-    pub keys: Item,
 }
 
 /// A sealed batch with the records that it came from.
@@ -367,13 +322,13 @@ fn stands_behind(older: &Unit, newer: &Unit) -> bool {
     newer.op.action == RowAction::SoftDelete && older.op.action != RowAction::SoftDelete
 }
 
-fn unmatched() -> Reject {
-    Reject {
-        reason: RejectReason::Unmatched,
-        entity: None,
-        place: None,
-        detail: "no entity's key template matches this key".to_owned(),
-    }
+/// By table and key, of one key the newest first. `tables` holds each table's number of key columns.
+fn order(a: &Unit, b: &Unit, tables: &[usize]) -> Ordering {
+    let keys = tables[usize::from(a.op.table.0)];
+    (a.op.table.cmp(&b.op.table))
+        .then_with(|| a.op.cells.cmp_prefix(&b.op.cells, keys))
+        .then_with(|| b.version.cmp(&a.version))
+        .then_with(|| b.record.cmp(&a.record))
 }
 
 fn dead_letter(
@@ -414,63 +369,6 @@ fn key_json(keys: &Item) -> String {
 
 fn key_hash(key: &str) -> KeyHash {
     Sha256::digest(key.as_bytes()).into()
-}
-
-/// Finds the units that the database refuses, by halves, never by savepoints.
-///
-/// It asks for ever smaller ranges, left to right, each together with all that was accepted before it, so
-/// that rows which only clash with one another are found too. `k` bad ones among `n` cost about
-/// `2 k log2(n/k)` probes.
-#[derive(Debug)]
-pub struct Bisect {
-    open: Vec<std::ops::Range<usize>>,
-    refused: Vec<(usize, String)>,
-}
-
-impl Bisect {
-    /// Among `units`, of which some are known to be bad.
-    #[must_use]
-    pub fn new(units: usize) -> Self {
-        let mut bisect = Self { open: Vec::new(), refused: Vec::new() };
-        bisect.split(0..units);
-        bisect
-    }
-
-    /// The units to probe next: those below the end of the range in question that are not refused already.
-    /// `None` when all is known.
-    #[must_use]
-    pub fn probe(&self) -> Option<Vec<usize>> {
-        let end = self.open.last()?.end;
-        let refused = |unit: &usize| self.refused.iter().any(|(bad, _)| bad == unit);
-        Some((0..end).filter(|unit| !refused(unit)).collect())
-    }
-
-    /// Takes the database's answer to the last probe: what it said where it refused.
-    pub fn answer(&mut self, answer: Result<(), String>) {
-        let Some(range) = self.open.pop() else { return };
-        if let Err(said) = answer {
-            if range.len() == 1 {
-                self.refused.push((range.start, said));
-            } else {
-                self.split(range);
-            }
-        }
-    }
-
-    /// The refused units, in ascending order.
-    #[must_use]
-    pub fn into_refused(self) -> Vec<(usize, String)> {
-        self.refused
-    }
-
-    fn split(&mut self, range: std::ops::Range<usize>) {
-        let middle = range.start + range.len() / 2;
-        for half in [middle..range.end, range.start..middle] {
-            if !half.is_empty() {
-                self.open.push(half);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

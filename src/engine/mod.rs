@@ -6,7 +6,9 @@
 //! [`batch`] what is applied together, [`retry`] what follows from a failure, [`freshness`] what is synced.
 
 mod apply;
+pub mod backfill;
 pub mod batch;
+pub mod budget;
 pub mod freshness;
 mod lane;
 pub mod lease;
@@ -26,9 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
 use crate::mapping::Mapper;
+use backfill::Backfill;
 use batch::Limits;
 use freshness::SourceStatus;
-use ports::{Clock, Ledger, Sink, Source, WorkerId};
+use ports::{Clock, GapReason, Ledger, Sink, Source, WorkerId};
 use readers::Pace;
 pub use upkeep::usable;
 
@@ -51,6 +54,17 @@ pub enum OnGap {
     /// The source halts until an operator acts.
     #[default]
     Halt,
+    /// The table is read again as a whole beside its stream, and what is no longer there is swept.
+    Resync,
+}
+
+impl OnGap {
+    /// Whether a gap of this reason halts the source. A table that was deleted and created again always
+    /// does: a sweep could empty the target.
+    #[must_use]
+    pub fn halts(self, reason: GapReason) -> bool {
+        self == Self::Halt || reason == GapReason::TableChanged
+    }
 }
 
 /// How a source's worker behaves; the defaults and their reasons are in the config room.
@@ -70,6 +84,14 @@ pub struct Options {
     pub reject_share_max: f64,
     /// What happens when changes were lost.
     pub on_gap: OnGap,
+    /// When a load begins by itself.
+    pub backfill: Backfill,
+    /// How many segments a load has; by the number of items where nobody says.
+    pub segments: Option<u32>,
+    /// The read units a second that a load may take, all workers together; no limit where nobody says.
+    pub rcu_max: Option<f64>,
+    /// The share of rows, from 0 to 1, that the sweep of a load may delete without an operator's word.
+    pub sweep_share_max: f64,
 }
 
 /// One source to run.

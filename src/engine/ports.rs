@@ -17,10 +17,12 @@ use crate::model::{
 };
 
 mod entries;
+mod loads;
 pub use entries::{
     Claim, Continuity, Enrolment, Gap, GapReason, Held, Lease, LedgerView, PartitionRow,
     PartitionState, Renewal, SourceIdentity,
 };
+pub use loads::{LoadView, Loads, NewLoad, OpenLetter, Stale, Sweep, Swept};
 
 /// Names one process among all that ever share a ledger; a restarted process has a new one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -94,6 +96,8 @@ pub struct StreamInfo {
     pub view: StreamView,
     /// The key attributes' names, the partition key first.
     pub key_attributes: Vec<String>,
+    /// How many items there are, as the service counted them some hours ago.
+    pub items: Option<u64>,
 }
 
 /// What a stream's records carry besides the keys.
@@ -175,7 +179,7 @@ pub struct Page {
 /// The table of partitions, leases, gaps and workers. All times are the database's own.
 ///
 /// Its calls use connections of their own, so that applying cannot starve a renewal.
-pub trait Ledger: Send + Sync + 'static {
+pub trait Ledger: Loads {
     /// Enters the source if it is new (generation 1), and says how what was entered earlier differs from
     /// what is there now. It never changes what is known about an old stream or table.
     fn enrol(&self, identity: &SourceIdentity) -> impl Future<Output = Result<Enrolment>> + Send;
@@ -249,6 +253,13 @@ pub trait Sink: Send + Sync + 'static {
     /// # Errors
     /// `Data` when it does not; other kinds say nothing about the data.
     fn probe(&self, batch: &Batch, units: &[Unit]) -> impl Future<Output = Result<()>> + Send;
+
+    /// How many rows of these tables a sweep would delete.
+    fn stale(&self, sweep: &Sweep) -> impl Future<Output = Result<Stale>> + Send;
+
+    /// Deletes some rows of an older generation, each looked at again under its lock, in one transaction that
+    /// also sees that the load is still this one.
+    fn sweep(&self, sweep: &Sweep) -> impl Future<Output = Result<Swept>> + Send;
 }
 
 /// What one transaction applies. Sealed by the engine: units are sorted, and unique by table, key and action.
@@ -311,6 +322,8 @@ pub struct Advance {
     pub to: Position,
     /// Whether this was the partition's last page.
     pub drained: bool,
+    /// How many records the step passes.
+    pub records: u64,
     /// The time of the newest record.
     pub last_event_at: Option<EpochMillis>,
 }

@@ -18,11 +18,13 @@ pub enum Stage {
     Ledger,
     /// Applying a batch.
     Apply,
+    /// Beginning or ending a load.
+    Load,
 }
 
 impl Stage {
     /// How many stages there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
 
     /// The label that logs and metrics carry.
     #[must_use]
@@ -32,6 +34,7 @@ impl Stage {
             Self::Read => "read",
             Self::Ledger => "ledger",
             Self::Apply => "apply",
+            Self::Load => "load",
         }
     }
 }
@@ -81,8 +84,8 @@ pub fn directive(stage: Stage, kind: ErrorKind) -> Directive {
             | Kind::Capacity,
         )
         | (
-            // A discovery talks to the source and to the ledger.
-            Stage::Discover,
+            // Both talk to the source and to the ledger.
+            Stage::Discover | Stage::Load,
             Kind::Unreachable
             | Kind::Unavailable
             | Kind::Throttled

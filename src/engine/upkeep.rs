@@ -9,17 +9,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Ports;
 use super::lease;
 use super::ports::{
     Claim, Clock, Continuity, Gap, GapReason, Held, Lease, Ledger, LedgerView, Listing,
     PartitionState, ReadFrom, Renewal, Sink, Source, SourceIdentity, StreamInfo, StreamView,
     WorkerId,
 };
+use super::{OnGap, Ports};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapper;
 use crate::model::{Generation, PartitionId, Position};
 use crate::telemetry::events;
+
+/// Shards that were not listed for so long may have come and gone unseen: the service keeps them for 24 hours.
+const UNPOLLED: Duration = Duration::from_secs(23 * 3600);
 
 /// What a round of upkeep is asked to do.
 #[derive(Debug)]
@@ -102,6 +105,7 @@ pub(super) struct Survey {
     pub every: Duration,
     /// Take over from a worker that has been at it for longer than this.
     pub within: Duration,
+    pub on_gap: OnGap,
 }
 
 /// Describes the table, compares it with what the ledger knows, and lists the shards if it is our turn.
@@ -115,7 +119,8 @@ where
     K: Sink,
     C: Clock,
 {
-    let Survey { source, worker, mapper, stream_arn: known, generation, every, within } = survey;
+    let Survey { source, worker, mapper, stream_arn: known, generation, every, within, on_gap } =
+        survey;
     if let Some(stream_arn) = &known
         && !ports.ledger.lead_discovery(&source, &worker, every, within).await?
     {
@@ -134,23 +139,29 @@ where
     };
     let enrolment = ports.ledger.enrol(&identity).await?;
     let generation = enrolment.generation;
-    let lost = |reason| Gap {
-        reason,
-        stream_arn: stream_arn.to_string(),
-        partition: None,
-        after: None,
-        since: None,
-    };
-    let gap = match enrolment.continuity {
+    let broken = match enrolment.continuity {
         Continuity::Same => None,
-        Continuity::StreamChanged { .. } => Some(lost(GapReason::StreamChanged)),
-        Continuity::TableChanged { .. } => Some(lost(GapReason::TableChanged)),
+        Continuity::StreamChanged { .. } => Some(GapReason::StreamChanged),
+        Continuity::TableChanged { .. } => Some(GapReason::TableChanged),
     };
-    if gap.is_some() {
-        return Ok(Discovered { stream_arn, generation, listed: false, gap });
+    let lead = known.is_some()
+        || broken.is_some()
+        || ports.ledger.lead_discovery(&source, &worker, every, within).await?;
+    let unpolled = lead && enrolment.listed_ago.is_some_and(|ago| ago > UNPOLLED);
+    if let Some(reason) = broken.or(unpolled.then_some(GapReason::Unpolled)) {
+        let stream_arn = stream_arn.to_string();
+        let gap = Gap { reason, stream_arn, partition: None, after: None, since: None };
+        if on_gap.halts(reason) {
+            let stream_arn = gap.stream_arn.as_str().into();
+            return Ok(Discovered { stream_arn, generation, listed: false, gap: Some(gap) });
+        }
+        let (source_name, label) = (&*source, reason.label());
+        events::GapFound { source: source_name, reason: label, partition: None, halts: false }
+            .emit();
+        // First the gap, then the listing that makes the new stream ours: a crash between the two finds the
+        // gap again.
+        ports.ledger.record_gap(&source, &gap, false).await?;
     }
-    let lead =
-        known.is_some() || ports.ledger.lead_discovery(&source, &worker, every, within).await?;
     if lead {
         let listed = ports.source.list_shards(&stream_arn).await;
         request("DescribeStream", listed.as_ref().err());

@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::apply_whole;
-use super::batch::{Label, Sealed};
+use super::backfill::Backfill;
+use super::batch::{Label, MappedPage, PageContext, Sealed, UnmatchedItem};
+use super::budget::RateBudget;
 use super::lane::{Lane, LaneId};
 use super::ports::{
     Applied, Clock, Ledger, LedgerView, Page, ReadFrom, ShardListing, Sink, Source,
@@ -27,7 +29,10 @@ use crate::model::{Epoch, Generation, PartitionId};
 use crate::telemetry::events;
 
 mod answers;
+mod loads;
 mod report;
+
+use loads::LoadStepped;
 
 /// How often the state is published at least; readiness and the watchdog look at it.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
@@ -44,8 +49,9 @@ const RENEWALS_PER_LEASE: u32 = 3;
 enum Done {
     Discovered(Result<Discovered>),
     Upkept { era: u64, result: Result<Upkept> },
-    Read { ticket: Ticket, result: Result<(Page, Vec<ShardListing>)> },
+    Read { ticket: Ticket, result: Result<(Box<MappedPage>, Vec<ShardListing>)> },
     Applied { lane: LaneId, era: u64, outcome: Outcome },
+    LoadStepped(Result<LoadStepped>),
     GapRecorded(Result<()>),
     Released(Result<()>),
 }
@@ -69,7 +75,7 @@ pub(super) struct Worker<S, L, K, C> {
     run: SourceRun,
     tasks: JoinSet<Done>,
     random: fastrand::Rng,
-    key_columns: Vec<usize>,
+    key_columns: Arc<[usize]>,
     table_names: Vec<String>,
 
     stream_arn: Option<Arc<str>>,
@@ -77,6 +83,11 @@ pub(super) struct Worker<S, L, K, C> {
     view: Arc<LedgerView>,
     discovery: Recurring,
     upkeep: Recurring,
+    loading: Recurring,
+    /// What this worker still wants to begin by itself.
+    backfill: Backfill,
+    budget: RateBudget,
+    budget_share: Option<f64>,
     lease_deadline: Instant,
     /// Changes whenever everything in hand is thrown away; answers of an earlier era are too.
     era: u64,
@@ -118,6 +129,10 @@ where
             view: Arc::default(),
             discovery: Recurring { running: false, due: now, failures: 0 },
             upkeep: Recurring { running: false, due: now, failures: 0 },
+            loading: Recurring { running: false, due: now, failures: 0 },
+            backfill: run.options.backfill,
+            budget: RateBudget::new(None, now),
+            budget_share: None,
             lease_deadline: now,
             era: 0,
             settled: HashSet::new(),
@@ -166,7 +181,7 @@ where
     }
 
     /// When the loop must turn even if no task answers.
-    fn next_wake(&self, now: Instant) -> Instant {
+    fn next_wake(&mut self, now: Instant) -> Instant {
         let mut wake = self.publish_due;
         if !self.discovery.running && !self.draining {
             wake = wake.min(self.discovery.due);
@@ -174,9 +189,11 @@ where
         if !self.upkeep.running && self.stream_arn.is_some() {
             wake = wake.min(self.upkeep.due);
         }
-        for lane in &self.lanes {
-            if let Some(due) = lane.readers.next_due().filter(|_| self.may_read(lane)) {
-                wake = wake.min(due.max(self.resume_at));
+        for id in LaneId::ALL {
+            let from = self.reads_from(id, now);
+            let lane = &self.lanes[id as usize];
+            if let Some(due) = lane.readers.next_due().filter(|_| self.may_read(id)) {
+                wake = wake.min(due.max(self.resume_at).max(from));
             }
             if !lane.running && !lane.filling.is_empty() && self.view.halted.is_none() {
                 wake = wake.min(self.resume_at);
@@ -207,6 +224,7 @@ where
         if now < self.resume_at || self.view.halted.is_some() {
             return;
         }
+        self.start_load_step(now);
         self.give_back_left();
         for id in LaneId::ALL {
             self.start_apply(id);
@@ -215,22 +233,30 @@ where
     }
 
     fn start_reads(&mut self, id: LaneId, now: Instant) {
-        while self.may_read(&self.lanes[id as usize]) {
+        while self.may_read(id) && self.reads_from(id, now) <= now {
             let Some(stream_arn) = &self.stream_arn else { break };
             let readers = &mut self.lanes[id as usize].readers;
             let Some((from, ticket)) = readers.next_read(stream_arn, now) else { break };
-            let ports = Arc::clone(&self.ports);
+            let (ports, mapper) = (Arc::clone(&self.ports), Arc::clone(&self.run.mapper));
+            let (tables, generation) = (Arc::clone(&self.key_columns), self.generation);
             self.tasks.spawn(async move {
-                let result = read(&ports, from).await;
+                let result = read(&ports, &from).await.and_then(|(page, children)| {
+                    let partition = &from.partition;
+                    let (mapper, tables) = (&mapper, &tables);
+                    let context = PageContext { mapper, tables, generation, partition };
+                    let mapped = MappedPage::new(page, context).map_err(halted_by)?;
+                    Ok((Box::new(mapped), children))
+                });
                 Done::Read { ticket, result }
             });
         }
     }
 
-    fn may_read(&self, lane: &Lane) -> bool {
+    fn may_read(&self, id: LaneId) -> bool {
         !self.draining
             && self.view.halted.is_none()
-            && !lane.filling.is_full(self.run.options.limits)
+            && !self.stands_back(id)
+            && !self.lanes[id as usize].filling.is_full(self.run.options.limits)
     }
 
     fn start_discovery(&mut self) {
@@ -244,6 +270,7 @@ where
             generation: self.generation,
             every,
             within: self.run.options.lease_ttl,
+            on_gap: self.run.options.on_gap,
         };
         let ports = Arc::clone(&self.ports);
         self.tasks.spawn(async move { Done::Discovered(discover(&ports, survey).await) });
@@ -270,20 +297,21 @@ where
         if lane.running || lane.filling.is_empty() {
             return;
         }
-        let label = Label {
-            source: &self.run.name,
-            stream_arn,
-            generation: self.generation,
-            worker: &self.run.worker,
-            claims: self.view.backfilling,
-        };
         self.note_keys |= lane.filling.has_rejects();
-        let mut sealed = Box::new(std::mem::take(&mut lane.filling).seal(label, &self.key_columns));
-        let advances = &sealed.batch.advances;
-        lane.applying = advances.iter().map(|advance| advance.partition.clone()).collect();
+        let filling = std::mem::take(&mut lane.filling);
+        lane.applying = filling.partitions().cloned().collect();
         lane.running = true;
+        let label = Label {
+            source: Arc::clone(&self.run.name),
+            stream_arn: Arc::clone(stream_arn),
+            generation: self.generation,
+            worker: self.run.worker.clone(),
+            claims: self.view.load.active,
+        };
+        let tables = Arc::clone(&self.key_columns);
         let (ports, era) = (Arc::clone(&self.ports), self.era);
         self.tasks.spawn(async move {
+            let mut sealed = Box::new(filling.seal(label, &tables));
             let started = ports.clock.now();
             let result = apply_whole(&ports, &mut sealed).await;
             let took = ports.clock.now().saturating_duration_since(started);
@@ -372,7 +400,7 @@ where
 /// transaction that applies its last page. Where none are known yet, the next listing will have them.
 async fn read<S, L, K, C>(
     ports: &Ports<S, L, K, C>,
-    from: ReadFrom,
+    from: &ReadFrom,
 ) -> Result<(Page, Vec<ShardListing>)>
 where
     S: Source,
@@ -380,7 +408,7 @@ where
     K: Sink,
     C: Clock,
 {
-    let answer = ports.source.read(&from).await;
+    let answer = ports.source.read(from).await;
     request("GetRecords", answer.as_ref().err());
     let page = answer?;
     let mut children = Vec::new();
@@ -396,4 +424,13 @@ where
         }
     }
     Ok((page, children))
+}
+
+fn halted_by(item: UnmatchedItem) -> Error {
+    let keys: Vec<&str> = item.keys.iter().map(|(name, _)| name).collect();
+    let what = format!(
+        "an item (key attributes {}) matches no entity, and unmatched = \"halt\"",
+        keys.join(", ")
+    );
+    Error::new(ErrorKind::Config, what)
 }

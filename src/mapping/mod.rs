@@ -26,9 +26,10 @@ pub use types::{TYPE_NAMES, TypeError};
 
 use std::sync::Arc;
 
-use crate::model::{Change, Item, Reject, RejectReason, RowOp};
+use crate::model::{Cells, Change, Item, Reject, RejectReason, RowOp, TableIndex};
 use compile::{Compiled, Entity};
-use definition::{Problem, SourceDefinition};
+use definition::{OnDelete, Problem, SourceDefinition};
+use row::Material;
 use spec::TableSpec;
 use template::Captures;
 
@@ -142,6 +143,36 @@ impl Mapper {
             let column = Arc::clone(entity.needs_image_for.as_ref()?);
             Some(NeedsOldImage { entity: Arc::clone(&entity.name), column })
         })
+    }
+
+    /// The keys of the rows that an item of these keys and this image may have, whatever becomes of them.
+    ///
+    /// # Errors
+    /// Why they cannot be told: a part of a primary key is missing or of the wrong type.
+    pub fn row_keys(
+        &self,
+        change: &Change,
+        keys: &mut Vec<(TableIndex, Cells)>,
+    ) -> Result<(), Reject> {
+        let image = change.new_image.as_ref().or(change.old_image.as_ref());
+        for entity in &self.entities {
+            let mut captures = Captures::default();
+            if entity.takes(&change.keys, &mut captures) {
+                let material = Material { captures: &captures, keys: &change.keys, image };
+                keys.push((entity.table, row::key(entity, &material)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// The tables whose rows go, or are marked, when their item goes: those that a sweep may touch. Where
+    /// some end of an item keeps its row, nobody knows which end a sweep has missed.
+    #[must_use]
+    pub fn swept_tables(&self) -> Vec<TableIndex> {
+        let goes = |entity: &&Entity| {
+            entity.on_delete != OnDelete::Keep && entity.on_ttl != OnDelete::Keep
+        };
+        self.entities.iter().filter(goes).map(|entity| entity.table).collect()
     }
 
     /// Appends the rows of one change: all of them or, when it is rejected, none.

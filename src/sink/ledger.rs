@@ -32,6 +32,10 @@ impl PostgresLedger {
         Self { pools }
     }
 
+    pub(super) fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
     async fn attempt<T, F>(&self, what: &str, work: impl FnOnce(Session) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
@@ -57,7 +61,9 @@ impl Ledger for PostgresLedger {
                 .await
                 .map_err(failed)?;
             let row = sqlx::query(
-                "select generation, table_id, stream_arn from dynaurora.sources where source = $1",
+                "select generation, table_id, stream_arn, \
+                 extract(epoch from now() - listed_at)::double precision as listed_ago_secs \
+                 from dynaurora.sources where source = $1",
             )
             .bind(&*identity.source)
             .persistent(prepared)
@@ -364,7 +370,9 @@ fn enrolment(row: &PgRow, identity: &SourceIdentity) -> sqlx::Result<Enrolment> 
     } else {
         Continuity::Same
     };
-    Ok(Enrolment { generation: generation.unsigned_abs(), continuity })
+    let listed_ago: Option<f64> = row.try_get("listed_ago_secs")?;
+    let listed_ago = listed_ago.map(|secs| Duration::try_from_secs_f64(secs).unwrap_or_default());
+    Ok(Enrolment { generation: generation.unsigned_abs(), continuity, listed_ago })
 }
 
 fn lease(row: &PgRow) -> sqlx::Result<Lease> {

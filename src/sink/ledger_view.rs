@@ -4,23 +4,26 @@ use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Row, Transaction};
 
 use super::{connect, sqlstate};
-use crate::engine::ports::{LedgerView, PartitionRow, PartitionState, WorkerId};
+use crate::engine::ports::{LedgerView, LoadView, PartitionRow, PartitionState, WorkerId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, PartitionId, Position};
 
 const SOURCE: &str = "\
-    select generation, halted, backfilling, \
+    select generation, halted, listed_at is not null as listed, backfilling, \
+        loaded_at is not null as loaded, load_sweeps, sweep_confirmed, load_items, load_rcu_max, \
         (select count(*) from dynaurora.workers w \
             where w.source = s.source and w.alive_until > now()) as workers, \
         (select count(*) from dynaurora.dead_letters d \
             where d.source = s.source and d.state = 'open') as dead_letters, \
         (select count(*) from dynaurora.gaps g \
-            where g.source = s.source and g.state = 'open') as gaps \
+            where g.source = s.source and g.state in ('open', 'repairing')) as gaps, \
+        (select count(*) from dynaurora.gaps g \
+            where g.source = s.source and g.state = 'open') as gaps_open \
     from dynaurora.sources s where source = $1";
 
 /// The lease's end is judged here, by the database's clock.
 const PARTITIONS: &str = "\
-    select p.partition, p.parent, p.state, p.position, p.epoch, \
+    select p.partition, p.parent, p.state, p.position, p.records, p.epoch, \
         case when p.lease_until > now() then p.owner end as owner, \
         round(extract(epoch from p.last_event_at) * 1000)::bigint as last_event_ms, \
         round(extract(epoch from p.last_poll_at) * 1000)::bigint as last_poll_ms \
@@ -68,11 +71,20 @@ fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
     Ok(LedgerView {
         generation: row.try_get::<i32, _>("generation")?.unsigned_abs(),
         halted: row.try_get("halted")?,
-        backfilling: row.try_get("backfilling")?,
+        listed: row.try_get("listed")?,
+        load: LoadView {
+            active: row.try_get("backfilling")?,
+            loaded: row.try_get("loaded")?,
+            sweeps: row.try_get("load_sweeps")?,
+            sweep_confirmed: row.try_get("sweep_confirmed")?,
+            items: row.try_get::<Option<i64>, _>("load_items")?.map(i64::unsigned_abs),
+            rcu_max: row.try_get("load_rcu_max")?,
+        },
         partitions: Vec::new(),
         workers: usize::try_from(row.try_get::<i64, _>("workers")?).unwrap_or(0),
         dead_letters: row.try_get::<i64, _>("dead_letters")?.unsigned_abs(),
         gaps: row.try_get::<i64, _>("gaps")?.unsigned_abs(),
+        gaps_open: row.try_get::<i64, _>("gaps_open")?.unsigned_abs(),
     })
 }
 
@@ -89,6 +101,7 @@ fn partition(row: &PgRow) -> sqlx::Result<PartitionRow> {
         parent: row.try_get::<Option<String>, _>("parent")?.map(id),
         state,
         position: position(row.try_get("position")?)?,
+        records: row.try_get::<i64, _>("records")?.unsigned_abs(),
         epoch: row.try_get("epoch")?,
         owner: row.try_get::<Option<String>, _>("owner")?.map(WorkerId::new),
         last_event_at: row.try_get::<Option<i64>, _>("last_event_ms")?.map(EpochMillis),

@@ -18,9 +18,11 @@ mod claims;
 mod encode;
 mod history;
 mod ledger_view;
+mod loads;
 mod positions;
 mod rows;
 mod statements;
+mod sweep;
 
 use std::sync::Arc;
 
@@ -29,7 +31,7 @@ use sqlx::postgres::PgConnection;
 pub use connect::{Pools, Settings, Tls};
 pub use ledger::PostgresLedger;
 
-use crate::engine::ports::{Applied, Batch, Sink, TableApplied, Unit};
+use crate::engine::ports::{Applied, Batch, Sink, Stale, Sweep, Swept, TableApplied, Unit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::TableSpec;
 use connect::{Lane, Session};
@@ -40,7 +42,7 @@ use rows::EntityRows;
 #[derive(Debug)]
 pub struct PostgresSink {
     pools: Arc<Pools>,
-    tables: usize,
+    tables: Vec<TableSpec>,
     entities: Vec<EntityRows>,
     histories: Vec<HistoryRows>,
 }
@@ -58,7 +60,7 @@ impl PostgresSink {
         let histories = histories.iter().map(|(at, _)| HistoryRows::new(tables, *at));
         Ok(Self {
             pools,
-            tables: tables.len(),
+            tables: tables.to_vec(),
             entities: entities.collect::<Result<_>>()?,
             histories: histories.collect::<Result<_>>()?,
         })
@@ -87,7 +89,7 @@ impl PostgresSink {
         units: &[Unit],
     ) -> Result<Applied> {
         let prepared = self.pools.prepared();
-        let tables = vec![TableApplied::default(); self.tables];
+        let tables = vec![TableApplied::default(); self.tables.len()];
         let mut applied = Applied { tables, dead_letters_superseded: 0 };
         for own in units.chunk_by(|one, next| one.op.table == next.op.table) {
             let mut units: Vec<&Unit> = own.iter().collect();
@@ -142,6 +144,28 @@ impl Sink for PostgresSink {
                 .await
                 .map_err(failed)?;
             transaction.rollback().await.map_err(failed)
+        };
+        self.pools.attempt(Lane::Apply, WHAT, work).await
+    }
+
+    async fn stale(&self, sweep: &Sweep) -> Result<Stale> {
+        const WHAT: &str = "count what a sweep would delete";
+        let work = |session: Session| async move {
+            let mut transaction = session.begin().await?;
+            let stale = sweep::stale(&mut transaction, &self.tables, sweep).await?;
+            transaction.commit().await.map_err(|error| sqlstate::error(WHAT, error))?;
+            Ok(stale)
+        };
+        self.pools.attempt(Lane::Apply, WHAT, work).await
+    }
+
+    async fn sweep(&self, sweep: &Sweep) -> Result<Swept> {
+        const WHAT: &str = "sweep";
+        let work = |session: Session| async move {
+            let mut transaction = session.begin().await?;
+            let swept = sweep::step(&mut transaction, &self.tables, sweep).await?;
+            transaction.commit().await.map_err(|error| sqlstate::error(WHAT, error))?;
+            Ok(swept)
         };
         self.pools.attempt(Lane::Apply, WHAT, work).await
     }

@@ -11,14 +11,16 @@ use crate::error::{Error, ErrorKind, Result};
 const ADVANCE: &str = "\
     with step as (select unnest($4::text[]) as partition, unnest($5::bigint[]) as epoch, \
             unnest($6::text[]) as at, unnest($7::text[]) as next, \
-            unnest($8::boolean[]) as drained, unnest($9::bigint[]) as last_event_ms), \
-    held as (select p.partition, s.next, s.drained, s.last_event_ms \
+            unnest($8::boolean[]) as drained, unnest($9::bigint[]) as last_event_ms, \
+            unnest($10::bigint[]) as records), \
+    held as (select p.partition, s.next, s.drained, s.last_event_ms, s.records \
         from dynaurora.partitions p join step s on s.partition = p.partition \
         where p.source = $1 and p.owner = $2 and p.generation = $3 and p.epoch = s.epoch \
             and p.position = s.at and p.state = 'open' \
         order by p.partition for no key update of p) \
     update dynaurora.partitions p set position = h.next, \
         state = case when h.drained then 'drained' else 'open' end, \
+        records = p.records + h.records, \
         last_event_at = coalesce( \
             to_timestamp(h.last_event_ms::double precision / 1000), p.last_event_at) \
     from held h where p.source = $1 and p.partition = h.partition";
@@ -39,6 +41,8 @@ pub(super) async fn advance(
     let drained: Vec<bool> = steps.iter().map(|step| step.drained).collect();
     let times: Vec<Option<i64>> =
         steps.iter().map(|step| step.last_event_at.map(|at| at.0)).collect();
+    let records: Vec<i64> =
+        steps.iter().map(|step| i64::try_from(step.records).unwrap_or(i64::MAX)).collect();
     let moved = sqlx::query(ADVANCE)
         .bind(&*batch.source)
         .bind(worker.as_str())
@@ -49,6 +53,7 @@ pub(super) async fn advance(
         .bind(printed(steps, |step| &step.to))
         .bind(drained)
         .bind(times)
+        .bind(records)
         .persistent(prepared)
         .execute(connection)
         .await
@@ -72,7 +77,7 @@ const REGISTER: &str = "\
     on conflict (source, partition) do update set kind = 'shard', \
         stream_arn = excluded.stream_arn, parent = excluded.parent, state = 'open', \
         position = excluded.position, generation = excluded.generation, owner = null, \
-        lease_until = null, last_event_at = null, last_poll_at = null, registered_at = now() \
+        lease_until = null, records = 0, last_event_at = null, last_poll_at = null, registered_at = now() \
     where p.stream_arn is distinct from excluded.stream_arn";
 
 /// Enters the shards that are new, or known from another stream only, and makes their stream the

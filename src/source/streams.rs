@@ -222,6 +222,7 @@ impl Source for DynamoSource {
             enabled: specified.is_some_and(|stream| stream.stream_enabled),
             view,
             key_attributes: key_attributes(&table),
+            items: table.item_count.and_then(|items| u64::try_from(items).ok()),
             stream_arn: table.latest_stream_arn,
             table_arn: table.table_arn.ok_or_else(|| unexpected("table ARN is missing"))?,
             table_id: table.table_id.ok_or_else(|| unexpected("table id is missing"))?,

@@ -15,6 +15,9 @@ use metrics::{
 use crate::error::Error;
 use crate::model::{ChangeOp, EpochMillis, PartitionId};
 
+mod loads;
+pub use loads::{LoadBegun, LoadEnded, LoadProgress, LoadWaits};
+
 const BUILD_INFO: &str = "dynaurora_build_info";
 const SYNCED_UP_TO: &str = "dynaurora_synced_up_to_timestamp_seconds";
 const LAST_EVENT: &str = "dynaurora_last_event_timestamp_seconds";
@@ -86,6 +89,7 @@ pub fn describe() {
     describe_counter!(AWS_REQUESTS, "Requests to AWS by operation and answer.");
     describe_counter!(RETRIES, "Attempts that failed and are made again, by stage and kind.");
     describe_gauge!(HALTED, "1 while the source is halted and needs an operator.");
+    loads::describe();
 }
 
 /// Starts every series of a source at zero, so that a first increase is seen.
@@ -107,6 +111,7 @@ pub fn zero(source: &str, tables: &[String]) {
     gauge!(DEAD_LETTERS, "source" => source.to_owned()).set(0.0);
     gauge!(GAPS_OPEN, "source" => source.to_owned()).set(0.0);
     gauge!(HALTED, "source" => source.to_owned()).set(0.0);
+    loads::zero(source);
 }
 
 fn records(source: &str, op: ChangeOp, outcome: Outcome) -> metrics::Counter {
@@ -163,6 +168,12 @@ impl RecordCounts {
         let row = &mut self.0[op as usize];
         row[from as usize] = row[from as usize].saturating_sub(1);
         row[to as usize] += 1;
+    }
+
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        let own = self.0.iter_mut().flatten();
+        own.zip(other.0.iter().flatten()).for_each(|(own, other)| *own += other);
     }
 
     /// All records.

@@ -201,6 +201,7 @@ pub fn advance(lease: &Lease, to: u64) -> Advance {
         from: lease.position.clone(),
         to: Position::After(sequence(to)),
         drained: false,
+        records: 0,
         last_event_at: None,
     }
 }

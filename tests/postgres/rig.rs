@@ -205,6 +205,7 @@ pub(crate) fn batch(who: &WorkerId, lease: &Lease, to: u64, units: Vec<Unit>) ->
             from: lease.position.clone(),
             to: Position::After(sequence(to)),
             drained: false,
+            records: 0,
             last_event_at: None,
         }],
         stream_arn: STREAM.into(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dynaurora::engine::backfill::Backfill;
 use dynaurora::engine::batch::Limits;
 use dynaurora::engine::ports::StreamView;
 use dynaurora::engine::readers::Pace;
@@ -120,6 +121,10 @@ fn options(rng: &mut fastrand::Rng, lease_ttl: Duration) -> Options {
         partitions_max: 64,
         reject_share_max: 1.0,
         on_gap: OnGap::Halt,
+        backfill: Backfill::Never,
+        segments: Some(2),
+        rcu_max: None,
+        sweep_share_max: 1.0,
     }
 }
 

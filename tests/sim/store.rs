@@ -6,6 +6,7 @@
 mod faults;
 mod journal;
 mod ledger;
+mod loads;
 mod sink;
 mod state;
 
@@ -119,7 +120,9 @@ impl Store {
 
     /// The gaps of a source.
     pub fn gaps(&self, source: &str) -> Vec<Gap> {
-        self.state().sources.get(source).map(|source| source.gaps.clone()).unwrap_or_default()
+        let state = self.state();
+        let gaps = state.sources.get(source).map(|source| source.gaps.as_slice());
+        gaps.unwrap_or_default().iter().map(|stored| stored.gap.clone()).collect()
     }
 
     /// The open dead letters of a source, as partition and version.
@@ -202,6 +205,13 @@ impl Store {
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
         self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    /// What goes wrong just now.
+    fn knobs(&self) -> Knobs {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).knobs
     }
 }
 

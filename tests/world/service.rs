@@ -96,6 +96,7 @@ impl World {
         let table = self.tables.get(name).ok_or(WorldError::NotFound)?;
         let stream = table.stream.map(|index| &self.streams[index]);
         Ok(StreamInfo {
+            items: Some(table.items.len() as u64),
             table_arn: Self::table_arn(name),
             table_id: table.id.clone(),
             stream_arn: stream.map(|stream| stream.arn.to_string()),

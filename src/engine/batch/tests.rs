@@ -3,7 +3,8 @@ use crate::engine::ports::Page;
 use crate::mapping::definition::{
     ColumnDefinition, EntityDefinition, RowsDefinition, SourceDefinition, Span, Spanned,
 };
-use crate::model::{Cells, ChangeOp, Position, RowAction, SequenceNumber};
+use crate::mapping::{Mapper, Unmatched};
+use crate::model::{Cells, ChangeOp, Position, RowAction, RowOp, SequenceNumber};
 
 fn unit(table: u16, key: &str, sequence: &str, record: u32) -> Unit {
     Unit {
@@ -58,10 +59,10 @@ fn sealed(units: Vec<Unit>, changes: Vec<Change>) -> Sealed {
         ..Filling::default()
     };
     let label = Label {
-        source: &"santa".into(),
-        stream_arn: &"arn".into(),
+        source: "santa".into(),
+        stream_arn: "arn".into(),
         generation: 1,
-        worker: &WorkerId::new("me"),
+        worker: WorkerId::new("me"),
         claims: false,
     };
     filling.seal(label, &[1, 1])
@@ -104,9 +105,10 @@ fn two_pages_of_one_partition_make_one_step() {
             end,
             consumed_capacity: None,
         };
-        let context =
-            PageContext { mapper: &mapper, generation: 1, lease: &lease, note_keys: false };
-        filling.add(page, Vec::new(), context).unwrap();
+        let partition = &lease.partition;
+        let context = PageContext { mapper: &mapper, tables: &[1], generation: 1, partition };
+        let mapped = MappedPage::new(page, context).unwrap();
+        filling.add(mapped, Vec::new(), &lease, false);
         lease.position = next;
     }
     assert_eq!(filling.advances.len(), 1);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::WorkerId;
+use super::{LoadView, WorkerId};
 use crate::model::{Epoch, EpochMillis, Generation, PartitionId, Position};
 
 /// What a source is, as the ledger remembers it.
@@ -26,6 +26,8 @@ pub struct Enrolment {
     pub generation: Generation,
     /// How the table and stream relate to what the ledger knew.
     pub continuity: Continuity,
+    /// How long ago the last complete listing of the shards ended; `None` before the first.
+    pub listed_ago: Option<Duration>,
 }
 
 /// How a table and its stream relate to what the ledger knew.
@@ -46,22 +48,26 @@ pub enum Continuity {
 }
 
 /// A source as the ledger has it at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct LedgerView {
     /// The source's generation.
     pub generation: Generation,
     /// Why the source is halted, where it is.
     pub halted: Option<String>,
-    /// Whether a backfill is active, so that deletes and scan pages must take claims.
-    pub backfilling: bool,
-    /// The partitions of the newest stream and of an active backfill.
+    /// Whether the stream's shards were ever listed completely.
+    pub listed: bool,
+    /// Where its loads stand. While one is active, deletes and scan pages must take claims.
+    pub load: LoadView,
+    /// The partitions of the newest stream and of an active load.
     pub partitions: Vec<PartitionRow>,
     /// How many workers showed themselves alive within the lease time.
     pub workers: usize,
     /// Dead letters that are still open.
     pub dead_letters: u64,
-    /// Gaps that are still open.
+    /// Gaps that are neither repaired nor accepted.
     pub gaps: u64,
+    /// Of those, how many no active load repairs.
+    pub gaps_open: u64,
 }
 
 /// One partition as the ledger has it.
@@ -75,6 +81,8 @@ pub struct PartitionRow {
     pub state: PartitionState,
     /// How far it is applied.
     pub position: Position,
+    /// How many records of it were applied in this generation.
+    pub records: u64,
     /// The epoch of the newest lease; 0 before the first.
     pub epoch: Epoch,
     /// Who holds the lease; `None` when it is free or past its end.

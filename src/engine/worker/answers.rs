@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Done, Outcome, Worker};
-use crate::engine::batch::PageContext;
+use crate::engine::batch::MappedPage;
 use crate::engine::lane::{Lane, LaneId};
 use crate::engine::ports::{
-    Clock, Gap, GapReason, Lease, Ledger, Page, PartitionState, ShardListing, Sink, Source,
+    Clock, Gap, GapReason, Lease, Ledger, PartitionState, ShardListing, Sink, Source,
 };
 use crate::engine::readers::Ticket;
 use crate::engine::retry::{Directive, Stage, directive};
@@ -37,6 +37,7 @@ where
                 ended.applying.clear();
                 self.take_applied((lane, era), outcome)
             }
+            Done::LoadStepped(result) => self.take_load_stepped(result),
             Done::GapRecorded(result) => self.take_gap_recorded(result),
             Done::Released(Err(error)) => {
                 // The lease runs out by itself; nothing else depends on this answer.
@@ -111,6 +112,7 @@ where
             view.dead_letters > 0 || self.rejected_at.is_some_and(|rejected| rejected >= sent_at);
         self.view = Arc::new(view);
         self.follow_halt(now);
+        self.follow_load(now);
         if self.view.halted.is_none() && !self.draining {
             self.take_up(leases, now);
             for partition in give_up {
@@ -182,19 +184,20 @@ where
     fn take_read(
         &mut self,
         ticket: &Ticket,
-        result: Result<(Page, Vec<ShardListing>)>,
+        result: Result<(Box<MappedPage>, Vec<ShardListing>)>,
     ) -> Result<()> {
         let now = self.ports.clock.now();
         if self.draining {
             return Ok(());
         }
         match result {
-            Ok((page, children)) => {
+            Ok((mapped, children)) => {
                 self.well(Stage::Read);
                 let at = (now, self.ports.clock.wall());
-                let pace = self.run.options.pace;
+                let (page, pace) = (&mapped.page, self.run.options.pace);
+                self.budget.take(page.consumed_capacity.unwrap_or(0.0), now);
                 let lane = &mut self.lanes[LaneId::of(&ticket.partition) as usize];
-                let Some(lease) = lane.readers.page_read(ticket, &page, at, pace) else {
+                let Some(lease) = lane.readers.page_read(ticket, page, at, pace) else {
                     return Ok(());
                 };
                 if page.end && children.is_empty() {
@@ -204,20 +207,8 @@ where
                 if page.changes.is_empty() && !page.end {
                     return Ok(());
                 }
-                let context = PageContext {
-                    mapper: &self.run.mapper,
-                    generation: self.generation,
-                    lease: &lease,
-                    note_keys: self.note_keys || lane.filling.has_rejects(),
-                };
-                lane.filling.add(page, children, context).map_err(|item| {
-                    let keys: Vec<&str> = item.keys.iter().map(|(name, _)| name).collect();
-                    let what = format!(
-                        "an item (key attributes {}) matches no entity, and unmatched = \"halt\"",
-                        keys.join(", ")
-                    );
-                    Error::new(ErrorKind::Config, what)
-                })
+                lane.filling.add(*mapped, children, &lease, self.note_keys);
+                Ok(())
             }
             Err(error) => self.take_read_failure(ticket, error, now),
         }
@@ -236,7 +227,10 @@ where
                 let delay = self.retry(Stage::Read, error, failures)?;
                 self.lane(partition).readers.schedule(partition, now + delay);
             }
-            Directive::Gap(reason) => self.gap_at(partition, reason),
+            Directive::Gap(reason) if LaneId::of(partition) == LaneId::Tail => {
+                self.gap_at(partition, reason);
+            }
+            Directive::Gap(_) => return Err(error),
             Directive::Reload | Directive::Bisect | Directive::Halt => return Err(error),
         }
         Ok(())
@@ -308,11 +302,12 @@ where
 
     fn record_gap(&mut self, gap: Gap) {
         let (source, reason) = (&*self.run.name, gap.reason.label());
-        let partition = gap.partition.as_ref();
-        events::GapFound { source, reason, partition, halts: true }.emit();
+        let (partition, halts) =
+            (gap.partition.as_ref(), self.run.options.on_gap.halts(gap.reason));
+        events::GapFound { source, reason, partition, halts }.emit();
         let (ports, name) = (Arc::clone(&self.ports), Arc::clone(&self.run.name));
         self.tasks.spawn(async move {
-            Done::GapRecorded(ports.ledger.record_gap(&name, &gap, true).await)
+            Done::GapRecorded(ports.ledger.record_gap(&name, &gap, halts).await)
         });
     }
 

@@ -76,6 +76,8 @@ impl<'a> Replay<'a> {
                     self.lost.insert(partition.clone());
                 }
             }
+            Event::LoadBegun { generation, .. } => self.generation = *generation,
+            Event::Swept { .. } | Event::LoadEnded { .. } => {}
             Event::Committed(commit) => self.commit(&Arc::clone(commit)),
         }
     }

@@ -160,6 +160,7 @@ impl Hand {
                 from: lease.position.clone(),
                 to: last.unwrap_or_else(|| lease.position.clone()),
                 drained,
+                records: 0,
                 last_event_at: None,
             }],
             stream_arn: STREAM.into(),

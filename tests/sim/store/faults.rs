@@ -46,6 +46,10 @@ pub enum Sabotage {
     NoDeadLetters,
     /// Gaps are forgotten.
     NoGaps,
+    /// A delete leaves no claim, so that a scan page does not meet it.
+    NoClaims,
+    /// A sweep spares no key that a dead letter holds.
+    SparesNothing,
 }
 
 impl Default for Knobs {

@@ -33,6 +33,12 @@ pub enum Event {
     Released { worker: WorkerId, partition: PartitionId, epoch: Epoch },
     /// A gap was recorded for the first time.
     Gap { gap: Gap, halted: bool },
+    /// A load began: the generation changed, and these partitions make it up.
+    LoadBegun { generation: Generation, partitions: Vec<PartitionId> },
+    /// A sweep deleted a row.
+    Swept { table: TableIndex, key: Key },
+    /// A load ended.
+    LoadEnded { generation: Generation },
     /// A batch was applied.
     Committed(Arc<Commit>),
 }
@@ -73,6 +79,11 @@ impl fmt::Display for Event {
                 let reason = gap.reason.label();
                 write!(f, "gap: {reason} {:?}, halted {halted}", gap.partition)
             }
+            Self::LoadBegun { generation, partitions } => {
+                write!(f, "load begun, generation {generation}, {} partitions", partitions.len())
+            }
+            Self::Swept { table, key } => write!(f, "swept {key:?} of table {}", table.0),
+            Self::LoadEnded { generation } => write!(f, "load of generation {generation} ended"),
             Self::Committed(commit) => write!(f, "{commit}"),
         }
     }

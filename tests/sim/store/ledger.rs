@@ -12,7 +12,7 @@ use dynaurora::model::{Epoch, EpochMillis, PartitionId};
 use tokio::time::Instant;
 
 use super::faults::{Call, Sabotage};
-use super::state::{Partition, SourceState, State};
+use super::state::{GapState, Partition, SourceState, State, StoredGap};
 use super::{Event, Store};
 
 impl Ledger for Store {
@@ -127,8 +127,15 @@ impl Ledger for Store {
                     partition.state = PartitionState::Lost;
                 }
             }
-            if !known.gaps.contains(gap) {
-                known.gaps.push(gap.clone());
+            let same = |stored: &StoredGap| {
+                let Gap { since: _, ref reason, ref stream_arn, ref partition, ref after } = *gap;
+                let own = &stored.gap;
+                stored.state != GapState::Repaired
+                    && (&own.reason, &own.stream_arn, &own.partition, &own.after)
+                        == (reason, stream_arn, partition, after)
+            };
+            if !known.gaps.iter().any(same) {
+                known.gaps.push(StoredGap { gap: gap.clone(), state: GapState::Open });
                 state.record(Event::Gap { gap: gap.clone(), halted: halt });
             }
             Ok(())
@@ -138,20 +145,23 @@ impl Ledger for Store {
 }
 
 fn enrol(state: &mut State, identity: &SourceIdentity) -> Enrolment {
+    let now = state.now();
     let Some(known) = state.sources.get(&identity.source) else {
         state.sources.insert(Arc::clone(&identity.source), SourceState::new(identity));
         state.record(Event::Enrolled { generation: 1 });
-        return Enrolment { generation: 1, continuity: Continuity::Same };
+        let continuity = Continuity::Same;
+        return Enrolment { generation: 1, continuity, listed_ago: None };
     };
     let was = &known.identity;
     let continuity = if was.table_id != identity.table_id {
         Continuity::TableChanged { was: was.table_id.clone() }
-    } else if was.stream_arn != identity.stream_arn {
-        Continuity::StreamChanged { was: was.stream_arn.clone() }
+    } else if *known.stream_arn != *identity.stream_arn {
+        Continuity::StreamChanged { was: known.stream_arn.to_string() }
     } else {
         Continuity::Same
     };
-    Enrolment { generation: known.generation, continuity }
+    let listed_ago = known.listed_at.map(|at| now.saturating_duration_since(at));
+    Enrolment { generation: known.generation, continuity, listed_ago }
 }
 
 fn acquire(state: &mut State, claim: &Claim<'_>) -> Result<Vec<Lease>> {
@@ -162,13 +172,15 @@ fn acquire(state: &mut State, claim: &Claim<'_>) -> Result<Vec<Lease>> {
     }
     let mut leases = Vec::new();
     for id in claim.wanted {
-        let Some(partition) = source.partitions.get_mut(id) else { continue };
-        if partition.stream_arn != source.stream_arn
-            || partition.state != PartitionState::Open
-            || partition.owner(now).is_some()
-        {
+        let free = |row: &Partition| {
+            source.is_current(id, row)
+                && row.state == PartitionState::Open
+                && row.owner(now).is_none()
+        };
+        if !source.partitions.get(id).is_some_and(free) {
             continue;
         }
+        let Some(partition) = source.partitions.get_mut(id) else { continue };
         partition.epoch += 1;
         partition.lease = Some((claim.worker.clone(), now + claim.lease_ttl));
         let position = partition.position.clone();
@@ -209,16 +221,20 @@ fn renew(
 
 impl SourceState {
     fn view(&self, now: Instant) -> LedgerView {
-        let newest = |(_, row): &(&PartitionId, &Partition)| row.stream_arn == self.stream_arn;
+        let newest = |(id, row): &(&PartitionId, &Partition)| self.is_current(id, row);
+        let in_state =
+            |state| self.gaps.iter().filter(move |gap| gap.state == state).count() as u64;
         let rows = self.partitions.iter().filter(newest);
         LedgerView {
             generation: self.generation,
             halted: self.halted.clone(),
-            backfilling: self.backfilling,
+            listed: self.listed_at.is_some(),
+            load: self.load,
             partitions: rows.map(|(id, row)| row.view(id, now)).collect(),
             workers: self.workers.values().filter(|until| **until > now).count(),
             dead_letters: self.dead_letters.iter().filter(|letter| letter.open).count() as u64,
-            gaps: self.gaps.len() as u64,
+            gaps: in_state(GapState::Open) + in_state(GapState::Repairing),
+            gaps_open: in_state(GapState::Open),
         }
     }
 }
@@ -230,6 +246,7 @@ impl Partition {
             parent: self.parent.clone(),
             state: self.state,
             position: self.position.clone(),
+            records: self.records,
             epoch: self.epoch,
             owner: self.owner(now).cloned(),
             last_event_at: self.last_event_at,

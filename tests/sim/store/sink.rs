@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dynaurora::engine::ports::{
-    Applied, Batch, PartitionState, Sink, TableApplied, Unit, WorkerId,
+    Applied, Batch, PartitionState, Sink, Stale, Sweep, Swept, TableApplied, Unit, WorkerId,
 };
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{Cells, RowAction, SequenceNumber, TableIndex};
@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::faults::{Call, Knobs, Sabotage};
 use super::state::{Row, State, StoredLetter};
-use super::{Commit, Event, Key, Shared, Store, key_of};
+use super::{Commit, Event, Key, Shared, Store, key_of, loads};
 use dynaurora::engine::ports::Clock;
 
 impl Sink for Store {
@@ -30,6 +30,14 @@ impl Sink for Store {
     async fn probe(&self, _batch: &Batch, units: &[Unit]) -> Result<()> {
         let refuses = self.faults().knobs.refuses;
         self.call(Call::Ledger, |_| accepts(refuses, units)).await
+    }
+
+    async fn stale(&self, sweep: &Sweep) -> Result<Stale> {
+        self.call(Call::Ledger, |state| Ok(loads::stale(state, sweep))).await
+    }
+
+    async fn sweep(&self, sweep: &Sweep) -> Result<Swept> {
+        self.call(Call::Ledger, |state| loads::step(&self.shared, state, sweep)).await
     }
 }
 
@@ -86,6 +94,7 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
     for advance in &batch.advances {
         let Some(partition) = source.partitions.get_mut(&advance.partition) else { continue };
         partition.position = advance.to.clone();
+        partition.records += advance.records;
         partition.last_event_at = advance.last_event_at.or(partition.last_event_at);
         if advance.drained {
             partition.state = PartitionState::Drained;
@@ -151,7 +160,8 @@ fn write_rows(
         let once = (unit.op.table, key.clone(), unit.op.action == RowAction::SoftDelete);
         assert!(seen.insert(once), "a key stands twice in one batch");
         let count = &mut counts[at];
-        let claimed = !batch.claims || take_claim(state, unit, &key);
+        let claims = batch.claims && knobs.sabotage != Some(Sabotage::NoClaims);
+        let claimed = !claims || take_claim(state, unit, &key);
         let rows = &mut state.tables[at];
         let stored = rows.get(&key).map(|row| row.version);
         let newer = stored.is_none_or(|stored| stored < unit.version)

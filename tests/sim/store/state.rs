@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dynaurora::engine::ports::{
-    Batch, DeadLetter, Gap, PartitionState, ShardListing, SourceIdentity, WorkerId,
+    Batch, DeadLetter, Gap, LoadView, PartitionState, ShardListing, SourceIdentity, WorkerId,
 };
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{
@@ -42,22 +42,39 @@ pub struct SourceState {
     pub stream_arn: Arc<str>,
     pub generation: Generation,
     pub halted: Option<String>,
-    pub backfilling: bool,
+    pub load: LoadView,
     pub partitions: BTreeMap<PartitionId, Partition>,
     pub listed_at: Option<Instant>,
     pub discovery: Option<(WorkerId, Instant)>,
     /// Until when each worker counts as alive.
     pub workers: BTreeMap<String, Instant>,
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<StoredGap>,
     pub dead_letters: Vec<StoredLetter>,
+}
+
+/// A gap's row.
+pub struct StoredGap {
+    pub gap: Gap,
+    pub state: GapState,
+}
+
+/// What is done about a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapState {
+    Open,
+    Repairing,
+    Repaired,
 }
 
 /// A partition's row.
 pub struct Partition {
+    /// Empty for what belongs to no stream.
     pub stream_arn: Arc<str>,
+    pub generation: Generation,
     pub parent: Option<PartitionId>,
     pub state: PartitionState,
     pub position: Position,
+    pub records: u64,
     pub epoch: Epoch,
     pub lease: Option<(WorkerId, Instant)>,
     pub last_event_at: Option<EpochMillis>,
@@ -118,7 +135,7 @@ impl SourceState {
             stream_arn: identity.stream_arn.as_str().into(),
             generation: 1,
             halted: None,
-            backfilling: false,
+            load: LoadView::default(),
             partitions: BTreeMap::new(),
             listed_at: None,
             discovery: None,
@@ -139,9 +156,11 @@ impl SourceState {
             let epoch = known.map_or(0, |known| known.epoch);
             let fresh = Partition {
                 stream_arn: Arc::clone(stream_arn),
+                generation: self.generation,
                 parent: shard.parent.clone(),
                 state: PartitionState::Open,
                 position: shard.start(),
+                records: 0,
                 epoch,
                 lease: None,
                 last_event_at: None,

@@ -1,0 +1,115 @@
+//! A page mapped and sorted by itself, in the task that read it: pages of several shards are mapped side by
+//! side, and the worker's loop only adds them up.
+
+use super::{dead_letter, order};
+use crate::engine::ports::{DeadLetter, Page, RecordRef, Unit};
+use crate::mapping::{self, Mapper, Unmatched};
+use crate::model::{
+    Change, EpochMillis, Generation, Item, PartitionId, Reject, RejectReason, RowOp, Version,
+};
+use crate::telemetry::events::{Outcome, RecordCounts};
+
+/// What a page is mapped with.
+#[derive(Debug, Clone, Copy)]
+pub struct PageContext<'a> {
+    /// The mapping of the source.
+    pub mapper: &'a Mapper,
+    /// The number of key columns of each of its tables.
+    pub tables: &'a [usize],
+    /// The generation in which the page was read.
+    pub generation: Generation,
+    /// The partition that it was read from.
+    pub partition: &'a PartitionId,
+}
+
+/// A page with what it comes to.
+#[derive(Debug)]
+pub struct MappedPage {
+    /// The page as it was read.
+    pub page: Page,
+    pub(super) generation: Generation,
+    /// Sorted by table and key, of one key the newest first; the page's number in the batch is not known yet.
+    pub(super) units: Vec<Unit>,
+    pub(super) rejects: Vec<DeadLetter>,
+    /// The records that are unmatched or rejected, and so supersede no dead letter.
+    pub(super) passed_over: Vec<u32>,
+    pub(super) records: RecordCounts,
+    pub(super) bytes: usize,
+    pub(super) last_event_at: Option<EpochMillis>,
+}
+
+/// A change that no entity matched in a source that halts on such a change.
+#[derive(Debug)]
+pub struct UnmatchedItem {
+    /// The item's key.
+    pub keys: Item,
+}
+
+impl MappedPage {
+    /// Maps every change of a page.
+    ///
+    /// # Errors
+    /// The first unmatched change, where the mapping says that such a change halts the source.
+    pub fn new(page: Page, context: PageContext<'_>) -> Result<Self, UnmatchedItem> {
+        let mut mapped = Self {
+            generation: context.generation,
+            units: Vec::with_capacity(page.changes.len()),
+            rejects: Vec::new(),
+            passed_over: Vec::new(),
+            records: RecordCounts::default(),
+            bytes: 0,
+            last_event_at: None,
+            page,
+        };
+        let changes = std::mem::take(&mut mapped.page.changes);
+        let mut scratch = Vec::new();
+        for (index, change) in (0_u32..).zip(&changes) {
+            mapped.map(index, change, context, &mut scratch)?;
+        }
+        mapped.page.changes = changes;
+        mapped.units.sort_unstable_by(|a, b| order(a, b, context.tables));
+        Ok(mapped)
+    }
+
+    fn map(
+        &mut self,
+        index: u32,
+        change: &Change,
+        context: PageContext<'_>,
+        scratch: &mut Vec<RowOp>,
+    ) -> Result<(), UnmatchedItem> {
+        let version = Version { generation: context.generation, sequence: change.sequence };
+        let mut reject = |reject| {
+            self.rejects.push(dead_letter(context.partition, change, version, reject));
+            Outcome::Rejected
+        };
+        let outcome = match context.mapper.map(change, scratch) {
+            mapping::Outcome::Mapped => Outcome::Mapped,
+            mapping::Outcome::Filtered => Outcome::Filtered,
+            mapping::Outcome::Unmatched => match context.mapper.unmatched() {
+                Unmatched::Halt => return Err(UnmatchedItem { keys: change.keys.clone() }),
+                Unmatched::DeadLetter => reject(unmatched()),
+                Unmatched::Ignore | Unmatched::Count => Outcome::Unmatched,
+            },
+            mapping::Outcome::Rejected(why) => reject(why),
+        };
+        if !matches!(outcome, Outcome::Mapped | Outcome::Filtered) {
+            self.passed_over.push(index);
+        }
+        self.records.count(change.op, outcome);
+        self.bytes += change.bytes;
+        self.last_event_at = self.last_event_at.max(change.changed_at);
+        let record = RecordRef { page: 0, index };
+        self.units.extend(scratch.drain(..).map(|op| Unit { op, version, record }));
+        Ok(())
+    }
+}
+
+fn unmatched() -> Reject {
+    Reject {
+        reason: RejectReason::Unmatched,
+        entity: None,
+        place: None,
+        detail: "no entity's key template matches this key".to_owned(),
+    }
+}

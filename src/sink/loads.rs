@@ -1,0 +1,200 @@
+//! Loads in Postgres: how a generation begins and ends.
+//!
+//! Both are one transaction that locks the source's row first, so that two of them never mix. The partitions'
+//! rows are locked after it, in the order of their names, as batches and renewals lock them.
+
+use sqlx::postgres::PgConnection;
+use sqlx::{Postgres, Row, Transaction};
+
+use super::connect::Lane;
+use super::encode::texts;
+use super::ledger::PostgresLedger;
+use super::sqlstate;
+use crate::engine::ports::{Loads, NewLoad, OpenLetter};
+use crate::error::{Error, Result};
+use crate::model::{Generation, PartitionId, PartitionKind};
+
+impl Loads for PostgresLedger {
+    async fn begin_load(&self, load: &NewLoad) -> Result<bool> {
+        const WHAT: &str = "begin a load";
+        let pools = self.pools();
+        let prepared = pools.prepared();
+        pools
+            .attempt(Lane::Ledger, WHAT, |session| async move {
+                let mut transaction = session.begin().await?;
+                let begun = begin(&mut transaction, load, prepared)
+                    .await
+                    .map_err(|error| sqlstate::error(WHAT, error))?;
+                settle(transaction, begun, WHAT).await?;
+                Ok(begun)
+            })
+            .await
+    }
+
+    async fn end_load(&self, source: &str, generation: Generation) -> Result<bool> {
+        const WHAT: &str = "end a load";
+        let pools = self.pools();
+        let prepared = pools.prepared();
+        pools
+            .attempt(Lane::Ledger, WHAT, |session| async move {
+                let mut transaction = session.begin().await?;
+                let ended = end(&mut transaction, (source, generation), prepared)
+                    .await
+                    .map_err(|error| sqlstate::error(WHAT, error))?;
+                settle(transaction, ended, WHAT).await?;
+                Ok(ended)
+            })
+            .await
+    }
+
+    async fn open_letters(&self, source: &str, limit: u32) -> Result<Vec<OpenLetter>> {
+        const WHAT: &str = "read the open dead letters";
+        let pools = self.pools();
+        let prepared = pools.prepared();
+        pools
+            .attempt(Lane::Ledger, WHAT, |session| async move {
+                let mut transaction = session.begin().await?;
+                let failed = |error| sqlstate::error(WHAT, error);
+                let rows = sqlx::query(OPEN_LETTERS)
+                    .bind(source)
+                    .bind(i64::from(limit))
+                    .persistent(prepared)
+                    .fetch_all(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+                let letters = rows.iter().map(|row| {
+                    Ok(OpenLetter { id: row.try_get("id")?, image: row.try_get("image")? })
+                });
+                let letters = letters.collect::<sqlx::Result<_>>().map_err(failed)?;
+                settle(transaction, true, WHAT).await?;
+                Ok(letters)
+            })
+            .await
+    }
+}
+
+/// What nothing but a load or an operator ends is told by the gaps; their reasons are the halts that a load
+/// ends too.
+const BEGIN: &str = "\
+    update dynaurora.sources s set generation = s.generation + 1, backfilling = true, \
+        load_began_at = now(), sweep_confirmed = false, halted = null, \
+        load_sweeps = (s.backfilling and s.load_sweeps) or s.loaded_at is not null \
+            or exists (select from dynaurora.gaps g \
+                where g.source = s.source and g.state in ('open', 'repairing')), \
+        load_items = $3, load_rcu_max = $4 \
+    where s.source = $1 and s.generation = $2 and s.listed_at is not null \
+        and (s.halted is null or exists (select from dynaurora.gaps g \
+            where g.source = s.source and g.state = 'open' and g.reason = s.halted)) \
+        and not exists (select from dynaurora.gaps g where g.source = s.source \
+            and g.state = 'open' and g.reason = 'table_changed')";
+
+/// Every partition of the source, those of an older stream too: an epoch only ever grows.
+const LOCK: &str = "\
+    select partition from dynaurora.partitions where source = $1 \
+    order by partition for no key update";
+
+const UNLEASE: &str = "\
+    update dynaurora.partitions p set generation = $2, epoch = p.epoch + 1, owner = null, \
+        lease_until = null, records = 0, \
+        position = case when exists (select from dynaurora.gaps g where g.source = p.source \
+            and g.state = 'open' and g.reason = 'trimmed' and g.partition = p.partition \
+            and g.stream_arn = p.stream_arn) then 'horizon' else p.position end \
+    where p.source = $1 and p.kind = 'shard'";
+
+const ENTER: &str = "\
+    insert into dynaurora.partitions as p (source, partition, kind, position, generation) \
+    select $1, unnest($3::text[]), unnest($4::text[]), 'start', $2 \
+    on conflict (source, partition) do update set kind = excluded.kind, stream_arn = null, \
+        parent = null, state = 'open', position = 'start', generation = excluded.generation, \
+        epoch = p.epoch + 1, owner = null, lease_until = null, records = 0, \
+        last_event_at = null, last_poll_at = null, registered_at = now()";
+
+const REPAIRING: &str = "\
+    update dynaurora.gaps set state = 'repairing' where source = $1 and state = 'open'";
+
+const CLEAR_CLAIMS: &str = "delete from dynaurora.claims where source = $1";
+
+async fn begin(
+    transaction: &mut Transaction<'static, Postgres>,
+    load: &NewLoad,
+    prepared: bool,
+) -> sqlx::Result<bool> {
+    let source = &*load.source;
+    let replaces = i64::from(load.replaces);
+    let begun = sqlx::query(BEGIN)
+        .bind(source)
+        .bind(replaces)
+        .bind(load.items.and_then(|items| i64::try_from(items).ok()))
+        .bind(load.rcu_max)
+        .persistent(prepared)
+        .execute(&mut **transaction)
+        .await?;
+    if begun.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let statement = |sql| sqlx::query(sql).bind(source).persistent(prepared);
+    statement(LOCK).execute(&mut **transaction).await?;
+    statement(UNLEASE).bind(replaces + 1).execute(&mut **transaction).await?;
+    let mut partitions = load.partitions.clone();
+    partitions.sort_unstable();
+    statement(ENTER)
+        .bind(replaces + 1)
+        .bind(texts(&partitions, |id| Some(id.as_str())))
+        .bind(texts(&partitions, |id| Some(kind(id))))
+        .execute(&mut **transaction)
+        .await?;
+    statement(REPAIRING).execute(&mut **transaction).await?;
+    statement(CLEAR_CLAIMS).execute(&mut **transaction).await?;
+    Ok(true)
+}
+
+const END: &str = "\
+    update dynaurora.sources s set backfilling = false, sweep_confirmed = false, \
+        loaded_at = now() \
+    where s.source = $1 and s.generation = $2 and s.backfilling \
+        and not exists (select from dynaurora.partitions p where p.source = s.source \
+            and p.kind <> 'shard' and p.generation = s.generation and p.state = 'open')";
+
+const REPAIRED: &str = "\
+    update dynaurora.gaps set state = 'repaired' where source = $1 and state = 'repairing'";
+
+async fn end(
+    transaction: &mut PgConnection,
+    (source, generation): (&str, Generation),
+    prepared: bool,
+) -> sqlx::Result<bool> {
+    let ended = sqlx::query(END)
+        .bind(source)
+        .bind(i64::from(generation))
+        .persistent(prepared)
+        .execute(&mut *transaction)
+        .await?;
+    if ended.rows_affected() == 0 {
+        return Ok(false);
+    }
+    for sql in [REPAIRED, CLEAR_CLAIMS] {
+        sqlx::query(sql).bind(source).persistent(prepared).execute(&mut *transaction).await?;
+    }
+    Ok(true)
+}
+
+const OPEN_LETTERS: &str = "\
+    select id, image from dynaurora.dead_letters where source = $1 and state = 'open' \
+    order by id limit $2";
+
+fn kind(partition: &PartitionId) -> &'static str {
+    match partition.kind() {
+        PartitionKind::Shard => "shard",
+        PartitionKind::Segment => "segment",
+        PartitionKind::File => "file",
+    }
+}
+
+async fn settle(
+    transaction: Transaction<'static, Postgres>,
+    commits: bool,
+    what: &'static str,
+) -> Result<()> {
+    let settled = if commits { transaction.commit().await } else { transaction.rollback().await };
+    settled.map_err(|error| -> Error { sqlstate::error(what, error) })
+}

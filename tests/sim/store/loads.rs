@@ -1,0 +1,183 @@
+//! The contract of loads in memory.
+
+use std::sync::Arc;
+
+use dynaurora::engine::ports::{
+    GapReason, LoadView, Loads, NewLoad, OpenLetter, PartitionState, Stale, Sweep, Swept,
+};
+use dynaurora::error::Result;
+use dynaurora::model::{
+    Generation, PartitionId, PartitionKind, Position, SequenceNumber, TableIndex, Version,
+};
+
+use super::faults::{Call, Sabotage};
+use super::state::{GapState, Partition, SourceState, State};
+use super::{Event, Key, Shared, Store, key_of};
+
+impl Loads for Store {
+    async fn begin_load(&self, load: &NewLoad) -> Result<bool> {
+        self.call(Call::Ledger, |state| begin(state, load)).await
+    }
+
+    async fn end_load(&self, source: &str, generation: Generation) -> Result<bool> {
+        self.call(Call::Ledger, |state| end(state, source, generation)).await
+    }
+
+    async fn open_letters(&self, source: &str, limit: u32) -> Result<Vec<OpenLetter>> {
+        self.call(Call::Ledger, |state| {
+            let letters = (1..).zip(&state.source(source)?.dead_letters);
+            let open = letters.filter(|(_, letter)| letter.open);
+            let told =
+                open.map(|(id, letter)| OpenLetter { id, image: letter.letter.image.clone() });
+            Ok(told.take(limit as usize).collect())
+        })
+        .await
+    }
+}
+
+fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
+    let source = state.source(&load.source)?;
+    let open = |reason: &str| {
+        let of = |gap: &&super::state::StoredGap| gap.state == GapState::Open;
+        source.gaps.iter().filter(of).any(|gap| gap.gap.reason.label() == reason)
+    };
+    let halted = source.halted.as_deref().is_some_and(|reason| !open(reason));
+    let refused = source.generation != load.replaces
+        || source.listed_at.is_none()
+        || halted
+        || open(GapReason::TableChanged.label());
+    if refused {
+        return Ok(false);
+    }
+    let unrepaired = |gap: &super::state::StoredGap| gap.state != GapState::Repaired;
+    source.load = LoadView {
+        active: true,
+        loaded: source.load.loaded,
+        sweeps: (source.load.active && source.load.sweeps)
+            || source.load.loaded
+            || source.gaps.iter().any(unrepaired),
+        sweep_confirmed: false,
+        items: load.items,
+        rcu_max: load.rcu_max,
+    };
+    source.generation += 1;
+    source.halted = None;
+    for (id, partition) in &mut source.partitions {
+        partition.epoch += 1;
+        partition.lease = None;
+        partition.records = 0;
+        let trimmed = source.gaps.iter().any(|gap| {
+            gap.state == GapState::Open
+                && gap.gap.reason == GapReason::Trimmed
+                && gap.gap.partition.as_ref() == Some(id)
+                && *gap.gap.stream_arn == *partition.stream_arn
+        });
+        if trimmed {
+            partition.position = Position::Horizon;
+        }
+    }
+    for id in &load.partitions {
+        let epoch = source.partitions.get(id).map_or(0, |known| known.epoch);
+        source.partitions.insert(id.clone(), fresh(source.generation, epoch));
+    }
+    for gap in source.gaps.iter_mut().filter(|gap| gap.state == GapState::Open) {
+        gap.state = GapState::Repairing;
+    }
+    let generation = source.generation;
+    let partitions = load.partitions.clone();
+    state.claims.clear();
+    state.record(Event::LoadBegun { generation, partitions });
+    Ok(true)
+}
+
+fn fresh(generation: Generation, epoch: i64) -> Partition {
+    Partition {
+        stream_arn: Arc::from(""),
+        generation,
+        parent: None,
+        state: PartitionState::Open,
+        position: Position::Start,
+        records: 0,
+        epoch,
+        lease: None,
+        last_event_at: None,
+        last_poll_at: None,
+    }
+}
+
+fn end(state: &mut State, source: &str, generation: Generation) -> Result<bool> {
+    let source = state.source(source)?;
+    let unread = |(id, row): (&PartitionId, &Partition)| {
+        id.kind() != PartitionKind::Shard
+            && row.generation == generation
+            && row.state == PartitionState::Open
+    };
+    if source.generation != generation
+        || !source.load.active
+        || source.partitions.iter().any(unread)
+    {
+        return Ok(false);
+    }
+    source.load.active = false;
+    source.load.loaded = true;
+    for gap in source.gaps.iter_mut().filter(|gap| gap.state == GapState::Repairing) {
+        gap.state = GapState::Repaired;
+    }
+    state.claims.clear();
+    state.record(Event::LoadEnded { generation });
+    Ok(true)
+}
+
+impl SourceState {
+    /// Whether a partition belongs to the newest stream, or to the newest load.
+    pub fn is_current(&self, id: &PartitionId, row: &Partition) -> bool {
+        match id.kind() {
+            PartitionKind::Shard => row.stream_arn == self.stream_arn,
+            PartitionKind::Segment | PartitionKind::File => row.generation == self.generation,
+        }
+    }
+}
+
+/// How many rows are of an older generation.
+pub fn stale(state: &State, sweep: &Sweep) -> Stale {
+    let mut stale = Stale::default();
+    for table in &sweep.tables {
+        let rows = &state.tables[usize::from(table.0)];
+        stale.of += rows.len() as u64;
+        stale.rows += rows.values().filter(|row| row.version < first_of(sweep)).count() as u64;
+    }
+    stale
+}
+
+/// Deletes one of them at a time, so that other things happen in between.
+pub fn step(shared: &Shared, state: &mut State, sweep: &Sweep) -> Result<Swept> {
+    let sabotage = shared.knobs().sabotage;
+    let source = state.source(&sweep.source)?;
+    if source.generation != sweep.generation || !source.load.active {
+        return Ok(Swept::Over);
+    }
+    let spared: Vec<(TableIndex, Key)> = (sweep.spared.iter())
+        .map(|(table, cells)| {
+            let columns = shared.specs[usize::from(table.0)].key_columns;
+            (*table, key_of(cells, columns))
+        })
+        .collect();
+    for table in &sweep.tables {
+        let rows = &mut state.tables[usize::from(table.0)];
+        let stale = rows.iter().find(|(key, row)| {
+            row.version < first_of(sweep)
+                && (sabotage == Some(Sabotage::SparesNothing)
+                    || !spared.contains(&(*table, (*key).clone())))
+        });
+        if let Some(key) = stale.map(|(key, _)| key.clone()) {
+            rows.remove(&key);
+            state.record(Event::Swept { table: *table, key });
+            return Ok(Swept::Rows(1));
+        }
+    }
+    Ok(Swept::Done)
+}
+
+fn first_of(sweep: &Sweep) -> Version {
+    Version { generation: sweep.generation, sequence: SequenceNumber::ZERO }
+}
