@@ -133,6 +133,7 @@ mod measured {
             from: lease.position.clone(),
             to: Position::After(sequence(round)),
             drained: false,
+            records: 0,
             last_event_at: None,
         };
         Batch {

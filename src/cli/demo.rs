@@ -92,7 +92,8 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode> {
     let stage = set_up(args).await?;
 
     let mut service = Service::new(runtime::worker_id(), args.seed);
-    wire::add_sources(&mut service, &stage.config, &stage.pools).await?;
+    let whole = (&stage.config, None);
+    wire::add_sources(&mut service, whole, &stage.pools, wire::LoadWish::default()).await?;
     let observer = service.observer();
     let stop = service.stop();
     let listener = http::bind(stage.config.telemetry.listen)

@@ -3,6 +3,7 @@
 //! Data goes to stdout, logs and progress to stderr. A command that reports takes `--output json`, whose
 //! shape only grows. Each command that succeeds ends by naming the next one to try.
 
+pub mod backfill;
 pub mod check;
 pub mod completions;
 mod daemon;
@@ -10,6 +11,7 @@ pub mod dead_letters;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod explain;
+pub mod gaps;
 pub mod healthcheck;
 pub mod infer;
 pub mod init;
@@ -76,7 +78,11 @@ pub enum Command {
     /// Create the ledger and the target tables, or complete them.
     Apply(plan::ApplyArgs),
     /// Keep the target in step: the daemon.
-    Run(ConfigArgs),
+    Run(run::RunArgs),
+    /// Load a table as a whole, beside a running daemon or without one.
+    Backfill(backfill::BackfillArgs),
+    /// List what was lost before it was read, or accept it.
+    Gaps(gaps::GapsArgs),
     /// Show how the running daemon is doing.
     Status(StatusArgs),
     /// List or show the records that could not be mapped or stored.
@@ -189,6 +195,8 @@ async fn execute(command: &Command) -> Result<ExitCode> {
         Command::Plan(args) => Box::pin(plan::plan(args)).await,
         Command::Apply(args) => Box::pin(plan::apply(args)).await,
         Command::Run(args) => Box::pin(run::run(args)).await,
+        Command::Backfill(args) => Box::pin(backfill::run(args)).await,
+        Command::Gaps(args) => Box::pin(gaps::run(args)).await,
         Command::Status(args) => {
             let options = status::Options {
                 listen: args.listen,

@@ -3,10 +3,14 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
+
+use super::backfill::{BackfillWhen, LoadArgs};
 use super::service::{Observer, Service};
+use super::wire::LoadWish;
 use super::{ConfigArgs, wire};
 use crate::config::Config;
-use crate::engine::ports::Clock;
+use crate::engine::ports::{Clock, WorkerId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{
     self, SystemClock, notify_ready, notify_status, notify_stopping, signals, watchdog,
@@ -16,12 +20,24 @@ use crate::telemetry::{events, http};
 /// How often the start looks whether every source is ready, and the service manager hears how it goes.
 const NOTIFY_EVERY: Duration = Duration::from_secs(1);
 
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// When to load a table as a whole, beside its stream.
+    #[arg(long, value_enum, default_value = "auto")]
+    backfill: BackfillWhen,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
 /// Runs until a signal; the first drains, the second stops at once.
 ///
 /// # Errors
 /// What prevents the start, or the error of a source that halted.
-pub async fn run(args: &ConfigArgs) -> Result<ExitCode> {
-    let mut config = wire::load(args)?;
+pub async fn run(args: &RunArgs) -> Result<ExitCode> {
+    let mut config = wire::load(&args.config)?;
     let telemetry = wire::telemetry(&config)?;
     let listener = http::bind(config.telemetry.listen)?;
     let mut signals = signals()
@@ -41,7 +57,7 @@ pub async fn run(args: &ConfigArgs) -> Result<ExitCode> {
             tracing::info!(signal, "stopped before the start was done");
             return Ok(ExitCode::SUCCESS);
         }
-        service = start(&mut config, worker) => service?,
+        service = start(&mut config, worker, args.load.wish(args.backfill)) => service?,
     };
     let stop = service.stop();
     let observer = service.observer();
@@ -89,11 +105,11 @@ pub async fn run(args: &ConfigArgs) -> Result<ExitCode> {
     }
 }
 
-async fn start(config: &mut Config, worker: crate::engine::ports::WorkerId) -> Result<Service> {
+async fn start(config: &mut Config, worker: WorkerId, load: LoadWish) -> Result<Service> {
     let pools = wire::target(config).await?;
     wire::prepare_target(config, &pools).await?;
     let mut service = Service::new(worker, fastrand::u64(..));
-    wire::add_sources(&mut service, config, &pools).await?;
+    wire::add_sources(&mut service, (config, None), &pools, load).await?;
     Ok(service)
 }
 

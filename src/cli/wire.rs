@@ -234,9 +234,20 @@ pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
     }
 }
 
+/// What is wished of a source's loads.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LoadWish {
+    /// When one begins by itself.
+    pub backfill: Backfill,
+    /// How many segments; by the number of items where nobody says.
+    pub segments: Option<u32>,
+    /// The read units a second of all workers together; no limit where nobody says.
+    pub rcu_max: Option<f64>,
+}
+
 /// How the workers behave.
 #[must_use]
-pub fn options(config: &Config, source: &SourceConfig) -> Options {
+pub fn options(config: &Config, source: &SourceConfig, load: LoadWish) -> Options {
     let worker = &config.worker;
     Options {
         lease_ttl: Duration::from_secs(worker.lease_ttl_secs),
@@ -253,32 +264,52 @@ pub fn options(config: &Config, source: &SourceConfig) -> Options {
             config::OnGap::Halt => OnGap::Halt,
             config::OnGap::Resync => OnGap::Resync,
         },
-        backfill: Backfill::Never,
-        segments: None,
-        rcu_max: None,
+        backfill: load.backfill,
+        segments: load.segments,
+        rcu_max: load.rcu_max,
         sweep_share_max: worker.sweep_share_max,
     }
 }
 
-/// Adds every source of the config to the service, over the real servers.
+/// A source's seams over the real servers.
+///
+/// # Errors
+/// As for [`source`].
+pub async fn ports(
+    config: &Config,
+    source: &SourceConfig,
+    pools: &Arc<Pools>,
+) -> Result<RealPorts> {
+    Ok(Ports {
+        source: self::source(config, source).await?,
+        ledger: PostgresLedger::new(Arc::clone(pools)),
+        sink: PostgresSink::new(Arc::clone(pools), source.mapper.tables())?,
+        clock: SystemClock,
+    })
+}
+
+/// The seams of a daemon.
+pub type RealPorts = Ports<DynamoSource, PostgresLedger, PostgresSink, SystemClock>;
+
+/// Adds the sources of the config to the service, or the one that is named, over the real servers.
 ///
 /// # Errors
 /// As for [`describe`].
-pub async fn add_sources(service: &mut Service, config: &Config, pools: &Arc<Pools>) -> Result<()> {
-    for source in &config.sources {
-        let dynamo = self::source(config, source).await?;
-        describe(&dynamo, source).await?;
-        let ports = Ports {
-            source: dynamo,
-            ledger: PostgresLedger::new(Arc::clone(pools)),
-            sink: PostgresSink::new(Arc::clone(pools), source.mapper.tables())?,
-            clock: SystemClock,
-        };
+pub async fn add_sources(
+    service: &mut Service,
+    (config, only): (&Config, Option<&str>),
+    pools: &Arc<Pools>,
+    load: LoadWish,
+) -> Result<()> {
+    let wanted = |source: &&SourceConfig| only.is_none_or(|name| *source.name == *name);
+    for source in config.sources.iter().filter(wanted) {
+        let ports = ports(config, source, pools).await?;
+        describe(&ports.source, source).await?;
         let plan = SourcePlan {
             name: Arc::clone(&source.name),
             table: source.table.clone(),
             mapper: Arc::clone(&source.mapper),
-            options: options(config, source),
+            options: options(config, source, load),
         };
         service.add(plan, ports);
     }

@@ -63,6 +63,7 @@ mod tests {
                 parent: None,
                 state: PartitionState::Open,
                 position: Position::Horizon,
+                records: 0,
                 epoch: 0,
                 owner: owner.map(WorkerId::new),
                 last_event_at: None,

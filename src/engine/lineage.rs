@@ -58,6 +58,7 @@ mod tests {
             parent: parent.map(PartitionId::new),
             state,
             position: Position::Horizon,
+            records: 0,
             epoch: 0,
             owner: None,
             last_event_at: None,

@@ -65,9 +65,7 @@ pub(super) fn map(mapper: &Mapper, change: &Change) -> (Outcome, Vec<String>) {
     let mut rows = Vec::new();
     let outcome = mapper.map(change, &mut rows);
     let shown = rows.iter().map(|row| {
-        let table = |index: TableIndex| {
-            mapper.tables()[usize::from(index.0)].name.name.clone()
-        };
+        let table = |index: TableIndex| mapper.tables()[usize::from(index.0)].name.name.clone();
         let cells = |cells: &Cells| {
             cells.iter().map(|cell| cell.unwrap_or("NULL")).collect::<Vec<_>>().join(",")
         };

@@ -212,11 +212,28 @@ pub(super) async fn store(
     .bind(texts(rejects, |letter| letter.reject.place.as_deref()))
     .bind(details)
     .persistent(prepared)
-    .execute(connection)
+    .execute(&mut *connection)
     .await
-    .map(drop)
-    .map_err(|error| sqlstate::error("store the dead letters of a batch", error))
+    .map_err(|error| sqlstate::error("store the dead letters of a batch", error))?;
+    let hashes: Vec<&[u8]> = rejects.iter().map(|letter| letter.key_hash.as_slice()).collect();
+    sqlx::query(SUPERSEDE_SCANNED)
+        .bind(source)
+        .bind(hashes)
+        .persistent(prepared)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|error| sqlstate::error("supersede the dead letters of scans", error))
 }
+
+/// Of one key, a scan's reject and another one say the same of two images: the newer stays. Else each load of
+/// the table would leave another dead letter of every bad item.
+const SUPERSEDE_SCANNED: &str = "\
+    update dynaurora.dead_letters d set state = 'superseded', settled_at = now() \
+    where d.source = $1 and d.state = 'open' and d.key_hash = any ($2) \
+        and exists (select from dynaurora.dead_letters n where n.source = $1 \
+            and n.state = 'open' and n.key_hash = d.key_hash and n.version > d.version \
+            and (mod(n.version, 1e40) = 0 or mod(d.version, 1e40) = 0))";
 
 /// Supersedes the open dead letters of keys of which a later record was mapped.
 pub(super) async fn supersede(

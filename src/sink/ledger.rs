@@ -287,9 +287,11 @@ impl Ledger for PostgresLedger {
     }
 }
 
+/// An operator who accepts that the table is another one leaves its id empty.
 const ENROL: &str = "\
-    insert into dynaurora.sources (source, table_arn, table_id, stream_arn) \
-    values ($1, $2, $3, $4) on conflict (source) do nothing";
+    insert into dynaurora.sources as s (source, table_arn, table_id, stream_arn) \
+    values ($1, $2, $3, $4) on conflict (source) do update \
+    set table_arn = excluded.table_arn, table_id = excluded.table_id where s.table_id = ''";
 
 const LEAD_DISCOVERY: &str = "\
     update dynaurora.sources set discovery_worker = $2, discovery_at = now() \

@@ -14,6 +14,32 @@ use crate::engine::ports::{Loads, NewLoad, OpenLetter};
 use crate::error::{Error, Result};
 use crate::model::{Generation, PartitionId, PartitionKind};
 
+impl PostgresLedger {
+    /// Notes an operator's word: the sweep of the active load may delete as much as it must.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn confirm_sweep(&self, source: &str) -> Result<()> {
+        const WHAT: &str = "confirm a sweep";
+        let pools = self.pools();
+        pools
+            .attempt(Lane::Ledger, WHAT, |session| async move {
+                let mut transaction = session.begin().await?;
+                sqlx::query(CONFIRM)
+                    .bind(source)
+                    .persistent(pools.prepared())
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(|error| sqlstate::error(WHAT, error))?;
+                settle(transaction, true, WHAT).await
+            })
+            .await
+    }
+}
+
+const CONFIRM: &str = "\
+    update dynaurora.sources set sweep_confirmed = true where source = $1 and backfilling";
+
 impl Loads for PostgresLedger {
     async fn begin_load(&self, load: &NewLoad) -> Result<bool> {
         const WHAT: &str = "begin a load";

@@ -7,6 +7,7 @@ pub mod connect;
 pub mod ddl;
 pub mod dead_letters;
 pub mod extras;
+pub mod gaps;
 pub mod grants;
 pub mod ident;
 pub mod ledger;

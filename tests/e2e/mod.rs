@@ -1,6 +1,7 @@
 //! The whole product: the real binary as its own process, real signals, a real Postgres, and DynamoDB as
 //! an emulator or as a world of our own behind HTTP. A test that fails shows the logs of its daemons.
 
+mod backfill;
 mod commands;
 mod daemon;
 mod fold;

@@ -164,9 +164,9 @@ impl Stage {
         stage
     }
 
-    /// Starts a daemon; it may not be ready yet.
+    /// Starts a daemon that only tails the stream; it may not be ready yet.
     pub(super) fn daemon(&self) -> Daemon {
-        self.daemon_with(&[])
+        self.daemon_with(&["--backfill", "never"])
     }
 
     /// Starts a daemon with more arguments.
@@ -201,7 +201,8 @@ impl Stage {
 
     /// All partitions in the ledger.
     pub(super) async fn ledger(&self) -> Vec<Partition> {
-        let sql = "select state, position, epoch, owner from dynaurora.partitions";
+        let sql = "select state, position, epoch, owner from dynaurora.partitions \
+                   where kind = 'shard'";
         let there = sqlx::query_scalar("select to_regclass('dynaurora.partitions') is not null");
         if !there.fetch_one(&self.pool).await.unwrap_or(false) {
             return Vec::new();
@@ -214,6 +215,13 @@ impl Stage {
             owner: row.get(3),
         };
         rows.iter().map(partition).collect()
+    }
+
+    /// Where the shards' positions stand, as one text.
+    pub(super) async fn head(&self) -> String {
+        let sql = "select string_agg(partition || ' ' || position, ', ' order by partition) \
+                   from dynaurora.partitions where kind = 'shard'";
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
 
     /// A number from the target.

@@ -64,7 +64,7 @@ async fn the_second_signal_and_the_end_of_the_grace_stop_it_at_once() {
     held.rollback().await.unwrap();
     give_up_leases(&stage).await;
 
-    let mut daemon = stage.daemon_with(&["--set", "worker.grace_secs=1"]);
+    let mut daemon = stage.daemon_with(&["--backfill", "never", "--set", "worker.grace_secs=1"]);
     let held = hold_up(&stage, &mut daemon).await;
     daemon.signal("TERM").await;
     assert_eq!(daemon.ended(SOON_SECS).await, Some(75));

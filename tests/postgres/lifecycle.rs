@@ -1,8 +1,8 @@
 //! Rows that outlive their items, and histories: what the mapping makes of changes, applied whole.
 
 use dynaurora::config::Config;
-use dynaurora::engine::batch::{Filling, Label, PageContext};
-use dynaurora::engine::ports::{Applied, Batch, Lease, Page, WorkerId};
+use dynaurora::engine::batch::{Filling, Label, MappedPage, PageContext};
+use dynaurora::engine::ports::{Applied, Batch, Lease, Page, Sink, Sweep, Swept, WorkerId};
 use dynaurora::mapping::Mapper;
 use dynaurora::model::{Change, ChangeOp, EpochMillis, Generation, Item, Position, SequenceNumber};
 use dynaurora::sink::compare::compare;
@@ -58,7 +58,6 @@ impl Play {
     }
 
     fn batch(&self, changes: Vec<Change>, to: u64) -> Batch {
-        let source = SOURCE.into();
         let page = Page {
             changes,
             next: Position::After(sequence(to)),
@@ -66,22 +65,22 @@ impl Play {
             end: false,
             consumed_capacity: None,
         };
-        let mut filling = Filling::default();
+        let keys: Vec<_> = self.mapper.tables().iter().map(|table| table.key_columns).collect();
         let context = PageContext {
             mapper: &self.mapper,
+            tables: &keys,
             generation: self.generation,
-            lease: &self.lease,
-            note_keys: false,
+            partition: &self.lease.partition,
         };
-        filling.add(page, vec![], context).unwrap();
+        let mut filling = Filling::default();
+        filling.add(MappedPage::new(page, context).unwrap(), vec![], &self.lease, false);
         let label = Label {
-            source: &source,
-            stream_arn: &STREAM.into(),
+            source: SOURCE.into(),
+            stream_arn: STREAM.into(),
             generation: self.generation,
-            worker: &self.ann,
+            worker: self.ann.clone(),
             claims: self.claims,
         };
-        let keys: Vec<_> = self.mapper.tables().iter().map(|table| table.key_columns).collect();
         filling.seal(label, &keys).batch
     }
 
@@ -249,4 +248,36 @@ async fn times_that_run_backwards_leave_no_row_that_ends_before_it_began() {
     play.apply(vec![put("1", 7, "c")]).await;
     let expected = ["1#5 modify a 5-5", "1#6 modify b 3-7", "1#7 modify c 7-"];
     assert_eq!(play.texts(HISTORY).await, expected);
+}
+
+#[tokio::test]
+async fn a_sweep_marks_what_a_load_did_not_find() {
+    let mut play = Play::new().await;
+    play.apply(vec![put("1", 5, "a"), put("2", 6, "b"), put("3", 7, "c"), remove("2", 8)]).await;
+    play.rig.run("update dynaurora.sources set generation = 2, backfilling = true").await;
+    play.rig.run("update dynaurora.partitions set generation = 2").await;
+    play.generation = 2;
+    play.claims = true;
+    play.apply(vec![scan("3", "c")]).await;
+    let sweep = Sweep {
+        source: SOURCE.into(),
+        generation: 2,
+        tables: play.mapper.swept_tables(),
+        spared: vec![],
+    };
+    assert_eq!(play.rig.sink.stale(&sweep).await.unwrap().rows, 1);
+    assert_eq!(play.rig.sink.sweep(&sweep).await.unwrap(), Swept::Rows(1));
+    assert_eq!(play.rig.sink.sweep(&sweep).await.unwrap(), Swept::Done);
+    let live = "select id from letters where deleted_at is null";
+    assert_eq!(play.texts(live).await, ["3"]);
+    assert_eq!(play.rig.count("letters").await, 3, "the marked rows stay");
+    assert_eq!(play.rig.count("toys").await, 2, "and what hangs on them");
+    let current = "select id || op from letters_history where valid_to is null order by id";
+    assert_eq!(play.texts(current).await, ["3scan"]);
+    let swept = "select op from letters_history where id = '1' order by dynaurora_version";
+    assert_eq!(play.texts(swept).await, ["modify", "remove"]);
+    // I9: a page that comes late, and a second sweep, change nothing.
+    play.apply(vec![scan("1", "late")]).await;
+    assert_eq!(play.texts(live).await, ["3"]);
+    assert_eq!(play.texts(current).await, ["3scan"]);
 }

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dynaurora::engine::ports::{
-    Applied, Batch, PartitionState, Sink, Stale, Sweep, Swept, TableApplied, Unit, WorkerId,
+    Applied, Batch, KeyHash, PartitionState, Sink, Stale, Sweep, Swept, TableApplied, Unit,
+    WorkerId,
 };
 use dynaurora::error::{Error, ErrorKind, Result};
-use dynaurora::model::{Cells, RowAction, SequenceNumber, TableIndex};
+use dynaurora::model::{Cells, RowAction, SequenceNumber, TableIndex, Version};
 use std::sync::{Arc, PoisonError};
 
 use super::faults::{Call, Knobs, Sabotage};
-use super::state::{Row, State, StoredLetter};
+use super::state::{Row, SourceState, State, StoredLetter};
 use super::{Commit, Event, Key, Shared, Store, key_of, loads};
 use dynaurora::engine::ports::Clock;
 
@@ -88,6 +89,7 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
             applied.dead_letters_superseded += 1;
         }
     }
+    supersede_scanned(source);
     if !batch.discovered.is_empty() {
         source.add_shards(&batch.stream_arn, &batch.discovered);
     }
@@ -114,6 +116,21 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
     };
     state.record(Event::Committed(Arc::new(commit)));
     Ok(applied)
+}
+
+/// Of one key, a scan's open dead letter and another one: the newer stays.
+fn supersede_scanned(source: &mut SourceState) {
+    let scanned = |version: Version| version.sequence == SequenceNumber::ZERO;
+    let open: Vec<_> = (source.dead_letters.iter().filter(|letter| letter.open))
+        .map(|letter| (letter.letter.key_hash, letter.letter.version))
+        .collect();
+    for letter in source.dead_letters.iter_mut().filter(|letter| letter.open) {
+        let (hash, own) = (letter.letter.key_hash, letter.letter.version);
+        let newer = |(other, version): &(KeyHash, Version)| {
+            *other == hash && *version > own && (scanned(*version) || scanned(own))
+        };
+        letter.open = !open.iter().any(newer);
+    }
 }
 
 /// Whether the database takes the data of these rows.

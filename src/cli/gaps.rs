@@ -1,0 +1,131 @@
+//! `dynaurora gaps`: what was lost before it was read, and what to do about it.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::{ConfigArgs, Output, print_json, wire};
+use crate::error::Result;
+use crate::sink::gaps::{StoredGap, accept, list};
+use crate::telemetry::status::timestamp;
+
+/// Options of `gaps`.
+#[derive(Debug, Args)]
+pub struct GapsArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List those that are neither repaired nor accepted.
+    List(ListArgs),
+    /// Live with one: what was lost stays lost, and the source goes on.
+    Accept(AcceptArgs),
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Only those of this source.
+    #[arg(long)]
+    source: Option<String>,
+    /// Also those that were repaired or accepted.
+    #[arg(long)]
+    all: bool,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct AcceptArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The gap's number, as `list` shows it.
+    id: i64,
+}
+
+/// A gap as it is printed; the JSON's shape only grows.
+#[derive(serde::Serialize)]
+struct Printed {
+    id: i64,
+    source: String,
+    reason: String,
+    state: String,
+    partition: Option<String>,
+    after: Option<String>,
+    since: Option<String>,
+    recorded_at: String,
+}
+
+/// Lists or accepts.
+///
+/// # Errors
+/// When the target cannot be reached, or there is no such gap.
+pub async fn run(args: &GapsArgs) -> Result<ExitCode> {
+    match &args.command {
+        Command::List(args) => run_list(args).await,
+        Command::Accept(args) => run_accept(args).await,
+    }
+}
+
+async fn run_list(args: &ListArgs) -> Result<ExitCode> {
+    let config = wire::load(&args.config)?;
+    let pool = wire::target(&config).await?.pool().await?;
+    let gaps: Vec<Printed> =
+        list(&pool, args.source.as_deref(), args.all).await?.into_iter().map(printed).collect();
+    if args.output == Output::Json {
+        print_json(&gaps)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for gap in &gaps {
+        let of = gap.partition.as_deref().unwrap_or("the whole stream");
+        let since = gap.since.as_deref().unwrap_or("the beginning");
+        anstream::println!(
+            "{} {} {}, {}: {of}, changes since {since} are lost",
+            gap.id,
+            gap.source,
+            gap.state,
+            gap.reason
+        );
+    }
+    match gaps.first() {
+        None => anstream::println!("no gaps: nothing was lost before it was read"),
+        Some(gap) if gap.state == "open" => anstream::println!(
+            "next: dynaurora backfill --source {} reads the table again and repairs it; \
+             dynaurora gaps accept {} lives with it",
+            gap.source,
+            gap.id
+        ),
+        Some(_) => anstream::println!("next: dynaurora status --watch"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_accept(args: &AcceptArgs) -> Result<ExitCode> {
+    let config = wire::load(&args.config)?;
+    let pool = wire::target(&config).await?.pool().await?;
+    let gap = accept(&pool, args.id).await?;
+    anstream::println!(
+        "gap {} of source {} is accepted: what was lost stays lost until the next backfill",
+        gap.id,
+        gap.source
+    );
+    anstream::println!("next: dynaurora status --watch");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn printed(gap: StoredGap) -> Printed {
+    Printed {
+        id: gap.id,
+        source: gap.source,
+        reason: gap.reason,
+        state: gap.state,
+        partition: gap.partition,
+        after: gap.after,
+        since: gap.since.map(timestamp),
+        recorded_at: timestamp(gap.recorded_at),
+    }
+}
