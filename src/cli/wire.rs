@@ -19,7 +19,6 @@ use crate::mapping::spec::TableSpec;
 use crate::model::EpochMillis;
 use crate::runtime::SystemClock;
 use crate::sink::connect::Password;
-use crate::sink::ddl::StepKind;
 use crate::sink::{Pools, PostgresLedger, PostgresSink, Settings, Tls, ddl, migrations};
 use crate::source::{
     ConnectOptions, DynamoSource, RdsUser, SourceOptions, TOKEN_TTL, connect, rds_token,
@@ -217,9 +216,7 @@ pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
     resolve(config, &pool).await?;
     let mut missing = Vec::new();
     for source in &config.sources {
-        let steps = ddl::plan(&pool, source.mapper.tables()).await?;
-        // Values that wait in a rest column are there to be seen; nothing is lost if they wait on.
-        missing.extend(steps.into_iter().filter(|step| step.kind != StepKind::Rows));
+        missing.extend(ddl::plan(&pool, source.mapper.tables()).await?);
     }
     match missing.first() {
         None => Ok(()),

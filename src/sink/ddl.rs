@@ -7,6 +7,7 @@
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::catalogue::{self, ExistingTable};
+use super::extras;
 use super::ident::{declared_type, quoted, quoted_table};
 use super::sqlstate;
 use crate::error::{Error, ErrorKind, Result};
@@ -44,10 +45,11 @@ const FILLFACTOR: u32 = 90;
 /// `Schema` when the target differs in a way that only its owner can resolve; it names every
 /// difference.
 pub async fn plan(pool: &PgPool, tables: &[TableSpec]) -> Result<Vec<Step>> {
-    plan_confirmed(pool, tables, &[]).await
+    planned(pool, tables, &[]).await
 }
 
-/// The same, with the destructive statements for the tables that the operator has named.
+/// The same for an operator: with the destructive statements for the tables that were named, and with values
+/// that wait in a rest column, for which whole tables are read.
 ///
 /// # Errors
 /// As for [`plan`].
@@ -56,6 +58,14 @@ pub async fn plan_confirmed(
     tables: &[TableSpec],
     confirmed: &[String],
 ) -> Result<Vec<Step>> {
+    let mut steps = planned(pool, tables, confirmed).await?;
+    for table in tables {
+        steps.extend(extras::rows_of_rest(pool, table).await?);
+    }
+    Ok(steps)
+}
+
+async fn planned(pool: &PgPool, tables: &[TableSpec], confirmed: &[String]) -> Result<Vec<Step>> {
     let mut plan = Plan::default();
     for table in tables {
         plan.confirmed = confirmed.contains(&table.name.to_string());
@@ -67,9 +77,6 @@ pub async fn plan_confirmed(
             Some(existing) => plan.adapt(pool, table, existing).await?,
         }
         plan.extras(table, existing.as_ref())?;
-        if existing.is_some() {
-            plan.rows_of_rest(pool, table).await?;
-        }
     }
     if plan.problems.is_empty() {
         return Ok(plan.steps);

@@ -4,7 +4,7 @@
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::catalogue::ExistingTable;
-use super::ddl::{Plan, StepKind};
+use super::ddl::{Plan, Step, StepKind};
 use super::ident::{quoted, quoted_table};
 use super::sqlstate;
 use crate::error::Result;
@@ -62,20 +62,19 @@ impl Plan {
         }
         Ok(())
     }
+}
 
-    /// Values that came before their column did stand in the rest column; and those that a daemon
-    /// with an older mapping wrote since. What stands in the rest is always the newer.
-    pub(super) async fn rows_of_rest(&mut self, pool: &PgPool, table: &TableSpec) -> Result<()> {
-        let Some(auto) = &table.extras.auto else { return Ok(()) };
-        let name = &table.name;
-        let Some(sql) = statement(table, auto)? else { return Ok(()) };
-        if !has_rest(pool, table, auto).await? {
-            return Ok(());
-        }
-        let what = format!("move values of {name} from {} to their columns", auto.rest);
-        self.step(StepKind::Rows, what, sql);
-        Ok(())
+/// Values that came before their column did stand in the rest column; and those that a daemon with an
+/// older mapping wrote since. What stands in the rest is always the newer.
+pub(super) async fn rows_of_rest(pool: &PgPool, table: &TableSpec) -> Result<Option<Step>> {
+    let Some(auto) = &table.extras.auto else { return Ok(None) };
+    let name = &table.name;
+    let Some(sql) = statement(table, auto)? else { return Ok(None) };
+    if !has_rest(pool, table, auto).await? {
+        return Ok(None);
     }
+    let what = format!("move values of {name} from {} to their columns", auto.rest);
+    Ok(Some(Step { what, sql, kind: StepKind::Rows }))
 }
 
 /// The attributes in a table's rest column, each with the type that its values there have.

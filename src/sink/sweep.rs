@@ -1,8 +1,8 @@
 //! The sweep at the end of a load: rows that the load did not find are gone from the source.
 //!
-//! A row that was found, or changed since, has a version of the load's generation. Only rows that dynaurora
-//! wrote are swept: a row that somebody else put into the table has version 0. Where the mapping keeps the rows
-//! of deleted items, they are marked instead of deleted.
+//! A row that was found, or changed since, has a version of the load's generation. Only rows that
+//! dynaurora wrote are swept: a row that somebody else put into the table has version 0. Where the
+//! mapping keeps the rows of deleted items, they are marked instead of deleted.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};

@@ -34,7 +34,7 @@ impl Sink for Store {
     }
 
     async fn stale(&self, sweep: &Sweep) -> Result<Stale> {
-        self.call(Call::Ledger, |state| Ok(loads::stale(state, sweep))).await
+        self.call(Call::Ledger, |state| Ok(loads::stale(&self.shared, state, sweep))).await
     }
 
     async fn sweep(&self, sweep: &Sweep) -> Result<Swept> {
