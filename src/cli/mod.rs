@@ -21,6 +21,7 @@ pub mod resolve;
 pub mod run;
 pub mod service;
 pub mod status;
+pub mod wait;
 pub mod wire;
 
 use std::io::IsTerminal;
@@ -85,6 +86,8 @@ pub enum Command {
     Gaps(gaps::GapsArgs),
     /// Show how the running daemon is doing.
     Status(StatusArgs),
+    /// Wait until the target has every change made up to a time.
+    Wait(wait::WaitArgs),
     /// List or show the records that could not be mapped or stored.
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Print the SQL grants that the daemon, and readers, need.
@@ -207,6 +210,7 @@ async fn execute(command: &Command) -> Result<ExitCode> {
             status::run(&options, SystemClock, &mut stdout).await?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Wait(args) => Box::pin(wait::run(args)).await,
         Command::DeadLetters(args) => Box::pin(dead_letters::run(args)).await,
         Command::Grants(args) => plan::print_grants(args),
         Command::Healthcheck(args) => {

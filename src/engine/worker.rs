@@ -30,9 +30,11 @@ use crate::telemetry::events;
 
 mod answers;
 mod loads;
+mod publish;
 mod report;
 
 use loads::LoadStepped;
+use publish::Publishing;
 
 /// How often the state is published at least; readiness and the watchdog look at it.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
@@ -53,6 +55,7 @@ enum Done {
     Applied { lane: LaneId, era: u64, outcome: Outcome },
     LoadStepped(Result<LoadStepped>),
     GapRecorded(Result<()>),
+    Published(publish::Answer),
     Released(Result<()>),
 }
 
@@ -88,6 +91,7 @@ pub(super) struct Worker<S, L, K, C> {
     backfill: Backfill,
     budget: RateBudget,
     budget_share: Option<f64>,
+    publishing: Publishing,
     lease_deadline: Instant,
     /// Changes whenever everything in hand is thrown away; answers of an earlier era are too.
     era: u64,
@@ -133,6 +137,7 @@ where
             backfill: run.options.backfill,
             budget: RateBudget::new(None, now),
             budget_share: None,
+            publishing: Publishing::new(now),
             lease_deadline: now,
             era: 0,
             settled: HashSet::new(),
@@ -189,6 +194,9 @@ where
         if !self.upkeep.running && self.stream_arn.is_some() {
             wake = wake.min(self.upkeep.due);
         }
+        if let Some(due) = self.publication_due() {
+            wake = wake.min(due);
+        }
         for id in LaneId::ALL {
             let from = self.reads_from(id, now);
             let lane = &self.lanes[id as usize];
@@ -221,6 +229,9 @@ where
         if !self.upkeep.running && now >= self.upkeep.due {
             self.start_upkeep(now);
         }
+        if self.publication_due().is_some_and(|due| now >= due) {
+            self.start_publication(now);
+        }
         if now < self.resume_at || self.view.halted.is_some() {
             return;
         }
@@ -236,7 +247,8 @@ where
         while self.may_read(id) && self.reads_from(id, now) <= now {
             let Some(stream_arn) = &self.stream_arn else { break };
             let readers = &mut self.lanes[id as usize].readers;
-            let Some((from, ticket)) = readers.next_read(stream_arn, now) else { break };
+            let asked_at = self.publishing.database_time(now);
+            let Some((from, ticket)) = readers.next_read(stream_arn, now, asked_at) else { break };
             let (ports, mapper) = (Arc::clone(&self.ports), Arc::clone(&self.run.mapper));
             let (tables, generation) = (Arc::clone(&self.key_columns), self.generation);
             self.tasks.spawn(async move {

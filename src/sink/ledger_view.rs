@@ -18,7 +18,8 @@ const SOURCE: &str = "\
         (select count(*) from dynaurora.gaps g \
             where g.source = s.source and g.state in ('open', 'repairing')) as gaps, \
         (select count(*) from dynaurora.gaps g \
-            where g.source = s.source and g.state = 'open') as gaps_open \
+            where g.source = s.source and g.state = 'open') as gaps_open, \
+        floor(extract(epoch from dynaurora.synced_up_to(source)) * 1000)::bigint as synced_ms \
     from dynaurora.sources s where source = $1";
 
 /// The lease's end is judged here, by the database's clock.
@@ -85,6 +86,7 @@ fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
         dead_letters: row.try_get::<i64, _>("dead_letters")?.unsigned_abs(),
         gaps: row.try_get::<i64, _>("gaps")?.unsigned_abs(),
         gaps_open: row.try_get::<i64, _>("gaps_open")?.unsigned_abs(),
+        synced_up_to: row.try_get::<Option<i64>, _>("synced_ms")?.map(EpochMillis),
     })
 }
 

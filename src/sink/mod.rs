@@ -7,6 +7,7 @@ pub mod connect;
 pub mod ddl;
 pub mod dead_letters;
 pub mod extras;
+pub mod freshness;
 pub mod gaps;
 pub mod grants;
 pub mod ident;
@@ -21,6 +22,7 @@ mod history;
 mod ledger_view;
 mod loads;
 mod positions;
+mod publications;
 mod rows;
 mod statements;
 mod sweep;
@@ -78,6 +80,7 @@ impl PostgresSink {
         if !batch.discovered.is_empty() {
             let (stream, shards) = (&*batch.stream_arn, batch.discovered.as_slice());
             positions::register(connection, source, stream, shards, prepared).await?;
+            positions::note_continued(connection, source, stream, shards, prepared).await?;
         }
         positions::advance(connection, batch, prepared).await?;
         Ok(applied)

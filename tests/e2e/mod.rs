@@ -5,6 +5,7 @@ mod backfill;
 mod commands;
 mod daemon;
 mod fold;
+mod freshness;
 mod kill;
 mod mapping;
 mod outage;

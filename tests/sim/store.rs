@@ -17,7 +17,7 @@ use std::time::Duration;
 use dynaurora::engine::ports::{Batch, Clock, Gap, PartitionState};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::mapping::spec::TableSpec;
-use dynaurora::model::{Cells, PartitionId, Position, TableIndex, Version};
+use dynaurora::model::{Cells, EpochMillis, PartitionId, Position, TableIndex, Version};
 use tokio::sync::watch;
 
 use super::clock::{SimClock, pause};
@@ -118,6 +118,11 @@ impl Store {
         rows.map(|(id, row)| (id.clone(), (row.position.clone(), row.state))).collect()
     }
 
+    /// What is said of how far a source is.
+    pub fn synced_up_to(&self, source: &str) -> Option<EpochMillis> {
+        self.state().sources.get(source)?.synced_up_to()
+    }
+
     /// The gaps of a source.
     pub fn gaps(&self, source: &str) -> Vec<Gap> {
         let state = self.state();
@@ -138,7 +143,12 @@ impl Store {
         self.stand_still().await;
         let fate = self.faults().draw(call);
         self.reach(&fate).await?;
-        let result = work(&mut self.state());
+        let result = {
+            let mut state = self.state();
+            let result = work(&mut state);
+            state.note_synced();
+            result
+        };
         self.answer(&fate).await?;
         result
     }
@@ -199,6 +209,7 @@ impl Store {
         for batch in due {
             // The caller is dead: nobody hears the outcome.
             drop(sink::commit(&self.shared, &mut state, &batch));
+            state.note_synced();
         }
         state
     }

@@ -50,6 +50,8 @@ pub enum Sabotage {
     NoClaims,
     /// A sweep spares no key that a dead letter holds.
     SparesNothing,
+    /// A publication counts for every lease of its worker, whatever it speaks for.
+    NoUncover,
 }
 
 impl Default for Knobs {

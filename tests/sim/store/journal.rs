@@ -7,7 +7,7 @@ use std::time::Duration;
 use dynaurora::engine::ports::{
     Advance, Applied, DeadLetter, Gap, KeyHash, Listing, ShardListing, Unit, WorkerId,
 };
-use dynaurora::model::{Epoch, Generation, PartitionId, TableIndex, Version};
+use dynaurora::model::{Epoch, EpochMillis, Generation, PartitionId, TableIndex, Version};
 
 use super::{Key, Row};
 
@@ -39,6 +39,8 @@ pub enum Event {
     Swept { table: TableIndex, key: Key },
     /// A load ended.
     LoadEnded { generation: Generation },
+    /// What is said of how far the source is has changed.
+    Synced { synced_up_to: Option<EpochMillis> },
     /// A batch was applied.
     Committed(Arc<Commit>),
 }
@@ -84,6 +86,7 @@ impl fmt::Display for Event {
             }
             Self::Swept { table, key } => write!(f, "swept {key:?} of table {}", table.0),
             Self::LoadEnded { generation } => write!(f, "load of generation {generation} ended"),
+            Self::Synced { synced_up_to } => write!(f, "synced up to {synced_up_to:?}"),
             Self::Committed(commit) => write!(f, "{commit}"),
         }
     }

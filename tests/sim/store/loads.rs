@@ -102,6 +102,9 @@ fn fresh(generation: Generation, epoch: i64) -> Partition {
         lease: None,
         last_event_at: None,
         last_poll_at: None,
+        synced_up_to: None,
+        covered_epoch: None,
+        continued: false,
     }
 }
 
