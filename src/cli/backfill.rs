@@ -101,22 +101,19 @@ impl LoadArgs {
 /// # Errors
 /// When the target or AWS cannot be reached, or a source is halted for something that a load cannot mend.
 pub async fn run(args: &BackfillArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
-    let sources: Vec<&SourceConfig> = config
-        .sources
-        .iter()
-        .filter(|source| args.source.as_deref().is_none_or(|name| *source.name == *name))
-        .collect();
-    if sources.is_empty() {
+    let mut config = wire::load(&args.config)?;
+    let asked =
+        |source: &&SourceConfig| args.source.as_deref().is_none_or(|name| *source.name == *name);
+    if !config.sources.iter().any(|source| asked(&source)) {
         let name = args.source.as_deref().unwrap_or_default();
         let known: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
         return Err(Error::new(ErrorKind::Usage, format!("there is no source {name}"))
             .with_hint(format!("the config has {}", known.join(", "))));
     }
     let pools = wire::target(&config).await?;
-    wire::prepare_target(&config, &pools).await?;
+    wire::prepare_target(&mut config, &pools).await?;
     let mut loaded = Vec::new();
-    for source in sources {
+    for source in config.sources.iter().filter(asked) {
         loaded.push(load(args, (&config, source), &pools).await?);
     }
     let complete = loaded.iter().all(|loaded| loaded.complete);

@@ -17,6 +17,7 @@ pub mod infer;
 pub mod init;
 pub mod mapping_tests;
 pub mod plan;
+pub mod resolve;
 pub mod run;
 pub mod service;
 pub mod status;

@@ -85,6 +85,20 @@ impl DynamoSource {
         output.table.ok_or_else(|| unexpected("table description is missing"))
     }
 
+    /// The key attributes, the partition key first, each with its type: `S`, `N` or `B`.
+    ///
+    /// # Errors
+    /// `Gone` when the table does not exist, and what any call can meet.
+    pub async fn keys(&self) -> Result<Vec<(String, String)>> {
+        let table = self.describe_table().await?;
+        let kind = |name: &str| {
+            let mut known = table.attribute_definitions().iter();
+            let own = known.find(|definition| definition.attribute_name() == name);
+            own.map_or("S", |definition| definition.attribute_type().as_str()).to_owned()
+        };
+        Ok(key_attributes(&table).into_iter().map(|name| (name.clone(), kind(&name))).collect())
+    }
+
     /// The key attributes' names, asked for once: a table's key never changes under the same table id.
     async fn key_attributes(&self) -> Result<&[String]> {
         let ask = async || -> Result<_> { Ok(key_attributes(&self.describe_table().await?)) };

@@ -85,7 +85,7 @@ pub fn tables() -> Vec<TableSpec> {
             column("weight", ColumnType::Numeric(None), false),
         ],
         key_columns: 2,
-        parent: None,
+        ..TableSpec::default()
     };
     let toys = TableSpec {
         name: name("toys"),
@@ -98,6 +98,7 @@ pub fn tables() -> Vec<TableSpec> {
         ],
         key_columns: 3,
         parent: Some(ParentSpec { table: LETTERS, key_columns: 2 }),
+        ..TableSpec::default()
     };
     vec![letters, toys]
 }

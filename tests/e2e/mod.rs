@@ -7,6 +7,7 @@ mod daemon;
 mod fold;
 mod freshness;
 mod kill;
+mod mapping;
 mod outage;
 mod proxy;
 mod refusals;

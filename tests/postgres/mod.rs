@@ -8,5 +8,6 @@ mod dead_letters;
 mod faults;
 mod freshness;
 mod leases;
+mod lifecycle;
 mod rig;
 mod values;

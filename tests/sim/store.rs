@@ -25,6 +25,7 @@ use crate::contract::StoredRow;
 use faults::{Call, Fate, Faults};
 pub use faults::{Knobs, Sabotage};
 pub use journal::{Commit, Entry, Event};
+pub use sink::marked;
 pub use state::Row;
 use state::{GapState, State, StoredGap};
 

@@ -8,7 +8,8 @@ use dynaurora::model::{
 };
 
 use super::Run;
-use crate::sim::store::{Key, Row, key_of};
+
+use crate::sim::store::{Key, Row, key_of, marked};
 
 /// What a record does.
 pub enum Effect {
@@ -78,7 +79,15 @@ impl Fold {
         for op in ops {
             let columns = run.specs[usize::from(op.table.0)].key_columns;
             let key = (op.table, key_of(&op.cells, columns));
-            let row = (op.action == RowAction::Upsert).then(|| (op.cells, sorted(op.children)));
+            let before = self.rows.get(&key).and_then(|folded| folded.row.clone());
+            let row = match op.action {
+                RowAction::Upsert | RowAction::Record => Some((op.cells, sorted(op.children))),
+                RowAction::Delete => None,
+                // Of a row that is not there nothing can stay.
+                RowAction::SoftDelete => {
+                    before.map(|(cells, children)| (marked(&cells, &op.cells), children))
+                }
+            };
             self.rows.insert(key.clone(), Folded { version, row, item: item.clone() });
             keys.push(key);
         }

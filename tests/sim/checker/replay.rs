@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynaurora::engine::ports::{Advance, GapReason, ShardListing, WorkerId};
+use dynaurora::engine::ports::{Advance, GapReason, ShardListing, Unit, WorkerId};
 use dynaurora::model::{
-    Change, Epoch, EpochMillis, Generation, PartitionId, Position, SequenceNumber, TableIndex,
-    Version,
+    Change, Epoch, EpochMillis, Generation, PartitionId, Position, RowAction, SequenceNumber,
+    TableIndex, Version,
 };
 
 use super::fold::{Effect, Fold, Folded, effect_of};
@@ -312,15 +312,30 @@ impl<'a> Replay<'a> {
     /// I2: the batch names each row of its records once, with its newest version, and no other row.
     fn units(&mut self, commit: &Commit, touched: &BTreeMap<(TableIndex, Key), Version>) {
         let mut missing = touched.clone();
-        let sorted = commit.units.is_sorted_by(|one, other| {
+        let order = |one: &Unit, other: &Unit| {
             let columns = self.run.specs[usize::from(one.op.table.0)].key_columns;
             let tables = one.op.table.cmp(&other.op.table);
-            tables.then_with(|| one.op.cells.cmp_prefix(&other.op.cells, columns)).is_lt()
-        });
+            tables.then_with(|| one.op.cells.cmp_prefix(&other.op.cells, columns))
+        };
+        // Behind a soft delete stands the change before it.
+        let mut units: Vec<&Unit> = Vec::new();
+        for unit in &commit.units {
+            let behind = |last: &&Unit| {
+                let soft = |unit: &Unit| unit.op.action == RowAction::SoftDelete;
+                order(last, unit).is_eq()
+                    && soft(last)
+                    && !soft(unit)
+                    && last.version > unit.version
+            };
+            if !units.last().is_some_and(behind) {
+                units.push(unit);
+            }
+        }
+        let sorted = units.is_sorted_by(|one, other| order(one, other).is_lt());
         if !sorted {
             self.broken(Invariant::Together, "the rows of a batch are not sorted".to_owned());
         }
-        for unit in &commit.units {
+        for unit in units {
             let columns = self.run.specs[usize::from(unit.op.table.0)].key_columns;
             let key = (unit.op.table, crate::sim::store::key_of(&unit.op.cells, columns));
             if missing.remove(&key) != Some(unit.version) {

@@ -8,12 +8,12 @@ use dynaurora::engine::ports::{
 };
 use dynaurora::error::Result;
 use dynaurora::model::{
-    Generation, PartitionId, PartitionKind, Position, SequenceNumber, TableIndex, Version,
+    Cells, Generation, PartitionId, PartitionKind, Position, SequenceNumber, TableIndex, Version,
 };
 
 use super::faults::{Call, Sabotage};
 use super::state::{GapState, Partition, SourceState, State};
-use super::{Event, Key, Shared, Store, key_of};
+use super::{Event, Key, Row, Shared, Store, key_of, marked};
 
 impl Store {
     /// What an operator's command does: the next load, if it is the time for one.
@@ -164,12 +164,15 @@ impl SourceState {
 }
 
 /// How many rows are of an older generation.
-pub fn stale(state: &State, sweep: &Sweep) -> Stale {
+pub fn stale(shared: &Shared, state: &State, sweep: &Sweep) -> Stale {
     let mut stale = Stale::default();
     for table in &sweep.tables {
-        let rows = &state.tables[usize::from(table.0)];
-        stale.of += rows.len() as u64;
-        stale.rows += rows.values().filter(|row| row.version < first_of(sweep)).count() as u64;
+        let deleted_at = shared.specs[usize::from(table.0)].deleted_at;
+        let rows = state.tables[usize::from(table.0)].values();
+        for row in rows.filter(|row| !is_marked(row, deleted_at)) {
+            stale.of += 1;
+            stale.rows += u64::from(row.version < first_of(sweep));
+        }
     }
     stale
 }
@@ -188,19 +191,31 @@ pub fn step(shared: &Shared, state: &mut State, sweep: &Sweep) -> Result<Swept> 
         })
         .collect();
     for table in &sweep.tables {
+        let deleted_at = shared.specs[usize::from(table.0)].deleted_at;
         let rows = &mut state.tables[usize::from(table.0)];
         let stale = rows.iter().find(|(key, row)| {
             row.version < first_of(sweep)
+                && !is_marked(row, deleted_at)
                 && (sabotage == Some(Sabotage::SparesNothing)
                     || !spared.contains(&(*table, (*key).clone())))
         });
         if let Some(key) = stale.map(|(key, _)| key.clone()) {
-            rows.remove(&key);
+            if deleted_at.is_none() {
+                rows.remove(&key);
+            } else if let Some(row) = rows.get_mut(&key) {
+                row.version = first_of(sweep);
+                row.cells = marked(&row.cells, &Cells::from_iter([None]));
+            }
             state.record(Event::Swept { table: *table, key });
             return Ok(Swept::Rows(1));
         }
     }
     Ok(Swept::Done)
+}
+
+/// Whether the row's item is known to be deleted.
+fn is_marked(row: &Row, deleted_at: Option<usize>) -> bool {
+    deleted_at.is_some_and(|at| row.cells.cell(at).is_some())
 }
 
 fn first_of(sweep: &Sweep) -> Version {
