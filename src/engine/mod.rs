@@ -7,6 +7,7 @@
 
 mod apply;
 pub mod batch;
+pub mod budget;
 pub mod freshness;
 mod lane;
 pub mod lease;
