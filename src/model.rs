@@ -11,8 +11,10 @@ use serde::ser::SerializeMap;
 pub use serde_dynamo::AttributeValue;
 
 mod cells;
+mod key_type;
 mod segment;
 pub use cells::Cells;
+pub use key_type::KeyType;
 pub use segment::Segment;
 
 /// Anything that is read in order from a [`Position`]: a stream shard, a segment of a backfill scan, or a

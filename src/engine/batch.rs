@@ -394,6 +394,12 @@ fn key_hash(key: &str) -> KeyHash {
     Sha256::digest(key.as_bytes()).into()
 }
 
+/// The hash by which an item's dead letters are found.
+#[must_use]
+pub fn key_hash_of(keys: &Item) -> KeyHash {
+    key_hash(&key_json(keys))
+}
+
 /// Finds the units that the database refuses, by halves, never by savepoints.
 ///
 /// It asks for ever smaller ranges, left to right, each together with all that was accepted before it, so

@@ -1,5 +1,7 @@
 //! Dead letters: stored and superseded by batches, listed and settled by people.
 
+use std::collections::HashSet;
+
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, FromRow, Row};
@@ -178,6 +180,28 @@ pub async fn settle(pool: &PgPool, id: i64, state: DeadLetterState) -> Result<bo
     .await
     .map_err(|error| sqlstate::error("settle a dead letter", error))?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Which of these keys wait as open dead letters.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn open_among(
+    pool: &PgPool,
+    source: &str,
+    hashes: &[KeyHash],
+) -> Result<HashSet<KeyHash>> {
+    let wanted: Vec<&[u8]> = hashes.iter().map(KeyHash::as_slice).collect();
+    let open: Vec<Vec<u8>> = sqlx::query_scalar(
+        "select key_hash from dynaurora.dead_letters \
+         where source = $1 and state = 'open' and key_hash = any ($2)",
+    )
+    .bind(source)
+    .bind(wanted)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| sqlstate::error("look for open dead letters", error))?;
+    Ok(open.into_iter().filter_map(|hash| KeyHash::try_from(hash).ok()).collect())
 }
 
 /// Stores the rejects of a batch.

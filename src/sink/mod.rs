@@ -9,8 +9,11 @@ pub mod dead_letters;
 pub mod grants;
 pub mod ident;
 pub mod ledger;
+pub mod mend;
 pub mod migrations;
 pub mod sqlstate;
+pub mod verifications;
+pub mod verify;
 
 mod catalogue;
 mod claims;
@@ -19,6 +22,7 @@ mod ledger_view;
 mod positions;
 mod rows;
 mod statements;
+mod verify_sql;
 
 use std::sync::Arc;
 
