@@ -18,6 +18,7 @@ pub mod plan;
 pub mod run;
 pub mod service;
 pub mod status;
+pub mod verify;
 pub mod wire;
 
 use std::io::IsTerminal;
@@ -78,6 +79,8 @@ pub enum Command {
     Run(ConfigArgs),
     /// Show how the running daemon is doing.
     Status(StatusArgs),
+    /// Compare source and target, item by item and row by row; mend what differs.
+    Verify(verify::VerifyArgs),
     /// List or show the records that could not be mapped or stored.
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Print the SQL grants that the daemon, and readers, need.
@@ -198,6 +201,7 @@ async fn execute(command: &Command) -> Result<ExitCode> {
             status::run(&options, SystemClock, &mut stdout).await?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Verify(args) => Box::pin(verify::run(args)).await,
         Command::DeadLetters(args) => Box::pin(dead_letters::run(args)).await,
         Command::Grants(args) => plan::print_grants(args),
         Command::Healthcheck(args) => {

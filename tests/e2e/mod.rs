@@ -12,4 +12,5 @@ mod sharing;
 mod stage;
 mod stop;
 mod values;
+mod verify;
 mod writers;
