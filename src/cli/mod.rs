@@ -15,6 +15,7 @@ pub mod infer;
 pub mod init;
 pub mod mapping_tests;
 pub mod plan;
+mod retry;
 pub mod run;
 pub mod service;
 pub mod status;
@@ -81,7 +82,7 @@ pub enum Command {
     Status(StatusArgs),
     /// Compare source and target, item by item and row by row; mend what differs.
     Verify(verify::VerifyArgs),
-    /// List or show the records that could not be mapped or stored.
+    /// List, show, retry or drop the records that could not be mapped or stored.
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Print the SQL grants that the daemon, and readers, need.
     Grants(plan::GrantsArgs),

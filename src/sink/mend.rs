@@ -65,9 +65,32 @@ const TRUTH_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Wound {
     /// The row's primary key.
     pub key: Cells,
-    /// The version that was compared, as it prints, `None` where there was no row; without a comparison
-    /// whatever is there is mended.
-    pub compared: Option<Option<String>>,
+    /// Which row may be mended.
+    pub guard: Guard,
+}
+
+/// Which row may be mended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// Whatever is there: only what the truth says of the very item whose row it is.
+    Any,
+    /// The one with this version, as it prints; `None` where there was no row.
+    Same(Option<String>),
+    /// One with a lower version than this, as it prints.
+    Below(String),
+}
+
+impl Guard {
+    fn lets(&self, stored: Option<&str>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Same(compared) => compared.as_deref() == stored,
+            Self::Below(limit) => match (stored.and_then(parsed), parsed(limit)) {
+                (Some(stored), Some(limit)) => stored < limit,
+                (stored, limit) => stored.is_none() && limit.is_some(),
+            },
+        }
+    }
 }
 
 /// What became of one row.
@@ -127,9 +150,8 @@ impl Mender {
             let mut fates = Vec::with_capacity(wounds.len());
             let mut units = Vec::with_capacity(wounds.len());
             for ((wound, version), op) in wounds.iter().zip(&versions).zip(truth) {
-                let moved = wound.compared.as_ref().is_some_and(|compared| compared != version);
                 let (fate, op) = match op {
-                    _ if moved => (Mended::Moved, None),
+                    _ if !wound.guard.lets(version.as_deref()) => (Mended::Moved, None),
                     None => (Mended::LeftAlone, None),
                     Some(op) if op.action == RowAction::Delete => (Mended::Deleted, Some(op)),
                     Some(op) => (Mended::Written, Some(op)),
@@ -317,6 +339,19 @@ async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guard_lets_only_the_row_through_that_was_meant() {
+        let at = |sequence: u32| format!("1{sequence:040}");
+        assert!(Guard::Any.lets(Some("x")) && Guard::Any.lets(None));
+        let same = Guard::Same(Some(at(5)));
+        assert!(same.lets(Some(&at(5))) && !same.lets(Some(&at(6))) && !same.lets(None));
+        assert!(Guard::Same(None).lets(None) && !Guard::Same(None).lets(Some("0")));
+        let below = Guard::Below(at(5));
+        assert!(below.lets(Some(&at(4))) && below.lets(Some("0")) && below.lets(None));
+        assert!(!below.lets(Some(&at(5))) && !below.lets(Some(&at(6))));
+        assert!(!Guard::Below("x".to_owned()).lets(None));
+    }
 
     #[test]
     fn a_repair_keeps_a_version_that_some_change_gave_and_no_other() {

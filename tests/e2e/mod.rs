@@ -3,6 +3,7 @@
 
 mod commands;
 mod daemon;
+mod dead_letters;
 mod fold;
 mod kill;
 mod outage;

@@ -11,6 +11,9 @@ mod settle;
 #[cfg(test)]
 mod keys_tests;
 
+pub(super) use context::{Context, scanned};
+pub(super) use repair::{Asked, truth};
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +27,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::SystemClock;
 use crate::sink::Pools;
 use crate::sink::verifications::{self, Verification};
-use context::Context;
 use passes::{Passes, Plan};
 use report::{Meter, SourceReport};
 use scan::Share;

@@ -6,7 +6,7 @@ use super::context::{Context, Truth};
 use super::settle::Drift;
 use crate::error::{ErrorKind, Result};
 use crate::model::{Cells, Item, RowAction, RowOp, TableIndex};
-use crate::sink::mend::{Mended, ROWS_MAX, Wound};
+use crate::sink::mend::{Guard, Mended, ROWS_MAX, Wound};
 
 /// Mends them and marks those that were mended. A row that has moved since it was compared is left to the
 /// next verification.
@@ -47,7 +47,10 @@ async fn mend_chunk(context: &Context, chunk: &mut [Drift]) -> Result<()> {
     let Some(table) = chunk.first().map(|drift| drift.table) else { return Ok(()) };
     let wounds: Vec<Wound> = chunk
         .iter()
-        .map(|drift| Wound { key: drift.row.clone(), compared: Some(drift.answer.version.clone()) })
+        .map(|drift| Wound {
+            key: drift.row.clone(),
+            guard: Guard::Same(drift.answer.version.clone()),
+        })
         .collect();
     let asked: Vec<Asked> = chunk
         .iter()
