@@ -11,6 +11,7 @@ pub mod dead_letters;
 pub mod demo;
 pub mod explain;
 pub mod healthcheck;
+pub mod iam_policy;
 pub mod infer;
 pub mod init;
 pub mod mapping_tests;
@@ -86,6 +87,8 @@ pub enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Print the SQL grants that the daemon, and readers, need.
     Grants(plan::GrantsArgs),
+    /// Print the AWS policy that the daemon and the commands need, for this very config.
+    IamPolicy(iam_policy::IamPolicyArgs),
     /// Print the JSON Schema of the config, for editors.
     Schema,
     /// Show the config as it takes effect.
@@ -204,6 +207,7 @@ async fn execute(command: &Command) -> Result<ExitCode> {
         }
         Command::Verify(args) => Box::pin(verify::run(args)).await,
         Command::DeadLetters(args) => Box::pin(dead_letters::run(args)).await,
+        Command::IamPolicy(args) => iam_policy::run(args),
         Command::Grants(args) => plan::print_grants(args),
         Command::Healthcheck(args) => {
             let probe = match args.ready {

@@ -7,5 +7,6 @@ mod ddl;
 mod dead_letters;
 mod faults;
 mod leases;
+mod mend;
 mod rig;
 mod values;

@@ -57,7 +57,8 @@ fn a_row_s_key_renders_the_item_s_key_with_its_padding() {
 fn whole_attributes_keep_their_type() {
     let mapper = mapper(
         "primary_key = [\"id\", \"at\"]\n[source.s.columns]\n\
-             id = { from = \"id\", type = \"bytea\" }\nat = { from = \"at\", type = \"numeric\" }\n",
+             id = { from = \"id\", type = \"bytea\" }\n\
+         at = { from = \"at\", type = \"numeric\" }\n",
     );
     let schema = schema(&[("id", KeyType::B), ("at", KeyType::N)]);
     let key = mapper.item_key(TableIndex(0), &cells(&["\\x00ff", "1.5"]), &schema);
