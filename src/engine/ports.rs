@@ -19,7 +19,7 @@ use crate::model::{
 mod entries;
 pub use entries::{
     Claim, Continuity, Enrolment, Gap, GapReason, Held, Lease, LedgerView, PartitionRow,
-    PartitionState, Renewal, SourceIdentity,
+    PartitionState, Renewal, SourceIdentity, Verified,
 };
 
 /// Names one process among all that ever share a ledger; a restarted process has a new one.

@@ -4,7 +4,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Row, Transaction};
 
 use super::{connect, sqlstate};
-use crate::engine::ports::{LedgerView, PartitionRow, PartitionState, WorkerId};
+use crate::engine::ports::{LedgerView, PartitionRow, PartitionState, Verified, WorkerId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, PartitionId, Position};
 
@@ -15,8 +15,11 @@ const SOURCE: &str = "\
         (select count(*) from dynaurora.dead_letters d \
             where d.source = s.source and d.state = 'open') as dead_letters, \
         (select count(*) from dynaurora.gaps g \
-            where g.source = s.source and g.state = 'open') as gaps \
-    from dynaurora.sources s where source = $1";
+            where g.source = s.source and g.state = 'open') as gaps, \
+        v.mismatched - v.repaired as mismatched, \
+        round(extract(epoch from v.ended_at) * 1000)::bigint as verified_ms \
+    from dynaurora.sources s left join dynaurora.verifications v on v.source = s.source \
+    where s.source = $1";
 
 /// The lease's end is judged here, by the database's clock.
 const PARTITIONS: &str = "\
@@ -73,7 +76,17 @@ fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
         workers: usize::try_from(row.try_get::<i64, _>("workers")?).unwrap_or(0),
         dead_letters: row.try_get::<i64, _>("dead_letters")?.unsigned_abs(),
         gaps: row.try_get::<i64, _>("gaps")?.unsigned_abs(),
+        verified: verified(row)?,
     })
+}
+
+fn verified(row: &PgRow) -> sqlx::Result<Option<Verified>> {
+    let mismatched: Option<i64> = row.try_get("mismatched")?;
+    let at: Option<i64> = row.try_get("verified_ms")?;
+    Ok(mismatched.zip(at).map(|(mismatched, at)| Verified {
+        mismatched: mismatched.unsigned_abs(),
+        at: EpochMillis(at),
+    }))
 }
 
 fn partition(row: &PgRow) -> sqlx::Result<PartitionRow> {

@@ -132,6 +132,11 @@ async fn what_was_done_by_hand_is_found_and_mended_and_the_stream_still_wins() {
     let after = verify(&stage, &[]).await;
     assert_eq!((after.code, faults(&after)), (Some(0), Vec::new()), "{after:?}");
     stage.converge().await;
+    within(SOON_SECS, "the daemon tells of it", async || {
+        let metrics = daemon.metrics().await;
+        metrics.contains("dynaurora_verify_mismatched_rows{source=\"santa\"} 0\n").then_some(())
+    })
+    .await;
     let kept = "select count(*) from dynaurora.verifications where mismatched = 0 and share = 1";
     assert_eq!(stage.number(kept).await, 1);
 

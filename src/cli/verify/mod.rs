@@ -139,7 +139,10 @@ async fn verify(
         mismatched: report.mismatched,
         repaired: report.repaired,
     };
-    verifications::record(&pools.pool().await?, &source.name, verification).await?;
+    // Neither a part of the target nor an open question is an answer that a metric may show.
+    if args.table.is_none() && report.undecided == 0 {
+        verifications::record(&pools.pool().await?, &source.name, verification).await?;
+    }
     Ok(report)
 }
 

@@ -222,7 +222,7 @@ impl SourceReport {
                 "  ended early: so many rows differ that a backfill mends it better"
             );
         }
-        if self.workers == 0 && self.mismatched > 0 {
+        if self.workers == 0 && self.mismatched + self.undecided > 0 {
             anstream::println!("  no daemon is running: what it has not applied yet counts too");
         }
         if self.mismatched == 0 && self.undecided == 0 {

@@ -22,6 +22,8 @@ use crate::sink::verify::Answer;
 const LOOKS: u32 = 4;
 /// How many times the time for lag may pass before what still moves is left undecided.
 const WAITS_MAX: u32 = 6;
+/// The ledger's own progress is waited for no less than this: it is held back by some seconds.
+const WAIT_MIN: Duration = Duration::from_secs(30);
 /// The pause between two looks, where the time for lag is long.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The ledger's time may be that of another clock.
@@ -106,7 +108,7 @@ pub(crate) async fn settle(
 ) -> Result<Settled> {
     let mut settled = Settled::default();
     let pause = (lag / LOOKS).clamp(Duration::from_millis(50), PAUSE_MAX);
-    let deadline = SystemClock.now() + (lag + pause) * WAITS_MAX;
+    let deadline = SystemClock.now() + ((lag + pause) * WAITS_MAX).max(WAIT_MIN);
     while !suspects.is_empty() {
         suspects = look(context, suspects, lag, &mut settled).await?;
         if suspects.is_empty() {

@@ -62,6 +62,17 @@ pub struct LedgerView {
     pub dead_letters: u64,
     /// Gaps that are still open.
     pub gaps: u64,
+    /// What the last verification found, where there was one.
+    pub verified: Option<Verified>,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// Rows that were left as they should not be.
+    pub mismatched: u64,
+    /// When it ended.
+    pub at: EpochMillis,
 }
 
 /// One partition as the ledger has it.

@@ -219,6 +219,7 @@ impl SourceState {
             workers: self.workers.values().filter(|until| **until > now).count(),
             dead_letters: self.dead_letters.iter().filter(|letter| letter.open).count() as u64,
             gaps: self.gaps.len() as u64,
+            verified: None,
         }
     }
 }
