@@ -70,8 +70,8 @@ struct Report {
     sources: Vec<SourceReport>,
 }
 
-/// Verifies, prints, and answers with 1 where differences are left, with 75 where nothing differs but some
-/// rows did not come to rest.
+/// Verifies, prints, and answers with 1 where differences are left, with 75 where none are but some rows did
+/// not come to rest or were not looked at.
 ///
 /// # Errors
 /// When one of the servers does not answer; `Conflict` while a source is being backfilled.
@@ -84,8 +84,10 @@ pub async fn run(args: &VerifyArgs) -> Result<ExitCode> {
         report.sources.push(Box::pin(verify(args, &config, source, &pools)).await?);
     }
     let left = |own: &SourceReport| own.mismatched > own.repaired;
-    let (drift, undecided) =
-        (report.sources.iter().any(left), report.sources.iter().any(|own| own.undecided > 0));
+    let (drift, undecided) = (
+        report.sources.iter().any(left),
+        report.sources.iter().any(|own| own.undecided > 0 || own.stopped_early),
+    );
     if args.output == Output::Json {
         print_json(&report)?;
     } else {

@@ -18,6 +18,8 @@ use super::settle::{CHUNK_ROWS, Settled, Suspect, settle};
 use crate::error::Result;
 use crate::mapping::Outcome;
 use crate::model::{Cells, Change, Item, RowAction, RowOp, TableIndex};
+use crate::sink::mend::is_given;
+use crate::sink::verify::MetRow;
 
 /// Suspects that are settled together; while writers write, some rows are always a moment behind.
 const SUSPECTS_MAX: usize = 1_000;
@@ -94,7 +96,7 @@ impl<'a> Passes<'a> {
             }
         }
         self.settle().await?;
-        if !unnamed.is_empty() && !self.full() {
+        if !unnamed.is_empty() {
             self.second_reading(unnamed).await?;
         }
         Ok(self.found)
@@ -187,6 +189,10 @@ impl<'a> Passes<'a> {
                 if table == own && !self.wanted(table, &row.key) {
                     continue;
                 }
+                if table == own && self.plan.share.is_whole() && self.may_be_kept(own, &row) {
+                    self.found.settled.kept += 1;
+                    continue;
+                }
                 let mut key = row.key;
                 key.truncate(self.key_columns(own));
                 let cells: Cells = key.iter().map(|text| Some(text.as_str())).collect();
@@ -195,6 +201,7 @@ impl<'a> Passes<'a> {
                     None => unnamed.push(Unnamed { table: own, key, version: row.version }),
                 }
             }
+            self.found.stopped_early |= unnamed.len() >= DRIFT_MAX;
             self.meter.rows(PAGE_ROWS);
             if self.suspects.len() >= SUSPECTS_MAX {
                 self.settle().await?;
@@ -216,6 +223,14 @@ impl<'a> Passes<'a> {
         !self.was_met(table, key)
     }
 
+    /// A row that no item was met for, in a table that keeps rows whose items are gone: nobody can tell
+    /// whether it is one of those, unless its version is none that a change can have given.
+    fn may_be_kept(&self, table: TableIndex, row: &MetRow) -> bool {
+        let given = row.version.as_deref();
+        let given = given.is_some_and(|version| is_given(version, self.context.generation));
+        given && self.context.mapper.keeps_rows(table)
+    }
+
     fn was_met(&self, table: TableIndex, key: &[String]) -> bool {
         let met = self.met.get(usize::from(table.0)).map_or(&[][..], Vec::as_slice);
         met.binary_search(&self.hasher.hash_one(key)).is_ok()
@@ -224,22 +239,11 @@ impl<'a> Passes<'a> {
     /// Settles rows whose keys do not tell their items.
     async fn second_reading(&mut self, mut unnamed: Vec<Unnamed>) -> Result<()> {
         // An item that cannot be mapped may be the one behind an old row: nobody can tell which.
-        let doubtful = !self.plan.share.is_whole() || self.found.rejected > 0;
+        let doubtful = !self.plan.share.is_whole() || self.found.rejected > 0 || self.full();
         if doubtful {
             for row in unnamed {
                 self.doubt(row.table);
             }
-            return Ok(());
-        }
-        unnamed.retain(|row| {
-            let given = row.version.as_deref().is_some_and(|version| {
-                crate::sink::mend::is_given(version, self.context.generation)
-            });
-            let kept = given && self.context.mapper.keeps_rows(row.table);
-            self.found.settled.kept += u64::from(kept);
-            !kept
-        });
-        if unnamed.is_empty() {
             return Ok(());
         }
         self.meter.again();
@@ -294,7 +298,7 @@ impl<'a> Passes<'a> {
     }
 
     fn full(&self) -> bool {
-        self.found.settled.drift.len() >= DRIFT_MAX
+        self.found.stopped_early || self.found.settled.drift.len() >= DRIFT_MAX
     }
 
     fn key_columns(&self, table: TableIndex) -> usize {

@@ -145,7 +145,7 @@ impl SourceReport {
         let settled = &found.settled;
         let whole = share >= 1.0;
         let why = if whole {
-            "the key does not tell the item, and items that cannot be mapped may be theirs"
+            "the key does not tell the item; one that cannot be mapped, or was not read, may be theirs"
         } else {
             "the key does not tell the item: only a verification without --sample can look"
         };
