@@ -24,11 +24,20 @@ create table dynaurora.sources (
 ) with (fillfactor = 80);
 
 -- workers: who showed itself alive, and until when that counts. A row of the past is only history.
+--
+-- About once a second each worker publishes here for all the partitions that it covers at once (see
+-- `partitions.covered_epoch`): every change before `synced_up_to` is in the target. `published_at` is when,
+-- `last_poll_at` the oldest of the partitions' last polls. Publications are numbered, so that one which
+-- comes late changes nothing.
 
 create table dynaurora.workers (
     source text not null references dynaurora.sources on delete cascade,
     worker text not null,
     seen_at timestamptz not null,
     alive_until timestamptz not null,
+    publication bigint not null default 0,
+    published_at timestamptz,
+    synced_up_to timestamptz,
+    last_poll_at timestamptz,
     primary key (source, worker)
 ) with (fillfactor = 80);

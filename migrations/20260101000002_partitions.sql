@@ -7,6 +7,11 @@
 -- A lease is over when `lease_until` has passed on this database's clock, and free when `owner` is null.
 -- `parent` is a name, not a reference: a listing may know a parent no more. A shard belongs to one stream;
 -- segments and files of a backfill to none. Rows are updated once a batch: the free space keeps that cheap.
+--
+-- While `covered_epoch` is the epoch, what the owner publishes in `workers` is true of this partition too; a
+-- new lease thus uncovers it until its new owner has published with it. Whatever ends a cover raises the
+-- row's own `synced_up_to` to what was published last, so that the source's value does not fall. `continued`
+-- says that every shard which continues this one is known, from a whole listing or a whole lookup.
 
 create table dynaurora.partitions (
     source text not null references dynaurora.sources on delete cascade,
@@ -22,6 +27,9 @@ create table dynaurora.partitions (
     lease_until timestamptz,
     last_event_at timestamptz,
     last_poll_at timestamptz,
+    synced_up_to timestamptz,
+    covered_epoch bigint,
+    continued boolean not null default false,
     registered_at timestamptz not null default now(),
     primary key (source, partition),
     constraint kinds_are_known check (kind in ('shard', 'segment', 'file')),
@@ -32,5 +40,10 @@ create table dynaurora.partitions (
             or position like 'key:%'),
     constraint generations_start_at_one check (generation >= 1),
     constraint epochs_count_leases check (epoch >= 0 and (owner is null or epoch > 0)),
-    constraint a_lease_has_an_owner_and_an_end check ((owner is null) = (lease_until is null))
+    constraint a_lease_has_an_owner_and_an_end check ((owner is null) = (lease_until is null)),
+    constraint only_given_leases_cover check (covered_epoch <= epoch)
 ) with (fillfactor = 80);
+
+-- For `freshness`, which has no use for the drained shards of two days.
+create index partitions_that_count on dynaurora.partitions (source)
+    where state <> 'drained' or not continued;

@@ -252,6 +252,19 @@ fn every_file_agrees_on_the_port() {
 }
 
 #[test]
+fn the_grants_file_gives_a_reader_what_the_command_gives() {
+    let file = read("deploy/sql/grants.sql");
+    let printed = dynaurora::sink::grants::query_grants(&[], "reader").unwrap();
+    for line in printed.lines() {
+        let object = line.trim_start_matches("grant ").split(" on ").nth(1).unwrap();
+        let object = object.split(" to \"").next().unwrap();
+        let object = object.trim_start_matches("function ");
+        assert!(file.contains(object), "{object} of {line}");
+    }
+    assert_eq!(printed.lines().count(), 4, "{printed}");
+}
+
+#[test]
 fn the_grants_give_rows_and_nothing_else() {
     let sql = read("deploy/sql/grants.sql").to_lowercase();
     let code: Vec<_> = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();

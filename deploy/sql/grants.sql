@@ -47,11 +47,15 @@ alter default privileges in schema dynaurora
     grant select, insert, update, delete on tables to :"runtime";
 alter default privileges in schema dynaurora grant usage, select on sequences to :"runtime";
 
--- The query side sees how fresh the tables are, and neither the ledger nor any dead letter: those hold
--- whole items.
+-- The query side sees how fresh the tables are and can wait for them (run this again after the first
+-- `dynaurora apply`), and neither the ledger nor any dead letter: those hold whole items.
 select format('grant select on dynaurora.freshness to %I', :'reader')
 where to_regclass('dynaurora.freshness') is not null \gexec
-grant execute on all functions in schema dynaurora to :"reader";
+select format('grant execute on function %s to %I, %I', own, :'runtime', :'reader')
+from unnest(array[
+    'dynaurora.synced_up_to(text)',
+    'dynaurora.wait_for(text, timestamp with time zone, interval)']) as own
+where to_regprocedure(own) is not null \gexec
 
 -- The target tables, named one by one: `dynaurora grants` prints these lines for your config.
 grant usage on schema :"target_schema" to :"runtime", :"reader";

@@ -21,6 +21,7 @@ pub mod run;
 pub mod service;
 pub mod status;
 pub mod verify;
+pub mod wait;
 pub mod wire;
 
 use std::io::IsTerminal;
@@ -81,6 +82,8 @@ pub enum Command {
     Run(ConfigArgs),
     /// Show how the running daemon is doing.
     Status(StatusArgs),
+    /// Wait until the target has every change made up to a time.
+    Wait(wait::WaitArgs),
     /// Compare source and target, item by item and row by row; mend what differs.
     Verify(verify::VerifyArgs),
     /// List, show, retry or drop the records that could not be mapped or stored.
@@ -206,6 +209,7 @@ async fn execute(command: &Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Verify(args) => Box::pin(verify::run(args)).await,
+        Command::Wait(args) => Box::pin(wait::run(args)).await,
         Command::DeadLetters(args) => Box::pin(dead_letters::run(args)).await,
         Command::IamPolicy(args) => iam_policy::run(args),
         Command::Grants(args) => plan::print_grants(args),

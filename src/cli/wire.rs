@@ -61,6 +61,18 @@ pub fn telemetry(config: &Config) -> Result<telemetry::Telemetry> {
 /// # Errors
 /// When a secret cannot be had, or the database cannot.
 pub async fn target(config: &Config) -> Result<Arc<Pools>> {
+    Ok(Arc::new(Pools::connect(settings(config).await?).await?))
+}
+
+/// Connects to the target, or to a replica of it, to read.
+///
+/// # Errors
+/// When a secret cannot be had, or the database cannot.
+pub async fn target_to_read(config: &Config) -> Result<Pools> {
+    Pools::connect_to_read(settings(config).await?).await
+}
+
+async fn settings(config: &Config) -> Result<Settings> {
     let Config { target, aws, .. } = config;
     let mut settings = Settings::new(&target.url);
     settings.tls = match target.tls {
@@ -78,7 +90,7 @@ pub async fn target(config: &Config) -> Result<Arc<Pools>> {
         settings.ca_pem = Some(pem);
     }
     settings.password = password(target, aws).await?;
-    Ok(Arc::new(Pools::connect(settings).await?))
+    Ok(settings)
 }
 
 async fn password(target: &TargetConfig, aws: &AwsConfig) -> Result<Option<Password>> {

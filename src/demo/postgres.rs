@@ -67,17 +67,45 @@ impl LocalPostgres {
             let mut folder = Folder::create()?;
             let password = random_hex()?;
             init_cluster(&binaries, &folder, &password)?;
-            let port = free_port()?;
-            let supervisor = supervise(&binaries, &folder, port, options)?;
-            folder.supervised = true;
-            let password_file = folder.password();
-            let server = Self { supervisor, port, password, password_file };
-            match wait_until_ready(&folder) {
-                Ok(()) => return Ok(server),
+            match Self::serve(&binaries, &mut folder, password, options) {
+                Ok(server) => return Ok(server),
                 Err(error) if attempt == ATTEMPTS_MAX => return Err(error),
                 Err(_) => attempt += 1,
             }
         }
+    }
+
+    /// Makes a streaming replica of this cluster, and waits until it answers queries. It has the same
+    /// password and needs this cluster: drop it first. `options.durable` must be as here.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be copied or does not start; the hint says why.
+    pub async fn replica(&self, options: Options) -> Result<Self> {
+        let (port, password) = (self.port, self.password.clone());
+        let copied = move || {
+            let binaries = find_binaries()?;
+            let mut folder = Folder::create()?;
+            write_password(&folder, &password)?;
+            copy_cluster(&binaries, &folder, port, &password)?;
+            Self::serve(&binaries, &mut folder, password, &options)
+        };
+        tokio::task::spawn_blocking(copied)
+            .await
+            .map_err(|error| unavailable("start a replica of postgres").with_source(error))?
+    }
+
+    fn serve(
+        binaries: &Path,
+        folder: &mut Folder,
+        password: String,
+        options: &Options,
+    ) -> Result<Self> {
+        let port = free_port()?;
+        let supervisor = supervise(binaries, folder, port, options)?;
+        folder.supervised = true;
+        let password_file = folder.password();
+        let server = Self { supervisor, port, password, password_file };
+        wait_until_ready(folder).map(|()| server)
     }
 
     /// The URL of a database of this cluster, with user and password.
@@ -136,9 +164,11 @@ fn wait_until_ready(folder: &Folder) -> Result<()> {
     const POLL: Duration = Duration::from_millis(10);
     const POLLS_MAX: u32 = 3_000;
     for _ in 0..POLLS_MAX {
-        // The server itself writes its state into this file; `pg_ctl` waits for the same line.
+        // The server itself writes its state into this file; `pg_ctl` waits for the same line. A replica
+        // that answers queries calls itself a standby.
         let state = fs::read_to_string(folder.data().join("postmaster.pid"));
-        if state.is_ok_and(|text| text.lines().nth(7).is_some_and(|s| s.trim() == "ready")) {
+        let answers = |state: &str| matches!(state.trim(), "ready" | "standby");
+        if state.is_ok_and(|text| text.lines().nth(7).is_some_and(answers)) {
             return Ok(());
         }
         if folder.path.join("ended").exists() {
@@ -209,16 +239,12 @@ impl Folder {
 
 fn init_cluster(binaries: &Path, folder: &Folder, password: &str) -> Result<()> {
     let failed = |error| unavailable("run initdb").with_source(error);
-    let secret = folder.password();
-    fs::write(&secret, password).map_err(failed)?;
-    if let Some((uid, gid)) = folder.owner {
-        chown(&secret, Some(uid), Some(gid)).map_err(failed)?;
-    }
+    write_password(folder, password)?;
     let output = folder
         .command(&binaries.join("initdb"))
         .args(["--username=postgres", "--encoding=UTF8", "--locale=C", "--auth=password"])
         .args(["--no-sync", "--pwfile"])
-        .arg(&secret)
+        .arg(folder.password())
         .arg("--pgdata")
         .arg(folder.data())
         .stderr(Stdio::piped())
@@ -229,6 +255,36 @@ fn init_cluster(binaries: &Path, folder: &Folder, password: &str) -> Result<()> 
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(unavailable("initdb failed").with_hint(said.lines().last().unwrap_or_default()))
+}
+
+fn write_password(folder: &Folder, password: &str) -> Result<()> {
+    let failed = |error| unavailable("write the password of postgres").with_source(error);
+    let secret = folder.password();
+    fs::write(&secret, password).map_err(failed)?;
+    match folder.owner {
+        Some((uid, gid)) => chown(&secret, Some(uid), Some(gid)).map_err(failed),
+        None => Ok(()),
+    }
+}
+
+/// Copies a running cluster as a standby of it.
+fn copy_cluster(binaries: &Path, folder: &Folder, port: u16, password: &str) -> Result<()> {
+    let output = folder
+        .command(&binaries.join("pg_basebackup"))
+        .args(["--host=127.0.0.1", "--username=postgres", "--no-password", "--no-sync"])
+        .args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"])
+        .arg(format!("--port={port}"))
+        .arg("--pgdata")
+        .arg(folder.data())
+        .env("PGPASSWORD", password)
+        .stderr(Stdio::piped())
+        .output()
+        .map_err(|error| unavailable("run pg_basebackup").with_source(error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(unavailable("pg_basebackup failed").with_hint(said.lines().last().unwrap_or_default()))
 }
 
 /// Runs the server, stops it when standard input ends, and cleans up behind it.

@@ -7,11 +7,12 @@ use super::ports::LedgerView;
 use crate::model::{EpochMillis, Generation};
 
 /// Empty pages in a row after which a shard counts as caught up. One proves nothing: the service may answer
-/// with an empty page in the midst of a shard.
+/// with an empty page in the midst of a shard. From this one on, an empty page is taken at its word.
 pub const CAUGHT_UP_POLLS: u32 = 3;
 /// The stream's times are whole seconds rounded down and a record shows up a little after its write, so a
-/// caught-up shard is taken to be synced only up to this long before its last poll.
-const MARGIN: Duration = Duration::from_secs(2);
+/// caught-up shard is taken to be synced only up to this long before its last poll. A shard that was closed
+/// is taken to show its end, and all its children, within this time too.
+pub const MARGIN: Duration = Duration::from_secs(2);
 /// How long a stream keeps its records (the service's documentation).
 pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
@@ -22,33 +23,45 @@ pub struct ShardProgress {
     pub last_event_at: Option<EpochMillis>,
     /// The last poll that was answered.
     pub last_poll_at: Option<EpochMillis>,
-    /// Whether the last [`CAUGHT_UP_POLLS`] pages were empty and nothing waits to be applied.
-    pub caught_up: bool,
+    /// Every change of this shard before this time is in the target; `None` while nothing is known. It
+    /// never falls while the shard is read.
+    pub synced_up_to: Option<EpochMillis>,
 }
 
-impl ShardProgress {
-    /// Every change of this shard up to this time is in the target; `None` while nothing is known.
-    #[must_use]
-    pub fn synced_up_to(&self) -> Option<EpochMillis> {
-        match self.last_poll_at {
-            Some(at) if self.caught_up => {
-                Some(EpochMillis(at.0 - i64::try_from(MARGIN.as_millis()).unwrap_or(0)))
-            }
-            _ => self.last_event_at,
-        }
-    }
-}
-
-/// Every change up to this time is in the target: the least over the live shards.
+/// Every change before this time is in the target: the least over the live shards.
 #[must_use]
 pub fn synced_up_to(shards: &[ShardProgress]) -> Option<EpochMillis> {
-    shards.iter().map(ShardProgress::synced_up_to).min().flatten()
+    shards.iter().map(|shard| shard.synced_up_to).min().flatten()
+}
+
+/// What is synced of a shard that had nothing more to give, and has nothing waiting to be applied, when it
+/// was asked at this time. The asking counts: an answer may be on its way for as long as it likes.
+#[must_use]
+pub fn caught_up(asked_at: EpochMillis) -> EpochMillis {
+    EpochMillis(asked_at.0 - i64::try_from(MARGIN.as_millis()).unwrap_or(0))
+}
+
+/// Which of a worker's shards it speaks for, and the time that it publishes for all of them.
+///
+/// That time never falls. A shard that is further back, because it was taken over or thrown away and read
+/// again, is left out until it has come as far: meanwhile the ledger's own row says where it is.
+#[must_use]
+pub fn spoken_for<T>(
+    shards: Vec<(T, ShardProgress)>,
+    before: Option<EpochMillis>,
+) -> (Vec<T>, Option<EpochMillis>) {
+    let known = |progress: &ShardProgress| {
+        progress.synced_up_to.is_some() && progress.synced_up_to >= before
+    };
+    let covered: Vec<_> = shards.into_iter().filter(|(_, progress)| known(progress)).collect();
+    let least = covered.iter().filter_map(|(_, progress)| progress.synced_up_to).min();
+    (covered.into_iter().map(|(lease, _)| lease).collect(), least.or(before))
 }
 
 /// How long until the stream may drop the oldest change that was not read yet.
 #[must_use]
 pub fn retention_headroom(shards: &[ShardProgress], now: EpochMillis) -> Duration {
-    let oldest = shards.iter().filter_map(ShardProgress::synced_up_to).min().unwrap_or(now);
+    let oldest = shards.iter().filter_map(|shard| shard.synced_up_to).min().unwrap_or(now);
     let age = u64::try_from(now.0 - oldest.0).unwrap_or(0);
     RETENTION.saturating_sub(Duration::from_millis(age))
 }
@@ -86,36 +99,38 @@ pub struct SourceStatus {
 mod tests {
     use super::*;
 
-    fn progress(event: Option<i64>, poll: Option<i64>, caught_up: bool) -> ShardProgress {
-        ShardProgress {
-            last_event_at: event.map(EpochMillis),
-            last_poll_at: poll.map(EpochMillis),
-            caught_up,
-        }
+    fn at(millis: i64) -> ShardProgress {
+        ShardProgress { synced_up_to: Some(EpochMillis(millis)), ..ShardProgress::default() }
     }
 
     #[test]
     fn the_slowest_shard_decides() {
-        let behind = progress(Some(10_000), Some(99_000), false);
-        let idle = progress(Some(1_000), Some(99_000), true);
-        assert_eq!(synced_up_to(&[behind, idle]), Some(EpochMillis(10_000)));
-        assert_eq!(synced_up_to(&[idle]), Some(EpochMillis(97_000)));
+        assert_eq!(synced_up_to(&[at(10_000), at(97_000)]), Some(EpochMillis(10_000)));
+        assert_eq!(caught_up(EpochMillis(99_000)), EpochMillis(97_000));
     }
 
     #[test]
     fn an_unread_shard_makes_it_unknown() {
-        let unread = progress(None, None, false);
-        assert_eq!(synced_up_to(&[unread, progress(Some(5), Some(9), false)]), None);
+        assert_eq!(synced_up_to(&[ShardProgress::default(), at(5)]), None);
         assert_eq!(synced_up_to(&[]), None);
+    }
+
+    #[test]
+    fn what_is_published_never_falls_and_never_speaks_for_a_shard_further_back() {
+        let unread = ShardProgress::default();
+        let first = spoken_for(vec![("a", at(10)), ("b", at(20)), ("c", unread)], None);
+        assert_eq!(first, (vec!["a", "b"], Some(EpochMillis(10))));
+        let second = spoken_for(vec![("b", at(20)), ("c", at(15))], Some(EpochMillis(18)));
+        assert_eq!(second, (vec!["b"], Some(EpochMillis(20))));
+        assert_eq!(spoken_for::<&str>(vec![], second.1), (vec![], second.1));
     }
 
     #[test]
     fn headroom_shrinks_with_the_age_of_the_oldest_unread_change() {
         let now = EpochMillis(100 * 3_600_000);
-        let behind = progress(Some(now.0 - 3_600_000), Some(now.0), false);
+        let behind = at(now.0 - 3_600_000);
         assert_eq!(retention_headroom(&[behind], now), Duration::from_secs(23 * 3600));
-        let lost = progress(Some(0), Some(now.0), false);
-        assert_eq!(retention_headroom(&[lost], now), Duration::ZERO);
+        assert_eq!(retention_headroom(&[at(0)], now), Duration::ZERO);
         assert_eq!(retention_headroom(&[], now), RETENTION);
     }
 }

@@ -6,8 +6,9 @@
 use std::collections::HashSet;
 
 use super::batch::Filling;
+use super::freshness::ShardProgress;
 use super::readers::{ReadLimits, Readers};
-use crate::model::{PartitionId, PartitionKind};
+use crate::model::{Epoch, PartitionId, PartitionKind};
 
 /// Which of a source's two lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,12 @@ impl Lane {
     /// Whether pages of this partition wait to be applied.
     pub(super) fn in_hand(&self, partition: &PartitionId) -> bool {
         self.filling.holds(partition) || self.applying.contains(partition)
+    }
+
+    /// How far each of its partitions is, with its lease.
+    pub(super) fn progress(&mut self) -> Vec<((PartitionId, Epoch), ShardProgress)> {
+        let Self { readers, filling, applying, .. } = self;
+        readers.progress(|partition| filling.holds(partition) || applying.contains(partition))
     }
 
     /// Whether nothing waits to be applied.

@@ -19,7 +19,7 @@ use crate::model::{
 mod entries;
 pub use entries::{
     Claim, Continuity, Enrolment, Gap, GapReason, Held, Lease, LedgerView, PartitionRow,
-    PartitionState, Renewal, SourceIdentity, Verified,
+    PartitionState, Publication, Published, Renewal, SourceIdentity, Verified,
 };
 
 /// Names one process among all that ever share a ledger; a restarted process has a new one.
@@ -64,6 +64,9 @@ pub trait Source: Send + Sync + 'static {
     fn list_shards(&self, stream_arn: &str) -> impl Future<Output = Result<Listing>> + Send;
 
     /// The children of a closed shard, as far as the service knows them already; possibly none yet.
+    ///
+    /// # Errors
+    /// When a page of them fails after others succeeded too: some of the children would pass for all.
     fn child_shards(
         &self,
         stream_arn: &str,
@@ -210,6 +213,14 @@ pub trait Ledger: Send + Sync + 'static {
     /// the worker's; the others are lost. With nothing held it is the heartbeat of an idle worker.
     fn renew(&self, renewal: &Renewal<'_>)
     -> impl Future<Output = Result<Vec<PartitionId>>> + Send;
+
+    /// Publishes how far the worker is. It holds for a shard from the first publication with its lease until
+    /// one without it or until the lease is given back, taken by another or at its shard's end; the shard
+    /// then stays at what was published last.
+    fn publish(
+        &self,
+        publication: &Publication<'_>,
+    ) -> impl Future<Output = Result<Published>> + Send;
 
     /// Gives leases back at once, so that others need not wait for their end; with `leaving` the worker
     /// itself goes too.

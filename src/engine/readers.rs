@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::freshness::{CAUGHT_UP_POLLS, ShardProgress};
+use super::freshness::{self, CAUGHT_UP_POLLS, ShardProgress};
 use super::ports::{Held, Lease, Page, ReadFrom, ShardIterator};
 use crate::model::{Epoch, EpochMillis, PartitionId, Position};
 
@@ -58,6 +58,11 @@ struct Reader {
     failures: u32,
     last_event_at: Option<EpochMillis>,
     last_poll: Option<(Instant, EpochMillis)>,
+    /// When the read in flight was asked for, on the database's clock.
+    asked_at: Option<EpochMillis>,
+    /// When it was asked for the last time and had nothing more to give.
+    empty_at: Option<EpochMillis>,
+    synced_up_to: Option<EpochMillis>,
 }
 
 /// All readers with their schedule.
@@ -102,6 +107,9 @@ impl Readers {
             failures: 0,
             last_event_at,
             last_poll: None,
+            asked_at: None,
+            empty_at: None,
+            synced_up_to: None,
         };
         self.readers.insert(partition.clone(), reader);
         self.schedule(&partition, now);
@@ -143,7 +151,13 @@ impl Readers {
     }
 
     /// The next read to start, if one is due and there is room; the reader counts as reading from then on.
-    pub fn next_read(&mut self, stream_arn: &Arc<str>, now: Instant) -> Option<(ReadFrom, Ticket)> {
+    /// `asked_at` is now on the database's clock, where that is known.
+    pub fn next_read(
+        &mut self,
+        stream_arn: &Arc<str>,
+        now: Instant,
+        asked_at: Option<EpochMillis>,
+    ) -> Option<(ReadFrom, Ticket)> {
         let (due, partition) = self.schedule.first()?;
         let reader = self.readers.get_mut(partition)?;
         let (in_flight, limit) = if reader.empty_polls > 0 {
@@ -156,6 +170,7 @@ impl Readers {
         }
         *in_flight += 1;
         reader.reading = true;
+        reader.asked_at = asked_at;
         reader.due = None;
         let from = ReadFrom {
             stream_arn: Arc::clone(stream_arn),
@@ -199,6 +214,8 @@ impl Readers {
         reader.iterator.clone_from(&page.iterator);
         let from = std::mem::replace(&mut reader.position, page.next.clone());
         reader.empty_polls = if page.changes.is_empty() { was_empty.saturating_add(1) } else { 0 };
+        let caught_up = reader.empty_polls >= CAUGHT_UP_POLLS;
+        reader.empty_at = reader.asked_at.filter(|_| caught_up);
         reader.ended = page.end;
         let pause = pace.pause(page.changes.len(), reader.empty_polls, readers);
         let rest = reader.ended || reader.leaving;
@@ -271,12 +288,21 @@ impl Readers {
         leases.map(|(partition, reader)| (partition.clone(), reader.epoch)).collect()
     }
 
-    /// How far each shard is; `waiting` tells whether pages of it wait to be applied.
-    pub fn progress(&self, waiting: impl Fn(&PartitionId) -> bool) -> Vec<ShardProgress> {
-        let progress = self.readers.iter().map(|(partition, reader)| ShardProgress {
-            last_event_at: reader.last_event_at,
-            last_poll_at: reader.last_poll.map(|(_, at)| at),
-            caught_up: reader.empty_polls >= CAUGHT_UP_POLLS && !waiting(partition),
+    /// How far each shard is, with its lease; `waiting` tells whether pages of it wait to be applied.
+    pub fn progress(
+        &mut self,
+        waiting: impl Fn(&PartitionId) -> bool,
+    ) -> Vec<((PartitionId, Epoch), ShardProgress)> {
+        let progress = self.readers.iter_mut().map(|(partition, reader)| {
+            let empty_at = reader.empty_at.filter(|_| !waiting(partition));
+            let reached = reader.last_event_at.max(empty_at.map(freshness::caught_up));
+            reader.synced_up_to = reader.synced_up_to.max(reached);
+            let progress = ShardProgress {
+                last_event_at: reader.last_event_at,
+                last_poll_at: reader.last_poll.map(|(_, at)| at),
+                synced_up_to: reader.synced_up_to,
+            };
+            ((partition.clone(), reader.epoch), progress)
         });
         progress.collect()
     }
@@ -363,10 +389,10 @@ mod tests {
         let lease = Lease { partition: partition.clone(), epoch: 1, position: Position::Horizon };
         let mut readers = Readers::new(LIMITS);
         readers.insert(lease.clone(), None, now);
-        let (_, early) = readers.next_read(&"arn".into(), now).unwrap();
+        let (_, early) = readers.next_read(&"arn".into(), now, None).unwrap();
         readers.clear();
         readers.insert(lease.clone(), None, now);
-        let (_, late) = readers.next_read(&"arn".into(), now).unwrap();
+        let (_, late) = readers.next_read(&"arn".into(), now, None).unwrap();
         let at = (now, EpochMillis(0));
         assert_eq!(readers.page_read(&early, &page(1), at, PACE), None);
         assert_eq!(readers.read_failed(&early), None);
@@ -382,7 +408,7 @@ mod tests {
             readers.insert(Lease { partition, epoch: 1, position: Position::Horizon }, None, now);
         }
         let mut started = Vec::new();
-        while let Some((_, ticket)) = readers.next_read(&"arn".into(), now) {
+        while let Some((_, ticket)) = readers.next_read(&"arn".into(), now, None) {
             started.push(ticket);
         }
         assert_eq!(started.len(), LIMITS.busy);
@@ -390,6 +416,6 @@ mod tests {
         let lease = readers.page_read(&started[0], &page(0), (now, EpochMillis(5)), PACE);
         assert_eq!(lease.unwrap().position, Position::Horizon);
         assert_eq!(readers.next_due(), Some(now));
-        assert!(readers.next_read(&"arn".into(), now).is_some());
+        assert!(readers.next_read(&"arn".into(), now, None).is_some());
     }
 }

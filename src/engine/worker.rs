@@ -27,7 +27,10 @@ use crate::model::{Epoch, Generation, PartitionId};
 use crate::telemetry::events;
 
 mod answers;
+mod publish;
 mod report;
+
+use publish::Publishing;
 
 /// How often the state is published at least; readiness and the watchdog look at it.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
@@ -47,6 +50,7 @@ enum Done {
     Read { ticket: Ticket, result: Result<(Page, Vec<ShardListing>)> },
     Applied { lane: LaneId, era: u64, outcome: Outcome },
     GapRecorded(Result<()>),
+    Published(publish::Answer),
     Released(Result<()>),
 }
 
@@ -77,6 +81,7 @@ pub(super) struct Worker<S, L, K, C> {
     view: Arc<LedgerView>,
     discovery: Recurring,
     upkeep: Recurring,
+    publishing: Publishing,
     lease_deadline: Instant,
     /// Changes whenever everything in hand is thrown away; answers of an earlier era are too.
     era: u64,
@@ -118,6 +123,7 @@ where
             view: Arc::default(),
             discovery: Recurring { running: false, due: now, failures: 0 },
             upkeep: Recurring { running: false, due: now, failures: 0 },
+            publishing: Publishing::new(now),
             lease_deadline: now,
             era: 0,
             settled: HashSet::new(),
@@ -174,6 +180,9 @@ where
         if !self.upkeep.running && self.stream_arn.is_some() {
             wake = wake.min(self.upkeep.due);
         }
+        if let Some(due) = self.publication_due() {
+            wake = wake.min(due);
+        }
         for lane in &self.lanes {
             if let Some(due) = lane.readers.next_due().filter(|_| self.may_read(lane)) {
                 wake = wake.min(due.max(self.resume_at));
@@ -204,6 +213,9 @@ where
         if !self.upkeep.running && now >= self.upkeep.due {
             self.start_upkeep(now);
         }
+        if self.publication_due().is_some_and(|due| now >= due) {
+            self.start_publication(now);
+        }
         if now < self.resume_at || self.view.halted.is_some() {
             return;
         }
@@ -218,7 +230,8 @@ where
         while self.may_read(&self.lanes[id as usize]) {
             let Some(stream_arn) = &self.stream_arn else { break };
             let readers = &mut self.lanes[id as usize].readers;
-            let Some((from, ticket)) = readers.next_read(stream_arn, now) else { break };
+            let asked_at = self.publishing.database_time(now);
+            let Some((from, ticket)) = readers.next_read(stream_arn, now, asked_at) else { break };
             let ports = Arc::clone(&self.ports);
             self.tasks.spawn(async move {
                 let result = read(&ports, from).await;

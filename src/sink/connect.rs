@@ -133,6 +133,16 @@ impl Pools {
         Ok(pools)
     }
 
+    /// Connects once, to read only: a replica will do.
+    ///
+    /// # Errors
+    /// `Config` for a URL that is none, and what connecting meets.
+    pub async fn connect_to_read(settings: Settings) -> Result<Self> {
+        let pools = Self::new(settings)?;
+        pools.knock().await?;
+        Ok(pools)
+    }
+
     /// Makes one connection outside of the pools: a pool waits out a refusal, and then tells nothing of it.
     async fn knock(&self) -> Result<()> {
         let (host, port) = (self.options.get_host(), self.options.get_port());
@@ -263,8 +273,8 @@ impl std::fmt::Debug for Pools {
 
 impl Pair {
     fn new(settings: &Settings, options: &PgConnectOptions) -> Self {
-        // One connection renews while another one waits for a lock.
-        const LEDGER_CONNECTIONS: u32 = 2;
+        // One connection renews and one publishes while another one waits for a lock.
+        const LEDGER_CONNECTIONS: u32 = 3;
         let pool = |connections| {
             PgPoolOptions::new()
                 .max_connections(connections)

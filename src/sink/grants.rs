@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::mapping::spec::TableSpec;
 
 /// What the daemon does with each of its own tables; it creates none of them.
-const OWN_TABLES: [(&str, &str); 8] = [
+const OWN_TABLES: [(&str, &str); 9] = [
     ("sources", "select, insert, update"),
     ("partitions", "select, insert, update, delete"),
     ("workers", "select, insert, update, delete"),
@@ -16,8 +16,13 @@ const OWN_TABLES: [(&str, &str); 8] = [
     ("gaps", "select, insert"),
     ("claims", "select, insert, update, delete"),
     ("verifications", "select, insert, update"),
+    ("freshness", "select"),
     ("_sqlx_migrations", "select"),
 ];
+
+/// What whoever reads the target tables may call; both read the view `freshness` as the caller.
+const FUNCTIONS: [&str; 2] =
+    ["synced_up_to(text)", "wait_for(text, timestamp with time zone, interval)"];
 
 /// The grants of the role that runs the daemon: rows of the named tables and of dynaurora's own, no
 /// DDL.
@@ -30,6 +35,7 @@ pub fn grants(tables: &[TableSpec], role: &str) -> Result<String> {
     for (table, rights) in OWN_TABLES {
         lines.push(format!("grant {rights} on {SCHEMA}.{table} to {role};"));
     }
+    lines.extend(functions(&role));
     lines.extend(usages(tables, &role)?);
     for table in tables {
         let table = quoted_table(&table.name)?;
@@ -38,17 +44,27 @@ pub fn grants(tables: &[TableSpec], role: &str) -> Result<String> {
     Ok(joined(lines))
 }
 
-/// The grants of a role that only reads the target tables.
+/// The grants of a role that only reads the target tables, and how fresh they are; of dynaurora's own tables
+/// it sees none.
 ///
 /// # Errors
 /// `Config` when a name cannot be one in Postgres.
 pub fn query_grants(tables: &[TableSpec], role: &str) -> Result<String> {
     let role = quoted(role)?;
-    let mut lines = usages(tables, &role)?;
+    let mut lines = vec![
+        format!("grant usage on schema {SCHEMA} to {role};"),
+        format!("grant select on {SCHEMA}.freshness to {role};"),
+    ];
+    lines.extend(functions(&role));
+    lines.extend(usages(tables, &role)?);
     for table in tables {
         lines.push(format!("grant select on {} to {role};", quoted_table(&table.name)?));
     }
     Ok(joined(lines))
+}
+
+fn functions(role: &str) -> impl Iterator<Item = String> {
+    FUNCTIONS.iter().map(move |own| format!("grant execute on function {SCHEMA}.{own} to {role};"))
 }
 
 fn usages(tables: &[TableSpec], role: &str) -> Result<Vec<String>> {

@@ -11,10 +11,10 @@ use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Row, Transaction};
 
 use super::connect::{Lane, Pools, Session};
-use super::{ledger_view, positions, sqlstate};
+use super::{ledger_view, positions, publications, sqlstate};
 use crate::engine::ports::{
-    Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, Renewal,
-    SourceIdentity, WorkerId,
+    Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, Publication,
+    Published, Renewal, SourceIdentity, WorkerId,
 };
 use crate::error::Result;
 use crate::model::{Epoch, PartitionId};
@@ -126,6 +126,8 @@ impl Ledger for PostgresLedger {
                 if listed.rows_affected() == 0 {
                     return Err(ledger_view::never_enrolled(source));
                 }
+                positions::note_continued(&mut transaction, source, stream_arn, shards, prepared)
+                    .await?;
                 let ids: Vec<&str> = shards.iter().map(|shard| shard.id.as_str()).collect();
                 sqlx::query(FORGET)
                     .bind(source)
@@ -201,6 +203,17 @@ impl Ledger for PostgresLedger {
         .await
     }
 
+    async fn publish(&self, publication: &Publication<'_>) -> Result<Published> {
+        let prepared = self.pools.prepared();
+        self.attempt(publications::WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let published = publications::publish(&mut transaction, publication, prepared).await?;
+            commit(transaction, publications::WHAT).await?;
+            Ok(published)
+        })
+        .await
+    }
+
     async fn release(
         &self,
         source: &str,
@@ -215,6 +228,14 @@ impl Ledger for PostgresLedger {
             let failed = |error| sqlstate::error(WHAT, error);
             let names: Vec<&str> = held.iter().map(|(partition, _)| partition.as_str()).collect();
             let epochs: Vec<i64> = held.iter().map(|(_, epoch)| *epoch).collect();
+            // The worker's row first, as in a renewal and a publication, one of which may be under way.
+            sqlx::query(LOCK_WORKER)
+                .bind(source)
+                .bind(worker.as_str())
+                .persistent(prepared)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
             sqlx::query(RELEASE)
                 .bind(source)
                 .bind(worker.as_str())
@@ -301,7 +322,9 @@ const LISTED: &str = "\
 /// enough to look back at a month's incidents; they go some at a time, so that no listing waits for them.
 const FORGET: &str = "\
     with forgotten as (delete from dynaurora.workers \
-        where source = $1 and alive_until < now() - interval '1 day'), \
+        where source = $1 and alive_until < now() - interval '1 day' \
+            and worker not in (select owner from dynaurora.partitions \
+                where source = $1 and owner is not null)), \
     past as (delete from dynaurora.dead_letters where id in (select id \
         from dynaurora.dead_letters where source = $1 and state <> 'open' \
             and settled_at < now() - interval '30 days' order by settled_at limit 1000)) \
@@ -318,7 +341,13 @@ const ACQUIRE: &str = "\
             and (p.owner is null or p.lease_until <= now()) and p.partition = any ($4) \
         order by p.partition for no key update of p skip locked) \
     update dynaurora.partitions p set owner = $2, epoch = p.epoch + 1, \
-        lease_until = now() + $5 * interval '1 millisecond' \
+        lease_until = now() + $5 * interval '1 millisecond', covered_epoch = null, \
+        synced_up_to = greatest(p.synced_up_to, (select w.synced_up_to \
+            from dynaurora.workers w where w.source = p.source and w.worker = p.owner \
+                and p.covered_epoch = p.epoch), \
+            (select parent.synced_up_to from dynaurora.partitions parent \
+                where parent.source = p.source and parent.partition = p.parent \
+                    and parent.stream_arn = p.stream_arn)) \
     from free f where p.source = $1 and p.partition = f.partition \
     returning p.partition, p.epoch, p.position";
 
@@ -340,13 +369,19 @@ const RENEW: &str = "\
     from held h where p.source = $1 and p.partition = h.partition \
     returning p.partition";
 
+const LOCK_WORKER: &str = "\
+    select from dynaurora.workers where source = $1 and worker = $2 for update";
+
 const RELEASE: &str = "\
     with held as (select p.partition \
         from dynaurora.partitions p join (select unnest($3::text[]) as partition, \
             unnest($4::bigint[]) as epoch) h on h.partition = p.partition \
         where p.source = $1 and p.owner = $2 and p.epoch = h.epoch \
         order by p.partition for no key update of p) \
-    update dynaurora.partitions p set owner = null, lease_until = null \
+    update dynaurora.partitions p set owner = null, lease_until = null, covered_epoch = null, \
+        synced_up_to = greatest(p.synced_up_to, (select w.synced_up_to \
+            from dynaurora.workers w where w.source = p.source and w.worker = p.owner \
+                and p.covered_epoch = p.epoch)) \
     from held h where p.source = $1 and p.partition = h.partition";
 
 const RECORD_GAP: &str = "\

@@ -17,7 +17,8 @@ const SOURCE: &str = "\
         (select count(*) from dynaurora.gaps g \
             where g.source = s.source and g.state = 'open') as gaps, \
         v.mismatched - v.repaired as mismatched, \
-        round(extract(epoch from v.ended_at) * 1000)::bigint as verified_ms \
+        round(extract(epoch from v.ended_at) * 1000)::bigint as verified_ms, \
+        floor(extract(epoch from dynaurora.synced_up_to(s.source)) * 1000)::bigint as synced_ms \
     from dynaurora.sources s left join dynaurora.verifications v on v.source = s.source \
     where s.source = $1";
 
@@ -77,6 +78,7 @@ fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
         dead_letters: row.try_get::<i64, _>("dead_letters")?.unsigned_abs(),
         gaps: row.try_get::<i64, _>("gaps")?.unsigned_abs(),
         verified: verified(row)?,
+        synced_up_to: row.try_get::<Option<i64>, _>("synced_ms")?.map(EpochMillis),
     })
 }
 

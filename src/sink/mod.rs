@@ -6,6 +6,7 @@ pub mod compare;
 pub mod connect;
 pub mod ddl;
 pub mod dead_letters;
+pub mod freshness;
 pub mod grants;
 pub mod ident;
 pub mod ledger;
@@ -20,6 +21,7 @@ mod claims;
 mod encode;
 mod ledger_view;
 mod positions;
+mod publications;
 mod rows;
 mod statements;
 mod verify_sql;
@@ -67,6 +69,7 @@ impl PostgresSink {
         if !batch.discovered.is_empty() {
             let (stream, shards) = (&*batch.stream_arn, batch.discovered.as_slice());
             positions::register(connection, source, stream, shards, prepared).await?;
+            positions::note_continued(connection, source, stream, shards, prepared).await?;
         }
         positions::advance(connection, batch, prepared).await?;
         Ok(applied)

@@ -7,20 +7,31 @@ use super::sqlstate;
 use crate::engine::ports::{Batch, ShardListing};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Rows are locked in the order of their names, so that a batch and a renewal cannot deadlock.
+/// Rows are locked in the order of their names, so that a batch and a renewal cannot deadlock. At its end a
+/// shard has no owner any more; it keeps what was known of it, for the shards that continue it.
 const ADVANCE: &str = "\
     with step as (select unnest($4::text[]) as partition, unnest($5::bigint[]) as epoch, \
             unnest($6::text[]) as at, unnest($7::text[]) as next, \
             unnest($8::boolean[]) as drained, unnest($9::bigint[]) as last_event_ms), \
-    held as (select p.partition, s.next, s.drained, s.last_event_ms \
+    held as (select p.partition, s.next, s.drained, \
+            to_timestamp(s.last_event_ms::double precision / 1000) as last_event_at \
         from dynaurora.partitions p join step s on s.partition = p.partition \
         where p.source = $1 and p.owner = $2 and p.generation = $3 and p.epoch = s.epoch \
             and p.position = s.at and p.state = 'open' \
         order by p.partition for no key update of p) \
     update dynaurora.partitions p set position = h.next, \
         state = case when h.drained then 'drained' else 'open' end, \
-        last_event_at = coalesce( \
-            to_timestamp(h.last_event_ms::double precision / 1000), p.last_event_at) \
+        last_event_at = greatest(h.last_event_at, p.last_event_at), \
+        owner = case when not h.drained then p.owner end, \
+        lease_until = case when not h.drained then p.lease_until end, \
+        covered_epoch = case when not h.drained then p.covered_epoch end, \
+        synced_up_to = case when not h.drained then p.synced_up_to else greatest( \
+            p.synced_up_to, h.last_event_at, p.last_event_at, \
+            (select w.synced_up_to from dynaurora.workers w where w.source = p.source \
+                and w.worker = p.owner and p.covered_epoch = p.epoch), \
+            (select parent.synced_up_to from dynaurora.partitions parent \
+                where parent.source = p.source and parent.partition = p.parent \
+                    and parent.stream_arn = p.stream_arn)) end \
     from held h where p.source = $1 and p.partition = h.partition";
 
 /// Moves the positions of a batch: lease fence, duplicate check and gap check in one. It is the
@@ -72,7 +83,8 @@ const REGISTER: &str = "\
     on conflict (source, partition) do update set kind = 'shard', \
         stream_arn = excluded.stream_arn, parent = excluded.parent, state = 'open', \
         position = excluded.position, generation = excluded.generation, owner = null, \
-        lease_until = null, last_event_at = null, last_poll_at = null, registered_at = now() \
+        lease_until = null, last_event_at = null, last_poll_at = null, synced_up_to = null, \
+        covered_epoch = null, continued = false, registered_at = now() \
     where p.stream_arn is distinct from excluded.stream_arn";
 
 /// Enters the shards that are new, or known from another stream only, and makes their stream the
@@ -86,7 +98,8 @@ pub(super) async fn register(
 ) -> Result<()> {
     let failed = |error| sqlstate::error("enter the shards of a listing", error);
     sqlx::query(
-        "update dynaurora.sources set stream_arn = $2 where source = $1 and stream_arn <> $2",
+        "update dynaurora.sources set stream_arn = $2, listed_at = null \
+         where source = $1 and stream_arn <> $2",
     )
     .bind(source)
     .bind(stream_arn)
@@ -108,4 +121,30 @@ pub(super) async fn register(
         .await
         .map(drop)
         .map_err(failed)
+}
+
+const CONTINUE: &str = "\
+    with known as (select p.partition from dynaurora.partitions p \
+        where p.source = $1 and p.stream_arn = $2 and p.partition = any ($3::text[]) \
+            and not p.continued order by p.partition for no key update of p) \
+    update dynaurora.partitions p set continued = true \
+    from known k where p.source = $1 and p.partition = k.partition";
+
+/// Notes of the parents of these shards that all of their children are known.
+pub(super) async fn note_continued(
+    connection: &mut PgConnection,
+    source: &str,
+    stream_arn: &str,
+    shards: &[ShardListing],
+    prepared: bool,
+) -> Result<()> {
+    sqlx::query(CONTINUE)
+        .bind(source)
+        .bind(stream_arn)
+        .bind(texts(shards, |shard| shard.parent.as_ref().map(|parent| parent.as_str())))
+        .persistent(prepared)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|error| sqlstate::error("note which shards are continued", error))
 }

@@ -266,8 +266,8 @@ impl Source for DynamoSource {
         // A service that does not know the filter lists all shards.
         shards.retain(|shard| shard.parent.as_ref() == Some(parent));
         match error {
-            Some(error) if shards.is_empty() => Err(error),
-            _ => Ok(shards),
+            Some(error) => Err(error),
+            None => Ok(shards),
         }
     }
 

@@ -3,6 +3,7 @@
 //! A suite gets a [`Rig`] with an empty ledger and empty tables for each of its cases. It assumes nothing
 //! that the traits' docs do not say, and it polls for what time brings about rather than trusting a sleep.
 
+pub mod freshness;
 pub mod ledger;
 pub mod sink;
 mod source;

@@ -5,6 +5,7 @@ mod commands;
 mod daemon;
 mod dead_letters;
 mod fold;
+mod freshness;
 mod kill;
 mod outage;
 mod proxy;

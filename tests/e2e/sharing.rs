@@ -83,7 +83,7 @@ async fn two_share_the_shards_and_the_survivor_takes_them_over() {
     assert!(open(&look(&stage).await).all(|row| row.owner.is_none()));
 }
 
-/// The partitions that are read; one at its end keeps the name of its last owner.
+/// The partitions that are read.
 fn open(ledger: &[Partition]) -> impl Iterator<Item = &Partition> {
     ledger.iter().filter(|row| row.state == "open")
 }

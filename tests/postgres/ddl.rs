@@ -183,13 +183,25 @@ async fn the_granted_roles_can_do_their_work_and_no_more() {
     let letters: i64 =
         sqlx::query_scalar("select count(*) from letters").fetch_one(&pool).await.unwrap();
     assert_eq!(letters, 1);
-    for refused in ["delete from letters", "select * from dynaurora.dead_letters"] {
+    let fresh = sqlx::query(
+        "select f.*, dynaurora.synced_up_to(source), \
+         dynaurora.wait_for(source, now(), interval '1 ms') from dynaurora.freshness f",
+    );
+    assert_eq!(fresh.fetch_all(&pool).await.unwrap().len(), 1);
+    for refused in [
+        "delete from letters",
+        "select * from dynaurora.dead_letters",
+        "select * from dynaurora.partitions",
+        "select * from dynaurora.workers",
+        "select * from dynaurora.sources",
+        "delete from dynaurora.freshness",
+    ] {
         assert!(sqlx::query(refused).execute(&pool).await.is_err(), "{refused}");
     }
 }
 
 async fn full_cycle(ledger: &PostgresLedger, sink: &PostgresSink) {
-    use dynaurora::engine::ports::{Claim, Held, Renewal};
+    use dynaurora::engine::ports::{Claim, Held, Publication, Renewal};
     use dynaurora::model::PartitionId;
     let ann = worker("ann");
     let listing =
@@ -213,6 +225,16 @@ async fn full_cycle(ledger: &PostgresLedger, sink: &PostgresSink) {
     let held = [Held { partition: lease.partition.clone(), epoch: lease.epoch, polled_ago: None }];
     let renewal = Renewal { source: SOURCE, worker: &ann, held: &held, lease_ttl: LEASE_TTL };
     assert_eq!(ledger.renew(&renewal).await.unwrap().len(), 1);
+    let covers = [(lease.partition.clone(), lease.epoch)];
+    let publication = Publication {
+        source: SOURCE,
+        worker: &ann,
+        number: 1,
+        synced_up_to: None,
+        last_poll_at: None,
+        covers: Some(&covers),
+    };
+    assert!(ledger.publish(&publication).await.unwrap().taken);
     ledger.release(SOURCE, &ann, &[(lease.partition, lease.epoch)], true).await.unwrap();
     assert_eq!(ledger.load(SOURCE).await.unwrap().partitions.len(), 2);
 }

@@ -6,6 +6,7 @@ mod contract;
 mod ddl;
 mod dead_letters;
 mod faults;
+mod freshness;
 mod leases;
 mod mend;
 mod rig;

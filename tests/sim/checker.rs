@@ -17,7 +17,9 @@ use std::time::Duration;
 use dynaurora::engine::ports::Gap;
 use dynaurora::mapping::Outcome;
 use dynaurora::mapping::spec::TableSpec;
-use dynaurora::model::{Change, Item, PartitionId, RowOp, SequenceNumber, TableIndex, Version};
+use dynaurora::model::{
+    Change, EpochMillis, Item, PartitionId, RowOp, SequenceNumber, TableIndex, Version,
+};
 
 use super::store::{Entry, Key, Row};
 
@@ -37,6 +39,8 @@ pub struct ShardTruth {
     pub parent: Option<PartitionId>,
     /// Every record that it ever got, in order.
     pub records: Vec<Change>,
+    /// When each was written, to the millisecond.
+    pub written_at: Vec<EpochMillis>,
     /// Whether it gets no more.
     pub closed: bool,
     /// The last record that the stream no longer holds.
@@ -67,6 +71,9 @@ pub struct Run<'a> {
     pub refuses: fn(&RowOp) -> bool,
     /// Whether the source was quiet for long enough that the target must equal it.
     pub quiet: bool,
+    /// Whether the service keeps what freshness relies on: a shard's end shows within the margin, all of its
+    /// children with it, and an empty page does not lie three times in a row.
+    pub prompt: bool,
 }
 
 /// The numbered invariants of the protocol.
@@ -88,6 +95,8 @@ pub enum Invariant {
     Convergence,
     /// I8: at every moment, rows = fold(records up to the positions).
     KillSafe,
+    /// I12: what is said to be in the target is there.
+    Fresh = 11,
 }
 
 /// A broken invariant.

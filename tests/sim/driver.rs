@@ -125,6 +125,7 @@ impl Simulation {
             map: &|change, rows| self.around.mapper.map(change, rows),
             refuses: self.around.plan.store.refuses,
             quiet: true,
+            prompt: self.around.plan.prompt(),
         };
         let mut violations = checker::check(&run);
         violations.append(&mut self.violations);
@@ -318,7 +319,9 @@ impl Simulation {
         self.observe(true);
         let began = self.around.clock.now();
         let end = began + self.around.plan.calm_max;
-        while !self.in_step() && self.around.clock.now() < end {
+        let quiet_since = Some(self.around.clock.wall());
+        let told = |store: &Store| store.synced_up_to(SOURCE) > quiet_since;
+        while !(self.in_step() && told(&self.around.store)) && self.around.clock.now() < end {
             let next = self.around.clock.now() + Duration::from_millis(500);
             self.around.clock.sleep_until(next).await;
             self.gather();
@@ -327,6 +330,10 @@ impl Simulation {
             }
         }
         let lag = self.around.clock.now() - began;
+        if !told(&self.around.store) && self.around.store.gaps(SOURCE).is_empty() {
+            let what = "in step, but it is not said so".to_owned();
+            self.violations.push(Violation { invariant: Invariant::Fresh, entry: None, what });
+        }
         for (_, process) in &self.slots {
             if let Some(process) = process {
                 process.leave();
@@ -389,11 +396,15 @@ impl Simulation {
             return;
         }
         let view = stream.view;
-        self.truth.shards.values_mut().for_each(|shard| shard.records.clear());
+        for shard in self.truth.shards.values_mut() {
+            shard.records.clear();
+            shard.written_at.clear();
+        }
         for record in &world.table(TABLE).history {
             let shard: &PartitionId = &record.shard;
             let known = self.truth.shards.entry(shard.clone()).or_default();
             known.records.push(record.change(view));
+            known.written_at.push(record.written_at);
         }
         self.truth.items = world.table(TABLE).items.values().cloned().collect();
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dynaurora::engine::batch::Limits;
+use dynaurora::engine::freshness;
 use dynaurora::engine::ports::StreamView;
 use dynaurora::engine::readers::Pace;
 use dynaurora::engine::{OnGap, Options};
@@ -92,6 +93,17 @@ impl Plan {
         }
     }
 
+    /// Whether the service keeps what freshness relies on; most of the others lie about a shard's end for
+    /// longer than any margin.
+    pub fn prompt(&self) -> bool {
+        let margin = i64::try_from(freshness::MARGIN.as_millis()).unwrap();
+        let Faults { listing_delay_millis, closing_delay_millis, .. } = self.world;
+        let listed = listing_delay_millis == 0 && self.world.omitted_shard == 0.0;
+        let read =
+            self.world.empty_page == 0.0 || self.world.empty_pages_max < freshness::CAUGHT_UP_POLLS;
+        listed && read && closing_delay_millis < margin
+    }
+
     /// The same run over a store that breaks its contract.
     pub fn sabotaged(self, sabotage: Sabotage) -> Self {
         let store = Knobs { sabotage: Some(sabotage), ..self.store };
@@ -157,6 +169,12 @@ fn world_faults(rng: &mut fastrand::Rng) -> Faults {
     };
     faults.listing_delay_millis = rng.i64(0..20_000);
     faults.closing_delay_millis = rng.i64(0..20_000);
+    if rng.bool() {
+        faults.listing_delay_millis = 0;
+        faults.closing_delay_millis %= 1_900;
+        faults.omitted_shard = 0.0;
+        faults.empty_pages_max = freshness::CAUGHT_UP_POLLS - 1;
+    }
     faults.ignores_shard_filter = rng.u8(..4) == 0;
     faults.strict_trimming = rng.u8(..4) == 0;
     faults.listing_page_max = rng.usize(1..20);

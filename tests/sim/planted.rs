@@ -33,6 +33,11 @@ fn i6_a_ledger_that_forgets_gaps_is_found() {
     found(Sabotage::NoGaps, &[Invariant::Gaps]);
 }
 
+#[test]
+fn i12_a_ledger_that_covers_what_nobody_speaks_for_is_found() {
+    found(Sabotage::NoUncover, &[Invariant::Fresh]);
+}
+
 fn found(sabotage: Sabotage, expected: &[Invariant]) {
     for seed in 1..=SEEDS_MAX {
         let verdict = driver::run(Plan::of(seed).sabotaged(sabotage));

@@ -16,7 +16,7 @@ use std::time::Duration;
 use dynaurora::engine::ports::{Batch, Clock, Gap, PartitionState};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::mapping::spec::TableSpec;
-use dynaurora::model::{Cells, PartitionId, Position, TableIndex, Version};
+use dynaurora::model::{Cells, EpochMillis, PartitionId, Position, TableIndex, Version};
 use tokio::sync::watch;
 
 use super::clock::{SimClock, pause};
@@ -116,6 +116,11 @@ impl Store {
         rows.map(|(id, row)| (id.clone(), (row.position.clone(), row.state))).collect()
     }
 
+    /// What is said of how far a source is.
+    pub fn synced_up_to(&self, source: &str) -> Option<EpochMillis> {
+        self.state().sources.get(source)?.synced_up_to()
+    }
+
     /// The gaps of a source.
     pub fn gaps(&self, source: &str) -> Vec<Gap> {
         self.state().sources.get(source).map(|source| source.gaps.clone()).unwrap_or_default()
@@ -134,7 +139,12 @@ impl Store {
         self.stand_still().await;
         let fate = self.faults().draw(call);
         self.reach(&fate).await?;
-        let result = work(&mut self.state());
+        let result = {
+            let mut state = self.state();
+            let result = work(&mut state);
+            state.note_synced();
+            result
+        };
         self.answer(&fate).await?;
         result
     }
@@ -195,6 +205,7 @@ impl Store {
         for batch in due {
             // The caller is dead: nobody hears the outcome.
             drop(sink::commit(&self.shared, &mut state, &batch));
+            state.note_synced();
         }
         state
     }

@@ -15,6 +15,8 @@ pub struct Faults {
     pub expired: f64,
     /// Share of `GetRecords` calls that return nothing though there may be records.
     pub empty_page: f64,
+    /// After so many empty pages in a row, whatever their reason, the next one tells the truth.
+    pub empty_pages_max: u32,
     /// Share of `GetRecords` and `Scan` calls that return fewer than they could.
     pub short_page: f64,
     /// Share of ends that come in a later page than the last records; the others come with them.
@@ -46,6 +48,7 @@ impl Default for Faults {
             unreachable: 0.0,
             expired: 0.0,
             empty_page: 0.0,
+            empty_pages_max: u32::MAX,
             short_page: 0.0,
             late_end: 0.0,
             omitted_shard: 0.0,

@@ -189,8 +189,15 @@ impl World {
         let limit = if short { self.rng.usize(1..=limit.clamp(1, 20)) } else { limit };
         let late_end = self.chance(self.faults.late_end);
 
-        let stream = self.streams.get(token.stream).ok_or(WorldError::NotFound)?;
-        let (shard, view) = (find(stream, token.shard)?, stream.view);
+        let empty_pages_max = self.faults.empty_pages_max;
+        let stream = self.streams.get_mut(token.stream).ok_or(WorldError::NotFound)?;
+        let (view, shards) = (stream.view, &mut stream.shards);
+        let shard = shards.iter_mut().find(|own| own.id.as_str() == token.shard);
+        let shard = shard.ok_or(WorldError::NotFound)?;
+        let empty = empty && (met.is_some() || shard.empty_pages < empty_pages_max);
+        let none = empty || token.index >= shard.trimmed + shard.records.len();
+        shard.empty_pages = if none { shard.empty_pages.saturating_add(1) } else { 0 };
+        let shard = &*shard;
         let skipped = token.index.checked_sub(shard.trimmed).ok_or(WorldError::Trimmed)?;
         if empty {
             let next_iterator = Some(self.issue(token.stream, token.shard, token.index));

@@ -158,8 +158,8 @@ impl Source for WorldSource {
         let (mut shards, error) = self.pages(stream_arn, Some(parent)).await;
         shards.retain(|shard| shard.parent.as_ref() == Some(parent));
         match error {
-            Some(error) if shards.is_empty() => Err(error),
-            _ => Ok(shards),
+            Some(error) => Err(error),
+            None => Ok(shards),
         }
     }
 

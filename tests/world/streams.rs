@@ -113,6 +113,8 @@ pub struct Shard {
     pub(super) listed_from: EpochMillis,
     /// When reads and listings begin to show that it is closed.
     pub(super) closed_from: EpochMillis,
+    /// The empty pages that were given in a row though there may be records.
+    pub(super) empty_pages: u32,
     opened_at: EpochMillis,
     counter: Counter,
 }
@@ -295,6 +297,7 @@ impl World {
             hashes,
             listed_from: EpochMillis(self.now.0 + self.rng.i64(0..=delay)),
             closed_from: self.now,
+            empty_pages: 0,
             opened_at: self.now,
             counter,
         };

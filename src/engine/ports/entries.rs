@@ -64,6 +64,8 @@ pub struct LedgerView {
     pub gaps: u64,
     /// What the last verification found, where there was one.
     pub verified: Option<Verified>,
+    /// Every change before this time is in the target, whoever applied it; `None` while that is unknown.
+    pub synced_up_to: Option<EpochMillis>,
 }
 
 /// What a verification found.
@@ -155,6 +157,32 @@ pub struct Held {
     pub epoch: Epoch,
     /// How long ago it was last read without error.
     pub polled_ago: Option<Duration>,
+}
+
+/// How far a worker is, told for all the shards that it speaks for at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Publication<'a> {
+    /// The source.
+    pub source: &'a str,
+    /// Who tells.
+    pub worker: &'a WorkerId,
+    /// Counts the worker's publications: one that is taken after a later one changes nothing.
+    pub number: u64,
+    /// In every shard that this speaks for, each change before this time is in the target.
+    pub synced_up_to: Option<EpochMillis>,
+    /// The oldest of the shards' last polls.
+    pub last_poll_at: Option<EpochMillis>,
+    /// The leases that this speaks for, all of them; `None` when they are those of the last one.
+    pub covers: Option<&'a [(PartitionId, Epoch)]>,
+}
+
+/// The ledger's answer to a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// The database's time during the call.
+    pub now: EpochMillis,
+    /// Whether it was taken: not from a worker that never renewed or is gone, nor after a later one.
+    pub taken: bool,
 }
 
 /// An interval of changes that can no longer be read.

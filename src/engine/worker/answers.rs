@@ -9,13 +9,14 @@ use super::{Done, Outcome, Worker};
 use crate::engine::batch::PageContext;
 use crate::engine::lane::{Lane, LaneId};
 use crate::engine::ports::{
-    Clock, Gap, GapReason, Lease, Ledger, Page, PartitionState, ShardListing, Sink, Source,
+    Clock, Gap, GapReason, Lease, Ledger, LedgerView, Page, PartitionState, ShardListing, Sink,
+    Source,
 };
 use crate::engine::readers::Ticket;
 use crate::engine::retry::{Directive, Stage, directive};
 use crate::engine::upkeep::{Discovered, Upkept};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::PartitionId;
+use crate::model::{Epoch, PartitionId};
 use crate::telemetry::events;
 
 impl<S, L, K, C> Worker<S, L, K, C>
@@ -38,6 +39,7 @@ where
                 self.take_applied((lane, era), outcome)
             }
             Done::GapRecorded(result) => self.take_gap_recorded(result),
+            Done::Published(answer) => self.take_published(answer),
             Done::Released(Err(error)) => {
                 // The lease runs out by itself; nothing else depends on this answer.
                 self.upkeep.failures += 1;
@@ -101,7 +103,7 @@ where
         }
         self.upkeep.due = now + self.renew_every();
         self.lease_deadline = sent_at + self.run.options.lease_ttl * 2 / 3;
-        self.drop_lost(&still_held, now);
+        self.drop_lost(&still_held, &view, now);
         if view.generation != self.generation {
             self.generation = view.generation;
             self.reload(now);
@@ -121,11 +123,18 @@ where
         Ok(())
     }
 
-    /// Forgets the leases that a renewal did not confirm.
-    fn drop_lost(&mut self, still_held: &[PartitionId], now: Instant) {
+    /// Forgets the leases that a renewal did not confirm. One that ended with its partition, by a batch whose
+    /// answer is on its way, is not lost.
+    fn drop_lost(&mut self, still_held: &[PartitionId], view: &LedgerView, now: Instant) {
         let held = self.leases();
-        let lost: Vec<_> =
-            held.iter().filter(|(partition, _)| !still_held.contains(partition)).collect();
+        let ended = |(partition, epoch): &(PartitionId, Epoch)| {
+            let mut rows = view.partitions.iter().filter(|row| row.id == *partition);
+            rows.any(|row| row.state == PartitionState::Drained && row.epoch == *epoch)
+        };
+        let lost: Vec<_> = (held.iter())
+            .filter(|(partition, _)| !still_held.contains(partition))
+            .filter(|lease| !ended(lease))
+            .collect();
         if lost.is_empty() {
             return;
         }

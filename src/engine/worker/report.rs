@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use super::{PUBLISH_EVERY, Worker};
 use crate::engine::batch::Sealed;
 use crate::engine::freshness::{self, ShardProgress, SourceStatus};
-use crate::engine::lane::LaneId;
 use crate::engine::lineage::{Readiness, readiness};
 use crate::engine::ports::{Applied, Clock, Ledger, Sink, Source};
 use crate::engine::retry::{Directive, Stage, directive, pause};
@@ -69,8 +68,7 @@ where
     pub(super) fn publish(&mut self, now: Instant) {
         self.publish_due = now + PUBLISH_EVERY;
         let wall = self.ports.clock.wall();
-        let tail = &self.lanes[LaneId::Tail as usize];
-        let mut progress = tail.readers.progress(|partition| tail.in_hand(partition));
+        let mut progress: Vec<_> = self.progress().into_iter().map(|(_, own)| own).collect();
         let readiness = readiness(&self.view.partitions);
         let mut shards = [("reading", 0), ("free", 0), ("waiting", 0), ("drained", 0)];
         for (row, readiness) in self.view.partitions.iter().zip(readiness) {
@@ -79,7 +77,12 @@ where
                 Readiness::Readable if row.id.kind() != PartitionKind::Shard => 1,
                 Readiness::Readable => {
                     let last_event_at = row.last_event_at;
-                    progress.push(ShardProgress { last_event_at, ..ShardProgress::default() });
+                    let synced_up_to = last_event_at;
+                    progress.push(ShardProgress {
+                        last_event_at,
+                        last_poll_at: None,
+                        synced_up_to,
+                    });
                     1
                 }
                 Readiness::Waiting => 2,

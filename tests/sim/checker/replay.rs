@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use dynaurora::engine::ports::{Advance, GapReason, ShardListing, WorkerId};
 use dynaurora::model::{
-    Change, Epoch, Generation, PartitionId, Position, SequenceNumber, TableIndex, Version,
+    Change, Epoch, EpochMillis, Generation, PartitionId, Position, SequenceNumber, TableIndex,
+    Version,
 };
 
 use super::fold::{Effect, Fold, Folded, effect_of};
@@ -75,6 +76,7 @@ impl<'a> Replay<'a> {
                     self.lost.insert(partition.clone());
                 }
             }
+            Event::Synced { synced_up_to } => self.synced(*synced_up_to),
             Event::Committed(commit) => self.commit(&Arc::clone(commit)),
         }
     }
@@ -234,6 +236,36 @@ impl<'a> Replay<'a> {
             self.broken(Invariant::Lineage, format!("{partition} is drained before its end"));
         }
         self.drained.insert(partition.clone());
+    }
+
+    /// What is said of how far the source is, is never too fresh: each change before that time is applied.
+    fn synced(&mut self, synced_up_to: Option<EpochMillis>) {
+        let Some(synced_up_to) = synced_up_to.filter(|_| self.run.prompt) else { return };
+        let at = self.at;
+        for (partition, shard) in &self.run.truth.shards {
+            // What was gone before anybody came can only be loaded, not read.
+            let gone = shard.dropped_at.is_some_and(|dropped| dropped <= at);
+            if gone && !self.positions.contains_key(partition) {
+                continue;
+            }
+            let read = self.positions.get(partition).map_or(0, |position| match *position {
+                Position::At(first) => {
+                    shard.records.partition_point(|change| change.sequence < first)
+                }
+                Position::After(done) => {
+                    shard.records.partition_point(|change| change.sequence <= done)
+                }
+                _ => 0,
+            });
+            let unread = shard.written_at.get(read).filter(|at| **at < synced_up_to);
+            if let Some(at) = unread {
+                let what = format!(
+                    "said to be synced up to {}, but {partition} has a change of {} unapplied",
+                    synced_up_to.0, at.0
+                );
+                self.broken(Invariant::Fresh, what);
+            }
+        }
     }
 
     /// I5: every row change of the batch is counted once.

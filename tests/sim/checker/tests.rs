@@ -194,6 +194,7 @@ impl Hand {
             map: &map,
             refuses: |_| false,
             quiet: true,
+            prompt: true,
         };
         let violations = check(&run);
         violations.iter().map(|violation| violation.invariant).collect()

@@ -46,6 +46,8 @@ pub enum Sabotage {
     NoDeadLetters,
     /// Gaps are forgotten.
     NoGaps,
+    /// A publication counts for every lease of its worker, whatever it speaks for.
+    NoUncover,
 }
 
 impl Default for Knobs {

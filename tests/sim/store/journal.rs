@@ -7,7 +7,7 @@ use std::time::Duration;
 use dynaurora::engine::ports::{
     Advance, Applied, DeadLetter, Gap, KeyHash, Listing, ShardListing, Unit, WorkerId,
 };
-use dynaurora::model::{Epoch, Generation, PartitionId, TableIndex, Version};
+use dynaurora::model::{Epoch, EpochMillis, Generation, PartitionId, TableIndex, Version};
 
 use super::{Key, Row};
 
@@ -33,6 +33,8 @@ pub enum Event {
     Released { worker: WorkerId, partition: PartitionId, epoch: Epoch },
     /// A gap was recorded for the first time.
     Gap { gap: Gap, halted: bool },
+    /// What is said of how far the source is has changed.
+    Synced { synced_up_to: Option<EpochMillis> },
     /// A batch was applied.
     Committed(Arc<Commit>),
 }
@@ -73,6 +75,7 @@ impl fmt::Display for Event {
                 let reason = gap.reason.label();
                 write!(f, "gap: {reason} {:?}, halted {halted}", gap.partition)
             }
+            Self::Synced { synced_up_to } => write!(f, "synced up to {synced_up_to:?}"),
             Self::Committed(commit) => write!(f, "{commit}"),
         }
     }

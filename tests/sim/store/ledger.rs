@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use dynaurora::engine::ports::{
     Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, PartitionRow,
-    PartitionState, Renewal, SourceIdentity, WorkerId,
+    PartitionState, Publication, Published, Renewal, SourceIdentity, WorkerId,
 };
 use dynaurora::error::Result;
 use dynaurora::model::{Epoch, EpochMillis, PartitionId};
 use tokio::time::Instant;
 
 use super::faults::{Call, Sabotage};
-use super::state::{Partition, SourceState, State};
+use super::state::{Partition, SourceState, State, Worker};
 use super::{Event, Store};
 
 impl Ledger for Store {
@@ -65,6 +65,7 @@ impl Ledger for Store {
             let known = state.source(source)?;
             known.add_shards(&stream_arn, &listing.shards);
             if listing.complete {
+                known.note_continued(&listing.shards);
                 known.listed_at = Some(now);
                 known.discovery = None;
             }
@@ -84,6 +85,22 @@ impl Ledger for Store {
         self.call(Call::Renew, |state| renew(state, renewal, wall)).await
     }
 
+    async fn publish(&self, publication: &Publication<'_>) -> Result<Published> {
+        let clock = self.shared.clock;
+        let forgets = self.faults().knobs.sabotage == Some(Sabotage::NoUncover);
+        let covers = publication.covers.filter(|_| !forgets);
+        self.call(Call::Ledger, |state| {
+            let now = clock.wall_at(state.now());
+            let source = state.source(publication.source)?;
+            if forgets {
+                cover_all(source, publication.worker);
+            }
+            let taken = publish(source, &Publication { covers, ..*publication });
+            Ok(Published { now, taken })
+        })
+        .await
+    }
+
     async fn release(
         &self,
         source: &str,
@@ -95,9 +112,10 @@ impl Ledger for Store {
             let known = state.source(source)?;
             let mut released = Vec::new();
             for (id, epoch) in held {
-                let Some(partition) = known.partitions.get_mut(id) else { continue };
-                if partition.held_by(worker, *epoch) {
-                    partition.lease = None;
+                let held = known.partitions.get(id).filter(|own| own.held_by(worker, *epoch));
+                if held.is_some() {
+                    known.uncover(id);
+                    known.partitions.get_mut(id).expect("it is held").lease = None;
                     let (worker, partition) = (worker.clone(), id.clone());
                     released.push(Event::Released { worker, partition, epoch: *epoch });
                 }
@@ -162,13 +180,16 @@ fn acquire(state: &mut State, claim: &Claim<'_>) -> Result<Vec<Lease>> {
     }
     let mut leases = Vec::new();
     for id in claim.wanted {
-        let Some(partition) = source.partitions.get_mut(id) else { continue };
+        let Some(partition) = source.partitions.get(id) else { continue };
         if partition.stream_arn != source.stream_arn
             || partition.state != PartitionState::Open
             || partition.owner(now).is_some()
         {
             continue;
         }
+        source.uncover(id);
+        source.follow_parent(id);
+        let Some(partition) = source.partitions.get_mut(id) else { continue };
         partition.epoch += 1;
         partition.lease = Some((claim.worker.clone(), now + claim.lease_ttl));
         let position = partition.position.clone();
@@ -190,7 +211,9 @@ fn renew(
     let now = state.now();
     let source = state.source(renewal.source)?;
     let until = now + renewal.lease_ttl;
-    source.workers.insert(renewal.worker.as_str().to_owned(), until);
+    let name = renewal.worker.as_str().to_owned();
+    let fresh = Worker { alive_until: until, publication: 0, synced_up_to: None };
+    source.workers.entry(name).or_insert(fresh).alive_until = until;
     let mut still = Vec::new();
     for held in renewal.held {
         let Some(partition) = source.partitions.get_mut(&held.partition) else { continue };
@@ -207,6 +230,40 @@ fn renew(
     Ok(still)
 }
 
+fn cover_all(source: &mut SourceState, worker: &WorkerId) {
+    for shard in source.partitions.values_mut() {
+        if shard.lease.as_ref().is_some_and(|(owner, _)| owner == worker) {
+            shard.covered_epoch = Some(shard.epoch);
+        }
+    }
+}
+
+fn publish(source: &mut SourceState, publication: &Publication<'_>) -> bool {
+    let Publication { worker, number, covers, .. } = *publication;
+    let row = source.workers.get(worker.as_str());
+    if row.is_none_or(|row| row.publication >= number) {
+        return false;
+    }
+    let own = |(_, shard): &(&PartitionId, &Partition)| {
+        shard.lease.as_ref().is_some_and(|(owner, _)| owner == worker)
+    };
+    let owned = source.partitions.iter().filter(own);
+    let owned: Vec<_> = owned.map(|(id, shard)| (id.clone(), shard.epoch)).collect();
+    for lease in owned.iter().filter(|_| covers.is_some()) {
+        let covered = covers.is_some_and(|covers| covers.contains(lease));
+        if !covered {
+            source.uncover(&lease.0);
+        } else if let Some(shard) = source.partitions.get_mut(&lease.0) {
+            shard.covered_epoch = Some(lease.1);
+        }
+    }
+    if let Some(row) = source.workers.get_mut(worker.as_str()) {
+        row.publication = number;
+        row.synced_up_to = publication.synced_up_to;
+    }
+    true
+}
+
 impl SourceState {
     fn view(&self, now: Instant) -> LedgerView {
         let newest = |(_, row): &(&PartitionId, &Partition)| row.stream_arn == self.stream_arn;
@@ -216,10 +273,11 @@ impl SourceState {
             halted: self.halted.clone(),
             backfilling: self.backfilling,
             partitions: rows.map(|(id, row)| row.view(id, now)).collect(),
-            workers: self.workers.values().filter(|until| **until > now).count(),
+            workers: self.workers.values().filter(|own| own.alive_until > now).count(),
             dead_letters: self.dead_letters.iter().filter(|letter| letter.open).count() as u64,
             gaps: self.gaps.len() as u64,
             verified: None,
+            synced_up_to: self.synced_up_to(),
         }
     }
 }

@@ -22,7 +22,12 @@ impl Sink for Store {
         let mut orphan = Orphan { shared: &self.shared, batch, after: fate.orphan };
         self.reach(&fate).await?;
         orphan.after = None;
-        let result = commit(&self.shared, &mut self.state(), batch);
+        let result = {
+            let mut state = self.state();
+            let result = commit(&self.shared, &mut state, batch);
+            state.note_synced();
+            result
+        };
         self.answer(&fate).await?;
         result
     }
@@ -82,13 +87,14 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
     }
     if !batch.discovered.is_empty() {
         source.add_shards(&batch.stream_arn, &batch.discovered);
+        source.note_continued(&batch.discovered);
     }
     for advance in &batch.advances {
         let Some(partition) = source.partitions.get_mut(&advance.partition) else { continue };
         partition.position = advance.to.clone();
-        partition.last_event_at = advance.last_event_at.or(partition.last_event_at);
+        partition.last_event_at = advance.last_event_at.max(partition.last_event_at);
         if advance.drained {
-            partition.state = PartitionState::Drained;
+            source.end(&advance.partition);
         }
     }
     let commit = Commit {

@@ -46,10 +46,11 @@ pub struct SourceState {
     pub partitions: BTreeMap<PartitionId, Partition>,
     pub listed_at: Option<Instant>,
     pub discovery: Option<(WorkerId, Instant)>,
-    /// Until when each worker counts as alive.
-    pub workers: BTreeMap<String, Instant>,
+    pub workers: BTreeMap<String, Worker>,
     pub gaps: Vec<Gap>,
     pub dead_letters: Vec<StoredLetter>,
+    /// What the journal says last of how far the source is.
+    pub noted: Option<EpochMillis>,
 }
 
 /// A partition's row.
@@ -62,6 +63,16 @@ pub struct Partition {
     pub lease: Option<(WorkerId, Instant)>,
     pub last_event_at: Option<EpochMillis>,
     pub last_poll_at: Option<EpochMillis>,
+    pub synced_up_to: Option<EpochMillis>,
+    pub covered_epoch: Option<Epoch>,
+    pub continued: bool,
+}
+
+/// A worker's row.
+pub struct Worker {
+    pub alive_until: Instant,
+    pub publication: u64,
+    pub synced_up_to: Option<EpochMillis>,
 }
 
 /// A dead letter's row.
@@ -90,6 +101,17 @@ impl State {
     /// Adds to the journal.
     pub fn record(&mut self, event: Event) {
         self.journal.push(Entry { at: self.elapsed, event });
+    }
+
+    /// Notes in the journal what is now said of how far each source is, where that is new.
+    pub fn note_synced(&mut self) {
+        for source in self.sources.values_mut() {
+            let synced_up_to = source.synced_up_to();
+            if std::mem::replace(&mut source.noted, synced_up_to) != synced_up_to {
+                self.journal
+                    .push(Entry { at: self.elapsed, event: Event::Synced { synced_up_to } });
+            }
+        }
     }
 
     /// Leaves a batch to the server, which commits it after its caller's death.
@@ -125,12 +147,16 @@ impl SourceState {
             workers: BTreeMap::new(),
             gaps: Vec::new(),
             dead_letters: Vec::new(),
+            noted: None,
         }
     }
 
     /// Enters shards that are new, or known from another stream only.
     pub fn add_shards(&mut self, stream_arn: &Arc<str>, shards: &[ShardListing]) {
-        self.stream_arn = Arc::clone(stream_arn);
+        if self.stream_arn != *stream_arn {
+            self.stream_arn = Arc::clone(stream_arn);
+            self.listed_at = None;
+        }
         for shard in shards {
             let known = self.partitions.get(&shard.id);
             if known.is_some_and(|known| known.stream_arn == *stream_arn) {
@@ -146,13 +172,100 @@ impl SourceState {
                 lease: None,
                 last_event_at: None,
                 last_poll_at: None,
+                synced_up_to: None,
+                covered_epoch: None,
+                continued: false,
             };
             self.partitions.insert(shard.id.clone(), fresh);
         }
     }
 }
 
+impl SourceState {
+    /// Every change before this time is in the target: what the view `dynaurora.freshness` says.
+    pub fn synced_up_to(&self) -> Option<EpochMillis> {
+        let shards = self.partitions.iter().filter(|(_, own)| own.stream_arn == self.stream_arn);
+        let mut reached = Vec::new();
+        for (id, shard) in shards {
+            let parent = self.parent_of(shard);
+            let counts = match shard.state {
+                PartitionState::Open => {
+                    shard.is_covered()
+                        || parent.is_none_or(|parent| parent.state != PartitionState::Open)
+                }
+                PartitionState::Drained => !shard.continued,
+                PartitionState::Lost => {
+                    self.gaps.iter().any(|gap| gap.partition.as_ref() == Some(id))
+                }
+            };
+            if counts {
+                let of_parent = parent.and_then(|parent| parent.synced_up_to);
+                let said = if shard.is_covered() { self.covered(shard) } else { of_parent };
+                reached.push(said.max(shard.synced_up_to).max(shard.last_event_at));
+            }
+        }
+        let listed = self.listed_at.is_some();
+        reached.into_iter().min().flatten().filter(|_| listed && !self.backfilling)
+    }
+
+    /// What the owner has published, where that speaks for this shard.
+    pub fn covered(&self, shard: &Partition) -> Option<EpochMillis> {
+        let (owner, _) = shard.lease.as_ref()?;
+        let worker = self.workers.get(owner.as_str())?;
+        worker.synced_up_to.filter(|_| shard.is_covered())
+    }
+
+    /// Notes of the parents of these shards that all of their children are known.
+    pub fn note_continued(&mut self, shards: &[ShardListing]) {
+        for parent in shards.iter().filter_map(|shard| shard.parent.as_ref()) {
+            let own = self.partitions.get_mut(parent);
+            if let Some(own) = own.filter(|own| own.stream_arn == self.stream_arn) {
+                own.continued = true;
+            }
+        }
+    }
+
+    /// Ends the cover of a shard: what was published last stays its own.
+    pub fn uncover(&mut self, id: &PartitionId) {
+        let published = self.partitions.get(id).and_then(|shard| self.covered(shard));
+        if let Some(shard) = self.partitions.get_mut(id) {
+            shard.synced_up_to = shard.synced_up_to.max(published);
+            shard.covered_epoch = None;
+        }
+    }
+
+    /// Ends the lease of a shard that is at its end, and notes how far it had come.
+    pub fn end(&mut self, id: &PartitionId) {
+        self.uncover(id);
+        self.follow_parent(id);
+        if let Some(shard) = self.partitions.get_mut(id) {
+            shard.synced_up_to = shard.synced_up_to.max(shard.last_event_at);
+            shard.state = PartitionState::Drained;
+            shard.lease = None;
+        }
+    }
+
+    /// A shard begins where its parent ended.
+    pub fn follow_parent(&mut self, id: &PartitionId) {
+        let shard = self.partitions.get(id);
+        let parent = shard.and_then(|shard| self.parent_of(shard)?.synced_up_to);
+        if let Some(shard) = self.partitions.get_mut(id) {
+            shard.synced_up_to = shard.synced_up_to.max(parent);
+        }
+    }
+
+    fn parent_of(&self, shard: &Partition) -> Option<&Partition> {
+        let parent = self.partitions.get(shard.parent.as_ref()?)?;
+        (parent.stream_arn == shard.stream_arn).then_some(parent)
+    }
+}
+
 impl Partition {
+    /// Whether what the owner publishes is true of it.
+    pub fn is_covered(&self) -> bool {
+        self.covered_epoch == Some(self.epoch)
+    }
+
     /// Who holds an unexpired lease.
     pub fn owner(&self, now: Instant) -> Option<&WorkerId> {
         self.lease.as_ref().filter(|(_, until)| *until > now).map(|(owner, _)| owner)
