@@ -28,7 +28,7 @@
 //! items are read, consistently. A delete that was applied before the lock happened before the read, which
 //! shows the item as gone, and nothing is brought back; a delete that was not yet applied finds the row when
 //! the lock is gone. Nothing in between exists. The lock is held for one round of reads and one write,
-//! [`ROWS_MAX`] rows at most, and is given up when DynamoDB takes longer than [`TRUTH_TIMEOUT`].
+//! [`ROWS_MAX`] rows at most, and is given up when DynamoDB takes longer than a few seconds.
 //!
 //! Whoever compared before says which version was compared: a row that has another one by now was written
 //! by the stream meanwhile, and is left alone. A crash at any point leaves either nothing or all of it.
