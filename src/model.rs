@@ -11,9 +11,11 @@ use serde::ser::SerializeMap;
 pub use serde_dynamo::AttributeValue;
 
 mod cells;
+mod key_type;
 mod rows;
 mod segment;
 pub use cells::Cells;
+pub use key_type::KeyType;
 pub use rows::{RowAction, RowOp};
 pub use segment::Segment;
 

@@ -1,7 +1,7 @@
 //! Loads: when one begins, what it consists of, and how it ends.
 //!
-//! A load is a state of the ledger, not of a worker: [`next_step`] looks at the ledger's view alone, so that any
-//! worker can go on where another one died.
+//! A load is a state of the ledger, not of a worker: [`next_step`] looks at the ledger's view alone, so
+//! that any worker can go on where another one died.
 
 use std::sync::Arc;
 

@@ -371,5 +371,11 @@ fn key_hash(key: &str) -> KeyHash {
     Sha256::digest(key.as_bytes()).into()
 }
 
+/// The hash by which an item's dead letters are found.
+#[must_use]
+pub fn key_hash_of(keys: &Item) -> KeyHash {
+    key_hash(&key_json(keys))
+}
+
 #[cfg(test)]
 mod tests;

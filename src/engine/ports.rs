@@ -20,7 +20,7 @@ mod entries;
 mod loads;
 pub use entries::{
     Claim, Continuity, Enrolment, Gap, GapReason, Held, Lease, LedgerView, PartitionRow,
-    PartitionState, Publication, Published, Renewal, SourceIdentity,
+    PartitionState, Publication, Published, Renewal, SourceIdentity, Verified,
 };
 pub use loads::{LoadView, Loads, NewLoad, NewStream, OpenLetter, Stale, Sweep, Swept};
 

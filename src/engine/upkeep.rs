@@ -21,7 +21,8 @@ use crate::mapping::Mapper;
 use crate::model::{Generation, PartitionId, Position};
 use crate::telemetry::events;
 
-/// Shards that were not listed for so long may have come and gone unseen: the service keeps them for 24 hours.
+/// Shards that were not listed for so long may have come and gone unseen: the service keeps them for
+/// 24 hours.
 const UNPOLLED: Duration = Duration::from_secs(23 * 3600);
 
 /// What a round of upkeep is asked to do.

@@ -11,6 +11,7 @@ mod condition;
 mod convert;
 pub mod definition;
 mod infer;
+mod invert;
 mod path;
 mod rest;
 mod row;

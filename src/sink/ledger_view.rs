@@ -4,7 +4,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Row, Transaction};
 
 use super::{connect, sqlstate};
-use crate::engine::ports::{LedgerView, LoadView, PartitionRow, PartitionState, WorkerId};
+use crate::engine::ports::{
+    LedgerView, LoadView, PartitionRow, PartitionState, Verified, WorkerId,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, PartitionId, Position};
 
@@ -19,8 +21,11 @@ const SOURCE: &str = "\
             where g.source = s.source and g.state in ('open', 'repairing')) as gaps, \
         (select count(*) from dynaurora.gaps g \
             where g.source = s.source and g.state = 'open') as gaps_open, \
-        floor(extract(epoch from dynaurora.synced_up_to(source)) * 1000)::bigint as synced_ms \
-    from dynaurora.sources s where source = $1";
+        v.mismatched - v.repaired as mismatched, \
+        round(extract(epoch from v.ended_at) * 1000)::bigint as verified_ms, \
+        floor(extract(epoch from dynaurora.synced_up_to(s.source)) * 1000)::bigint as synced_ms \
+    from dynaurora.sources s left join dynaurora.verifications v on v.source = s.source \
+    where s.source = $1";
 
 /// The lease's end is judged here, by the database's clock.
 const PARTITIONS: &str = "\
@@ -87,8 +92,18 @@ fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
         dead_letters: row.try_get::<i64, _>("dead_letters")?.unsigned_abs(),
         gaps: row.try_get::<i64, _>("gaps")?.unsigned_abs(),
         gaps_open: row.try_get::<i64, _>("gaps_open")?.unsigned_abs(),
+        verified: verified(row)?,
         synced_up_to: row.try_get::<Option<i64>, _>("synced_ms")?.map(EpochMillis),
     })
+}
+
+fn verified(row: &PgRow) -> sqlx::Result<Option<Verified>> {
+    let mismatched: Option<i64> = row.try_get("mismatched")?;
+    let at: Option<i64> = row.try_get("verified_ms")?;
+    Ok(mismatched.zip(at).map(|(mismatched, at)| Verified {
+        mismatched: mismatched.unsigned_abs(),
+        at: EpochMillis(at),
+    }))
 }
 
 fn partition(row: &PgRow) -> sqlx::Result<PartitionRow> {

@@ -12,8 +12,11 @@ pub mod gaps;
 pub mod grants;
 pub mod ident;
 pub mod ledger;
+pub mod mend;
 pub mod migrations;
 pub mod sqlstate;
+pub mod verifications;
+pub mod verify;
 
 mod catalogue;
 mod claims;
@@ -26,6 +29,7 @@ mod publications;
 mod rows;
 mod statements;
 mod sweep;
+mod verify_sql;
 
 use std::sync::Arc;
 

@@ -4,6 +4,7 @@
 mod backfill;
 mod commands;
 mod daemon;
+mod dead_letters;
 mod fold;
 mod freshness;
 mod kill;
@@ -15,4 +16,5 @@ mod sharing;
 mod stage;
 mod stop;
 mod values;
+mod verify;
 mod writers;

@@ -9,5 +9,6 @@ mod faults;
 mod freshness;
 mod leases;
 mod lifecycle;
+mod mend;
 mod rig;
 mod values;

@@ -70,8 +70,19 @@ pub struct LedgerView {
     pub gaps: u64,
     /// Of those, how many no active load repairs.
     pub gaps_open: u64,
+    /// What the last verification found, where there was one.
+    pub verified: Option<Verified>,
     /// Every change before this time is in the target, whoever applied it; `None` while that is unknown.
     pub synced_up_to: Option<EpochMillis>,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// Rows that were left as they should not be.
+    pub mismatched: u64,
+    /// When it ended.
+    pub at: EpochMillis,
 }
 
 /// One partition as the ledger has it.

@@ -13,9 +13,9 @@ pub trait Loads: Send + Sync + 'static {
     /// in flight fails at the fence; the load's partitions are entered; old claims go; open gaps count as
     /// being repaired, and a shard whose position was trimmed goes on at its horizon; a halt for a gap ends.
     ///
-    /// Nothing happens, and the answer is false, unless the generation is the expected one, the stream's
-    /// shards were listed completely (those of a new stream count), the source is not halted for anything but a gap, and the table is the
-    /// one that was enrolled.
+    /// Nothing happens, and the answer is false, unless the generation is the expected one, the
+    /// stream's shards were listed completely (those of a new stream count), the source is not halted
+    /// for anything but a gap, and the table is the one that was enrolled.
     fn begin_load(&self, load: &NewLoad) -> impl Future<Output = Result<bool>> + Send;
 
     /// Ends the load of this generation once all its partitions are drained: claims go, its gaps are
@@ -41,9 +41,9 @@ pub struct NewLoad {
     pub source: Arc<str>,
     /// The generation that the load replaces.
     pub replaces: Generation,
-    /// The stream that the source has now, where it is not the one of the ledger: its shards are entered in the
-    /// same transaction, so that none of its records is ever applied under the old generation. Sequence numbers
-    /// of two streams do not compare.
+    /// The stream that the source has now, where it is not the one of the ledger: its shards are
+    /// entered in the same transaction, so that none of its records is ever applied under the old
+    /// generation. Sequence numbers of two streams do not compare.
     pub stream: Option<NewStream>,
     /// The segments or files that make it up.
     pub partitions: Vec<PartitionId>,

@@ -292,6 +292,7 @@ impl SourceState {
             dead_letters: self.dead_letters.iter().filter(|letter| letter.open).count() as u64,
             gaps: in_state(GapState::Open) + in_state(GapState::Repairing),
             gaps_open: in_state(GapState::Open),
+            verified: None,
             synced_up_to: self.synced_up_to(),
         }
     }
