@@ -153,6 +153,10 @@ impl Mender {
                 let (fate, op) = match op {
                     _ if !wound.guard.lets(version.as_deref()) => (Mended::Moved, None),
                     None => (Mended::LeftAlone, None),
+                    // Of a row that is not there nothing can be marked; what hangs on it goes.
+                    Some(op) if op.action.ends_row() && version.is_none() => {
+                        (Mended::Deleted, Some(self.without_a_trace(op)))
+                    }
                     Some(op) if op.action.ends_row() => (Mended::Deleted, Some(op)),
                     Some(op) => (Mended::Written, Some(op)),
                 };
@@ -165,6 +169,12 @@ impl Mender {
             Ok(fates)
         };
         self.pools.attempt(Lane::Apply, WHAT, work).await
+    }
+
+    fn without_a_trace(&self, op: RowOp) -> RowOp {
+        let spec = self.tables.get(usize::from(op.table.0));
+        let cells = op.cells.prefix(spec.map_or(0, |spec| spec.key_columns));
+        RowOp { action: RowAction::Delete, cells, ..op }
     }
 
     /// Makes all of them so, by the guarded statements of every batch: first the version is taken off, so

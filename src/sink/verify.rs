@@ -164,10 +164,7 @@ impl TargetReader {
         let statement = AssertSqlSafe(sql::compare_children(parent, child)?);
         let mut query = sqlx::query(statement).persistent(false);
         for column in 0..parent.key_columns {
-            // What hangs on a row that is marked as deleted stays with it.
-            query = query.bind(texts(rows, move |row| {
-                if row.action == RowAction::SoftDelete { None } else { row.cells.cell(column) }
-            }));
+            query = query.bind(texts(rows, move |row| row.cells.cell(column)));
         }
         query = query.bind(printed(&wanted, |(at, _)| at + 1));
         for column in 0..child.columns.len() {

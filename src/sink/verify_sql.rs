@@ -58,7 +58,7 @@ pub(super) fn compare_children(parent: &TableSpec, child: &TableSpec) -> Result<
          array[{differ}]::boolean[], array[{found}]::text[] \
          from (select p.ordinal, {columns} from (select {parents}, \
          generate_subscripts($1::text[], 1)::bigint as ordinal) p \
-         join {table} t on {hanging}) a \
+         join {table} t on {hanging}{stays}) a \
          full join (select {values}, unnest(${ordinals}::text[])::bigint as parent, \
          generate_subscripts(${ordinals}::text[], 1)::bigint as number) n on {on} \
          where a.ordinal is null or n.number is null or {any}",
@@ -68,6 +68,7 @@ pub(super) fn compare_children(parent: &TableSpec, child: &TableSpec) -> Result<
         parents = unnested(parent_keys, 1, "k")?,
         table = quoted_table(&child.name)?,
         hanging = joined(hangs_on, "t", |at| format!("p.k{at}"))?,
+        stays = stays(parent, parent_keys)?,
         values = unnested(&child.columns, first, "c")?,
         on = on.join(" and "),
     ))
@@ -106,6 +107,19 @@ pub(super) fn page(spec: &TableSpec, parent: Option<&TableSpec>, after: bool) ->
         "select {key}, {version}, {has_parent} from {table} t{place} order by {names} limit $1",
         key = key_array(keys, "t")?,
         table = quoted_table(&spec.name)?,
+    ))
+}
+
+/// That a child row does not hang on a row that is marked as deleted: such rows stay with it.
+fn stays(parent: &TableSpec, keys: &[ColumnSpec]) -> Result<String> {
+    let Some(mark) = parent.deleted_at.and_then(|at| parent.columns.get(at)) else {
+        return Ok(String::new());
+    };
+    Ok(format!(
+        " and not exists (select from {table} m where {on} and m.{mark} is not null)",
+        table = quoted_table(&parent.name)?,
+        on = joined(keys, "m", |at| format!("p.k{at}"))?,
+        mark = quoted(&mark.name)?,
     ))
 }
 

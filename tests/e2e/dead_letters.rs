@@ -94,7 +94,7 @@ async fn a_retry_applies_what_the_item_is_now_and_a_drop_keeps_the_reason() {
     let ended = stage.command(&["dead-letters", "retry"]).await;
     assert_eq!(ended.code, Some(2), "which ones? {ended:?}");
 
-    let mut daemon = stage.daemon_with(&["--set", MENDED]);
+    let mut daemon = stage.daemon_with(&["--backfill", "never", "--set", MENDED]);
     daemon.readyz(200).await;
     child(&stage, "4", "Later", "2020-01-01").await;
     within(SOON_SECS, "the stream goes on", async || {

@@ -44,6 +44,8 @@ pub struct Folded {
     pub row: Option<(Cells, Vec<(TableIndex, Cells)>)>,
     /// The key of the item that decided it.
     pub item: String,
+    /// Whether it was a soft delete, of whatever row there was.
+    pub soft: bool,
 }
 
 impl Folded {
@@ -88,7 +90,8 @@ impl Fold {
                     before.map(|(cells, children)| (marked(&cells, &op.cells), children))
                 }
             };
-            self.rows.insert(key.clone(), Folded { version, row, item: item.clone() });
+            let soft = op.action == RowAction::SoftDelete;
+            self.rows.insert(key.clone(), Folded { version, row, item: item.clone(), soft });
             keys.push(key);
         }
         keys

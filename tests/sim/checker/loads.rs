@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dynaurora::engine::ports::{Advance, KeyHash};
 use dynaurora::model::{
-    Change, ChangeOp, Generation, Item, PartitionId, PartitionKind, Position, RowAction,
-    SequenceNumber, TableIndex, Version,
+    Change, ChangeOp, Generation, Item, PartitionId, PartitionKind, Position, SequenceNumber,
+    TableIndex, Version,
 };
 
 use super::fold::{Effect, effect_of};
@@ -113,7 +113,7 @@ impl Replay<'_> {
 
     /// Notes the deletes of a commit, whether they found a row or not.
     pub(super) fn note_deletes(&mut self, commit: &Commit) {
-        for unit in commit.units.iter().filter(|unit| unit.op.action == RowAction::Delete) {
+        for unit in commit.units.iter().filter(|unit| unit.op.action.ends_row()) {
             let columns = self.run.specs[usize::from(unit.op.table.0)].key_columns;
             let at = (unit.op.table, key_of(&unit.op.cells, columns));
             let newest = self.loads.deleted.entry(at).or_insert(unit.version);
@@ -136,10 +136,10 @@ impl Replay<'_> {
     }
 
     /// I10: what is swept was not seen in this generation, and no dead letter holds it.
-    pub(super) fn swept(&mut self, table: TableIndex, key: &Key) {
-        let at = (table, key.clone());
+    pub(super) fn swept(&mut self, at: (TableIndex, Key), row: Option<&Row>) {
         let first = Version { generation: self.generation, sequence: SequenceNumber::ZERO };
         let seen = self.rows.remove(&at).is_none_or(|row| row.version >= first);
+        self.rows.extend(row.map(|row| (at.clone(), row.clone())));
         let held = self.loads.letters.values().any(|(_, key)| {
             let keys: Item = serde_json::from_str(key).expect("a key");
             keys_of(self.run, keys).contains(&at)

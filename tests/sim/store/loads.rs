@@ -206,7 +206,8 @@ pub fn step(shared: &Shared, state: &mut State, sweep: &Sweep) -> Result<Swept> 
                 row.version = first_of(sweep);
                 row.cells = marked(&row.cells, &Cells::from_iter([None]));
             }
-            state.record(Event::Swept { table: *table, key });
+            let row = rows.get(&key).cloned();
+            state.record(Event::Swept { table: *table, key, row });
             return Ok(Swept::Rows(1));
         }
     }
