@@ -7,6 +7,7 @@ mod daemon;
 mod dead_letters;
 mod fold;
 mod freshness;
+mod gaps;
 mod kill;
 mod mapping;
 mod outage;
