@@ -5,7 +5,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -13,6 +12,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+
+use dynaurora::engine::ports::Clock;
+use dynaurora::runtime::SystemClock;
 
 use super::server::Server;
 
@@ -294,8 +296,7 @@ fn trickle(replay: &Replay, from: usize) -> Vec<u8> {
 }
 
 fn millis_now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(SystemClock.wall().0).unwrap_or(0)
 }
 
 fn records(replay: &Replay, request: &Value) -> Option<Vec<u8>> {
