@@ -70,6 +70,21 @@ fn every_source_file_is_in_the_architecture() {
 }
 
 #[test]
+fn every_test_that_is_promised_is_there() {
+    let table = std::fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    let mut code = String::new();
+    for folder in ["src", "tests"] {
+        visit(&root().join(folder), &mut |path| {
+            if path.extension().is_some_and(|ending| ending == "rs") {
+                code.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        });
+    }
+    let absent = promised_and_absent(&table, &code);
+    assert!(absent.is_empty(), "docs/reliability.md names no test there is: {absent:?}");
+}
+
+#[test]
 fn sample_configs_are_right() {
     assert_tidy(&["config"], &["toml"], is_config);
 }
@@ -226,6 +241,17 @@ fn is_config(path: &str, text: &str) -> Vec<String> {
     }
 }
 
+/// The tests in the last column of a document's tables that the code does not have.
+fn promised_and_absent(document: &str, code: &str) -> Vec<String> {
+    let rows = document.lines().filter(|line| line.starts_with("| ") && line.ends_with(" |"));
+    let cells = rows.filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next());
+    let quoted = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let name = |text: &&str| text.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric());
+    let absent =
+        |text: &&str| !["(", "<"].iter().any(|end| code.contains(&format!("fn {text}{end}")));
+    quoted.filter(name).filter(absent).map(str::to_owned).collect()
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -323,6 +349,13 @@ fn unnamed_files_are_found() {
     assert_eq!(missing("src/sink/ports.rs"), 1);
     assert_eq!(missing("src/engine/reports.rs"), 1);
     assert_eq!(missing("src/source/mod.rs"), 1);
+}
+
+#[test]
+fn absent_tests_are_found() {
+    let row = "| a fault | what `it` does | `one_test`, `another`; none on `cargo test` |";
+    assert_eq!(promised_and_absent(row, "fn one_test() {}"), ["another"]);
+    assert!(promised_and_absent("`one_test` in prose", "").is_empty());
 }
 
 #[test]
