@@ -65,7 +65,7 @@ pub fn next_step(view: &LedgerView, wish: Backfill, on_gap: OnGap) -> Step {
             .partitions
             .iter()
             .any(|row| row.id.kind() != PartitionKind::Shard && row.state == PartitionState::Open);
-        return if unread { Step::Rest } else { Step::Finish };
+        return if unread || view.load.replaying > 0 { Step::Rest } else { Step::Finish };
     }
     match wish {
         Backfill::Force => Step::Begin,
@@ -133,7 +133,9 @@ where
     let items = ports.source.describe().await?.items;
     let partitions = segments(options.segments, items);
     let rcu_max = options.rcu_max;
-    ports.ledger.begin_load(&NewLoad { source, replaces, partitions, items, rcu_max }).await
+    let rewind = None;
+    let load = NewLoad { source, replaces, partitions, items, rcu_max, rewind };
+    ports.ledger.begin_load(&load).await
 }
 
 /// What a load is ended with.
@@ -323,6 +325,8 @@ mod tests {
         active.partitions[1].state = PartitionState::Drained;
         assert_eq!(next_step(&active, Backfill::Auto, OnGap::Halt), Step::Finish);
         assert_eq!(progress(&active), Some(1.0));
+        active.load.replaying = 1;
+        assert_eq!(next_step(&active, Backfill::Auto, OnGap::Halt), Step::Rest);
         assert_eq!(progress(&view(LoadView::default())), None);
     }
 

@@ -5,6 +5,7 @@
 
 pub mod freshness;
 pub mod ledger;
+pub mod loads;
 pub mod sink;
 mod source;
 mod source_days;

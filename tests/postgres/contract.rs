@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::cluster::fresh_database;
 use super::rig::settings;
-use crate::contract::{self, StoredRow, ledger, sink};
+use crate::contract::{self, StoredRow, ledger, loads, sink};
 
 struct Rig {
     ledger: PostgresLedger,
@@ -90,4 +90,9 @@ async fn the_ledger_keeps_its_contract() {
 #[tokio::test]
 async fn the_sink_keeps_its_contract() {
     sink::suite(fresh).await;
+}
+
+#[tokio::test]
+async fn loads_keep_their_contract() {
+    loads::suite(fresh).await;
 }

@@ -6,7 +6,7 @@ use dynaurora::model::{RowOp, TableIndex};
 
 use super::clock::{SimClock, pause};
 use super::store::{Knobs, Store};
-use crate::contract::{Rig, StoredRow, ledger, sink, tables};
+use crate::contract::{Rig, StoredRow, ledger, loads, sink, tables};
 
 struct Memory {
     store: Store,
@@ -52,4 +52,9 @@ async fn the_store_keeps_the_ledgers_contract() {
 #[tokio::test(start_paused = true)]
 async fn the_store_keeps_the_sinks_contract() {
     sink::suite(async || Memory::fresh()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_store_keeps_the_contract_of_loads() {
+    loads::suite(async || Memory::fresh()).await;
 }

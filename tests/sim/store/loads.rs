@@ -10,13 +10,19 @@ use dynaurora::model::{
     Generation, PartitionId, PartitionKind, Position, SequenceNumber, TableIndex, Version,
 };
 
+use tokio::time::Instant;
+
 use super::faults::{Call, Sabotage};
 use super::state::{GapState, Partition, SourceState, State};
 use super::{Event, Key, Shared, Store, key_of};
 
 impl Loads for Store {
     async fn begin_load(&self, load: &NewLoad) -> Result<bool> {
-        self.call(Call::Ledger, |state| begin(state, load)).await
+        self.call(Call::Ledger, |state| {
+            let now = state.now();
+            begin(state, load, now)
+        })
+        .await
     }
 
     async fn end_load(&self, source: &str, generation: Generation) -> Result<bool> {
@@ -35,7 +41,7 @@ impl Loads for Store {
     }
 }
 
-fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
+fn begin(state: &mut State, load: &NewLoad, now: Instant) -> Result<bool> {
     let source = state.source(&load.source)?;
     let open = |reason: &str| {
         let of = |gap: &&super::state::StoredGap| gap.state == GapState::Open;
@@ -49,6 +55,10 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     if refused {
         return Ok(false);
     }
+    let rows = source.partitions.iter().filter(|(_, row)| row.stream_arn == source.stream_arn);
+    let rows: Vec<_> = rows.map(|(id, row)| row.view(id, now)).collect();
+    let rewound = load.rewind.as_ref().map_or(Some(Vec::new()), |rewind| rewind.shards(&rows));
+    let Some(rewound) = rewound else { return Ok(false) };
     let unrepaired = |gap: &super::state::StoredGap| gap.state != GapState::Repaired;
     source.load = LoadView {
         active: true,
@@ -56,6 +66,7 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
         sweeps: (source.load.active && source.load.sweeps)
             || source.load.loaded
             || source.gaps.iter().any(unrepaired),
+        replaying: 0,
         sweep_confirmed: false,
         items: load.items,
         rcu_max: load.rcu_max,
@@ -75,6 +86,15 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
         if trimmed {
             partition.position = Position::Horizon;
         }
+        let at_end = partition.replays_to == Some(None);
+        if !partition.is_replaying() || (trimmed && !at_end) {
+            partition.replays_to = None;
+        }
+    }
+    for (id, start) in rewound {
+        if let Some(shard) = source.partitions.get_mut(&id) {
+            rewind(shard, start);
+        }
     }
     for id in &load.partitions {
         let epoch = source.partitions.get(id).map_or(0, |known| known.epoch);
@@ -90,6 +110,17 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     Ok(true)
 }
 
+fn rewind(shard: &mut Partition, start: Position) {
+    shard.replays_to = match (shard.state, &shard.position, shard.replays_to) {
+        (PartitionState::Drained, _, _) | (_, _, Some(None)) => Some(None),
+        (_, Position::After(at), to) => Some(Some(to.flatten().map_or(*at, |to| to.max(*at)))),
+        (_, _, to) => to,
+    };
+    shard.state = PartitionState::Open;
+    shard.position = start;
+    shard.last_event_at = None;
+}
+
 fn fresh(generation: Generation, epoch: i64) -> Partition {
     Partition {
         stream_arn: Arc::from(""),
@@ -98,6 +129,7 @@ fn fresh(generation: Generation, epoch: i64) -> Partition {
         state: PartitionState::Open,
         position: Position::Start,
         records: 0,
+        replays_to: None,
         epoch,
         lease: None,
         last_event_at: None,
@@ -118,6 +150,7 @@ fn end(state: &mut State, source: &str, generation: Generation) -> Result<bool> 
     if source.generation != generation
         || !source.load.active
         || source.partitions.iter().any(unread)
+        || source.replaying() > 0
     {
         return Ok(false);
     }
