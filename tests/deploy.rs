@@ -53,6 +53,7 @@ fn the_policy_reads_and_never_writes() {
         "dynamodb:GetShardIterator",
         "dynamodb:Scan",
         "rds-db:connect",
+        "s3:GetObject",
     ];
     assert_eq!(actions, BTreeSet::from(allowed));
 }

@@ -4,6 +4,8 @@
 mod backfill;
 mod commands;
 mod daemon;
+mod export;
+mod export_s3;
 mod fold;
 mod freshness;
 mod kill;
