@@ -95,7 +95,7 @@ mod measured {
             entity: "row".into(),
             columns: columns.map(column).to_vec(),
             key_columns: 2,
-            parent: None,
+            ..TableSpec::default()
         }
     }
 
@@ -133,6 +133,7 @@ mod measured {
             from: lease.position.clone(),
             to: Position::After(sequence(round)),
             drained: false,
+            records: 0,
             last_event_at: None,
         };
         Batch {

@@ -11,8 +11,12 @@ use serde::ser::SerializeMap;
 pub use serde_dynamo::AttributeValue;
 
 mod cells;
+mod key_type;
+mod rows;
 mod segment;
 pub use cells::Cells;
+pub use key_type::KeyType;
+pub use rows::{RowAction, RowOp};
 pub use segment::Segment;
 
 /// Anything that is read in order from a [`Position`]: a stream shard, a segment of a backfill scan, or a
@@ -344,28 +348,6 @@ pub struct Change {
 /// The number of a target table within its source's mapping (see `Mapper::tables`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableIndex(pub u16);
-
-/// One row's fate. The first cells of an upsert, and all cells of a delete, are the table's primary key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RowOp {
-    /// The target table.
-    pub table: TableIndex,
-    /// What to do with the row.
-    pub action: RowAction,
-    /// The cells in the order of the table's columns (for a delete: the key columns only).
-    pub cells: Cells,
-    /// The rows of its child tables; they replace all that are there, in the same transaction.
-    pub children: Vec<(TableIndex, Cells)>,
-}
-
-/// What to do with a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RowAction {
-    /// Insert it, or update it where the stored version is lower.
-    Upsert,
-    /// Delete it where the stored version is lower, and its child rows with it.
-    Delete,
-}
 
 /// Why a record was rejected: the bounded label of metrics and of the dead letters' `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

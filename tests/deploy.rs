@@ -49,11 +49,11 @@ fn the_policy_reads_and_never_writes() {
     let allowed = [
         "dynamodb:DescribeStream",
         "dynamodb:DescribeTable",
+        "dynamodb:GetItem",
         "dynamodb:GetRecords",
         "dynamodb:GetShardIterator",
         "dynamodb:Scan",
         "rds-db:connect",
-        "s3:GetObject",
     ];
     assert_eq!(actions, BTreeSet::from(allowed));
 }
@@ -69,6 +69,25 @@ fn stream_actions_are_allowed_on_the_streams_of_one_table_only() {
             assert_eq!(resource.ends_with("table/TABLE/stream/*"), on_stream, "{resource}");
         }
     }
+}
+
+#[test]
+fn the_policy_is_the_one_that_the_program_prints() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("dynaurora.toml");
+    let text = "version = 1\n[target]\nurl = \"postgres://dynaurora@host/reads\"\nauth = \"iam\"\n\
+                [source.a]\ntable = \"TABLE\"\nprimary_key = [\"id\"]\n[source.a.columns]\n\
+                id = \"id\"\n";
+    fs::write(&config, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_dynaurora"))
+        .args(["iam-policy", "--config"])
+        .arg(&config)
+        .env_remove("AWS_REGION")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed, json("deploy/iam/policy.json"));
 }
 
 /// The values that a unit gives a directive, in order.

@@ -109,26 +109,23 @@ impl LoadArgs {
 /// # Errors
 /// When the target or AWS cannot be reached, or a source is halted for something that a load cannot mend.
 pub async fn run(args: &BackfillArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
-    let sources: Vec<&SourceConfig> = config
-        .sources
-        .iter()
-        .filter(|source| args.source.as_deref().is_none_or(|name| *source.name == *name))
-        .collect();
-    if sources.is_empty() {
+    let mut config = wire::load(&args.config)?;
+    let asked =
+        |source: &&SourceConfig| args.source.as_deref().is_none_or(|name| *source.name == *name);
+    if !config.sources.iter().any(|source| asked(&source)) {
         let name = args.source.as_deref().unwrap_or_default();
         let known: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
         return Err(Error::new(ErrorKind::Usage, format!("there is no source {name}"))
             .with_hint(format!("the config has {}", known.join(", "))));
     }
-    if args.from_export.is_some() && sources.len() > 1 {
+    if args.from_export.is_some() && config.sources.iter().filter(asked).count() > 1 {
         return Err(Error::new(ErrorKind::Usage, "an export is of one table")
             .with_hint("say which source it is for: --source NAME"));
     }
     let pools = wire::target(&config).await?;
-    wire::prepare_target(&config, &pools).await?;
+    wire::prepare_target(&mut config, &pools).await?;
     let mut loaded = Vec::new();
-    for source in sources {
+    for source in config.sources.iter().filter(asked) {
         loaded.push(load(args, (&config, source), &pools).await?);
     }
     let complete = loaded.iter().all(|loaded| loaded.complete);
@@ -157,7 +154,7 @@ async fn load(
 ) -> Result<Loaded> {
     let ledger = PostgresLedger::new(Arc::clone(pools));
     let mut export = match &args.from_export {
-        Some(place) => Some(ExportLoad::open(place, (config, source), pools).await?),
+        Some(place) => Some(Box::pin(ExportLoad::open(place, (config, source), pools)).await?),
         None => None,
     };
     let started = SystemClock.now();
@@ -176,7 +173,7 @@ async fn load(
     // waits for that worker.
     let may_begin = |view: &LedgerView| view.listed || workers > 0;
     if let Some(export) = export.take_if(|_| known.as_ref().is_some_and(may_begin)) {
-        export.begin(args.restart).await?;
+        Box::pin(export.begin(args.restart)).await?;
     }
     let mut service = None;
     if workers == 0 {
@@ -198,7 +195,7 @@ async fn load(
     let begins = service.is_some() && args.from_export.is_none();
     let watch = async {
         if let Some(export) = &export {
-            export.begin(args.restart).await?;
+            Box::pin(export.begin(args.restart)).await?;
         }
         watch(args, source, &ledger, begins).await
     };

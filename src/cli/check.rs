@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::resolve::resolve;
 use super::{ConfigArgs, Output, exit_code, print_json, wire};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
@@ -38,7 +39,7 @@ struct Finding {
 /// # Errors
 /// When the config is wrong; everything else is a finding.
 pub async fn run(args: &CheckArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
+    let mut config = wire::load(&args.config)?;
     let mut findings = vec![good(format!(
         "config {}: {} sources, {} target tables",
         args.config.config.display(),
@@ -46,7 +47,7 @@ pub async fn run(args: &CheckArgs) -> Result<ExitCode> {
         wire::tables(&config).len()
     ))];
     if !args.offline {
-        target(&config, &mut findings).await;
+        target(&mut config, &mut findings).await;
         for source in &config.sources {
             stream(&config, source, &mut findings).await;
         }
@@ -66,7 +67,7 @@ pub async fn run(args: &CheckArgs) -> Result<ExitCode> {
     Ok(failure.map_or(ExitCode::SUCCESS, exit_code))
 }
 
-async fn target(config: &Config, findings: &mut Vec<Finding>) {
+async fn target(config: &mut Config, findings: &mut Vec<Finding>) {
     let what = "target: reachable, and takes writes";
     let pools = match wire::target(config).await {
         Ok(pools) => pools,
@@ -86,6 +87,9 @@ async fn target(config: &Config, findings: &mut Vec<Finding>) {
         }
         Err(error) => bad(what, &error),
     });
+    if let Err(error) = resolve(config, &pool).await {
+        return findings.push(bad("mapping: it fits the tables that exist", &error));
+    }
     for source in &config.sources {
         let what = format!("source {}: its target tables fit the mapping", source.name);
         findings.push(match ddl::plan(&pool, source.mapper.tables()).await {

@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, Output, print_json, wire};
+use super::{ConfigArgs, Output, print_json, retry, wire};
 use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::trial::{self, TrialOp};
+use crate::model::{Reject, RejectReason};
 use crate::sink::dead_letters::{DeadLetterFilter, DeadLetterState, StoredDeadLetter, list, show};
 use crate::telemetry::status::timestamp;
 
@@ -22,6 +24,10 @@ enum Command {
     List(ListArgs),
     /// Show one with its whole record.
     Show(ShowArgs),
+    /// Apply the items' present state; what succeeds is resolved.
+    Retry(retry::Choice),
+    /// Give them up.
+    Drop(retry::DropArgs),
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +54,9 @@ struct ShowArgs {
     config: ConfigArgs,
     /// The dead letter's number, as `list` shows it.
     id: i64,
+    /// Print a mapping test that shows the rejected item, to paste into the config and mend there.
+    #[arg(long)]
+    as_test: bool,
 }
 
 /// A dead letter as it is printed; the JSON's shape only grows.
@@ -68,9 +77,11 @@ struct Printed {
     version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     record: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
-/// Lists or shows.
+/// Lists, shows, tries again or gives up.
 ///
 /// # Errors
 /// When the target cannot be reached, or there is no such dead letter.
@@ -78,6 +89,8 @@ pub async fn run(args: &DeadLettersArgs) -> Result<ExitCode> {
     match &args.command {
         Command::List(args) => run_list(args).await,
         Command::Show(args) => run_show(args).await,
+        Command::Retry(choice) => Box::pin(retry::retry(choice)).await,
+        Command::Drop(args) => retry::give_up(args).await,
     }
 }
 
@@ -129,9 +142,54 @@ async fn run_show(args: &ShowArgs) -> Result<ExitCode> {
         return Err(Error::new(ErrorKind::Gone, format!("there is no dead letter {}", args.id))
             .with_hint("dynaurora dead-letters list"));
     };
-    print_json(&printed(letter, true))?;
+    if args.as_test {
+        anstream::print!("{}", as_test(&letter)?);
+        anstream::eprintln!("next: dynaurora test, once it is in the config");
+    } else {
+        print_json(&printed(letter, true))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
+
+/// The rejected item as a test of the mapping.
+fn as_test(letter: &StoredDeadLetter) -> Result<String> {
+    let reason = REASONS.iter().find(|reason| reason.label() == letter.reason);
+    let Some(reason) = reason.filter(|reason| **reason != RejectReason::Refused) else {
+        let what = format!("the mapping takes the item of dead letter {}", letter.id);
+        return Err(Error::new(ErrorKind::Usage, what)
+            .with_hint(format!("the database refused its row: {}", letter.detail)));
+    };
+    let record = retry::Record::read(letter)?;
+    let op = match record.op.as_str() {
+        "modify" => TrialOp::Modify,
+        "remove" => TrialOp::Remove,
+        _ => TrialOp::Insert,
+    };
+    let item = match op {
+        TrialOp::Remove => record.old_image,
+        _ => record.new_image,
+    };
+    let reject = Reject {
+        reason: *reason,
+        entity: letter.entity.as_deref().map(Into::into),
+        place: letter.place.as_deref().map(Into::into),
+        detail: letter.detail.clone(),
+    };
+    trial::rejected_text(&letter.source, op, &item.unwrap_or(record.keys), &reject)
+        .map_err(|error| Error::new(ErrorKind::Unknown, "write the test").with_source(error))
+}
+
+/// Every reason that a stored dead letter can have.
+const REASONS: [RejectReason; 8] = [
+    RejectReason::Unmatched,
+    RejectReason::Missing,
+    RejectReason::Type,
+    RejectReason::Format,
+    RejectReason::Range,
+    RejectReason::Nul,
+    RejectReason::Limit,
+    RejectReason::Refused,
+];
 
 fn printed(letter: StoredDeadLetter, whole: bool) -> Printed {
     let json = |text: &str| {
@@ -149,6 +207,7 @@ fn printed(letter: StoredDeadLetter, whole: bool) -> Printed {
         partition: whole.then_some(letter.partition),
         version: whole.then_some(letter.version),
         record: whole.then(|| json(&letter.image)),
+        note: letter.note,
         source: letter.source,
     }
 }

@@ -9,6 +9,7 @@ use sqlx::postgres::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::resolve::resolve_with_new_columns;
 use super::service::Service;
 use super::{Output, print_json, wire};
 use crate::config::Config;
@@ -16,7 +17,7 @@ use crate::demo::compare::{Comparison, full_comparison};
 use crate::demo::dynamodb::LocalDynamo;
 use crate::demo::lag::LagProbe;
 use crate::demo::postgres::{self, LocalPostgres};
-use crate::demo::santa::{Elf, Metronome, Written, create_table};
+use crate::demo::santa::{Elf, Metronome, Written, create_reindeer, create_table};
 use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{self, SystemClock};
@@ -163,7 +164,7 @@ async fn set_up(args: &DemoArgs) -> Result<Stage> {
         "worker.poll_min_ms=50".to_owned(),
         "worker.poll_idle_max_ms=200".to_owned(),
     ]);
-    let config = Config::parse(CONFIG, "config/santa.toml", &sets, std::iter::empty())
+    let mut config = Config::parse(CONFIG, "config/santa.toml", &sets, std::iter::empty())
         .map_err(|diagnostics| Error::new(ErrorKind::Config, diagnostics.render(false)))?;
     let aws = ConnectOptions {
         endpoint: Some(endpoint.to_owned()),
@@ -172,9 +173,11 @@ async fn set_up(args: &DemoArgs) -> Result<Stage> {
     };
     let client = aws_sdk_dynamodb::Client::new(&connect(&aws).await?);
     create_table(&client).await?;
+    create_reindeer(&client).await?;
     let pools = wire::target(&config).await?;
     let pool = pools.pool().await?;
     migrations::migrate(&pool).await?;
+    resolve_with_new_columns(&mut config, &pool).await?;
     for source in &config.sources {
         let steps = ddl::plan(&pool, source.mapper.tables()).await?;
         ddl::apply(&pool, &steps).await?;
@@ -244,7 +247,7 @@ async fn watch(
                 "{elapsed:>4} s {:>7} writes   {:>6} children {:>6} letters {:>6} toys   lag {} ms",
                 written.total(),
                 rows("select count(*) from children").await?,
-                rows("select count(*) from letters").await?,
+                rows("select count(*) from letters where deleted_at is null").await?,
                 rows("select count(*) from letter_toys").await?,
                 probe.percentile(0.5).unwrap_or(0),
             ));

@@ -86,6 +86,13 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode> {
         }
     };
     let tables = source.mapper.tables();
+    let reason = reason.or_else(|| {
+        source.definition.is_auto().then(|| {
+            "columns = \"auto\": which columns there are the target knows; what has none is in the \
+             rest column"
+                .to_owned()
+        })
+    });
     let rows = rows.iter().flat_map(|row| explained(tables, row)).collect();
     let explanation = Explanation { outcome: word, reason, rows };
     if args.output == Output::Json {
@@ -144,11 +151,13 @@ fn explained(tables: &[TableSpec], row: &RowOp) -> Vec<ExplainedRow> {
                 .collect(),
         }
     };
-    let action = match row.action {
-        RowAction::Upsert => "upsert",
-        RowAction::Delete => "delete",
-    };
-    let mut rows = vec![one(usize::from(row.table.0), action, &row.cells)];
+    let mut rows = vec![one(usize::from(row.table.0), row.action.label(), &row.cells)];
+    if row.action == RowAction::SoftDelete
+        && let Some((at, own)) = tables[usize::from(row.table.0)].deleted_at.zip(rows.first_mut())
+        && let Some(last) = own.columns.last_mut()
+    {
+        last.0.clone_from(&tables[usize::from(row.table.0)].columns[at].name);
+    }
     let children = row.children.iter();
     rows.extend(children.map(|(table, cells)| one(usize::from(table.0), "child row", cells)));
     rows

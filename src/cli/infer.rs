@@ -72,15 +72,20 @@ async fn sampled(args: &InferArgs) -> Result<(Vec<String>, Vec<Item>)> {
     let dynamo =
         DynamoSource::new(args.table.as_str(), &connect(&options).await?, SourceOptions::default());
     let key_attributes = dynamo.describe().await?.key_attributes;
+    Ok((key_attributes, sample(&dynamo, args.sample).await?))
+}
+
+/// About so many items, from all over the table.
+pub(super) async fn sample(dynamo: &DynamoSource, most: usize) -> Result<Vec<Item>> {
     let mut segments: Vec<u32> = (0..SEGMENTS).collect();
     fastrand::shuffle(&mut segments);
-    let each = args.sample.div_ceil(SEGMENTS as usize);
+    let each = most.div_ceil(SEGMENTS as usize);
     let mut items = Vec::new();
     for index in segments {
         let partition = Segment { index, total: SEGMENTS }.partition();
-        items.extend(segment(&dynamo, partition, each).await?);
+        items.extend(segment(dynamo, partition, each).await?);
     }
-    Ok((key_attributes, items))
+    Ok(items)
 }
 
 /// Up to `each` items of one segment.

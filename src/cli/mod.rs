@@ -13,13 +13,17 @@ pub mod demo;
 pub mod explain;
 pub mod gaps;
 pub mod healthcheck;
+pub mod iam_policy;
 pub mod infer;
 pub mod init;
 pub mod mapping_tests;
 pub mod plan;
+pub mod resolve;
+mod retry;
 pub mod run;
 pub mod service;
 pub mod status;
+pub mod verify;
 pub mod wait;
 pub mod wire;
 
@@ -87,10 +91,14 @@ pub enum Command {
     Status(StatusArgs),
     /// Wait until the target has every change made up to a time.
     Wait(wait::WaitArgs),
-    /// List or show the records that could not be mapped or stored.
+    /// Compare source and target, item by item and row by row; mend what differs.
+    Verify(verify::VerifyArgs),
+    /// List, show, retry or drop the records that could not be mapped or stored.
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Print the SQL grants that the daemon, and readers, need.
     Grants(plan::GrantsArgs),
+    /// Print the AWS policy that the daemon and the commands need, for this very config.
+    IamPolicy(iam_policy::IamPolicyArgs),
     /// Print the JSON Schema of the config, for editors.
     Schema,
     /// Show the config as it takes effect.
@@ -209,8 +217,10 @@ async fn execute(command: &Command) -> Result<ExitCode> {
             status::run(&options, SystemClock, &mut stdout).await?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Verify(args) => Box::pin(verify::run(args)).await,
         Command::Wait(args) => Box::pin(wait::run(args)).await,
         Command::DeadLetters(args) => Box::pin(dead_letters::run(args)).await,
+        Command::IamPolicy(args) => iam_policy::run(args),
         Command::Grants(args) => plan::print_grants(args),
         Command::Healthcheck(args) => {
             let probe = match args.ready {

@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::resolve::resolve_with_new_columns;
 use super::{ConfigArgs, Output, print_json, wire};
 use crate::error::Result;
-use crate::sink::{ddl, grants, migrations};
+use crate::sink::ddl::{self, StepKind};
+use crate::sink::{grants, migrations};
 
 /// Options of `plan`.
 #[derive(Debug, Args)]
@@ -19,6 +21,9 @@ pub struct PlanArgs {
     /// Exit with 1 when there is something to do.
     #[arg(long)]
     exit_code: bool,
+    /// Plan what may lose data of this table too; can be given several times.
+    #[arg(long, value_name = "TABLE")]
+    confirm: Vec<String>,
 }
 
 /// Options of `apply`.
@@ -26,6 +31,9 @@ pub struct PlanArgs {
 pub struct ApplyArgs {
     #[command(flatten)]
     config: ConfigArgs,
+    /// Do what may lose data of this table too; can be given several times.
+    #[arg(long, value_name = "TABLE")]
+    confirm: Vec<String>,
 }
 
 /// Options of `grants`.
@@ -44,6 +52,8 @@ pub struct GrantsArgs {
 #[derive(serde::Serialize)]
 struct Planned {
     migrations: Vec<String>,
+    /// The tables that are there already: only what they lack is added.
+    existing: Vec<String>,
     steps: Vec<PlannedStep>,
 }
 
@@ -52,6 +62,7 @@ struct PlannedStep {
     source: String,
     what: String,
     sql: String,
+    destructive: bool,
 }
 
 /// Prints what `apply` would run.
@@ -59,15 +70,21 @@ struct PlannedStep {
 /// # Errors
 /// When the target cannot be reached, or differs in a way that only its owner can resolve.
 pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
+    let mut config = wire::load(&args.config)?;
     let pool = wire::target(&config).await?.pool().await?;
-    let mut planned = Planned { migrations: migrations::pending(&pool).await?, steps: Vec::new() };
+    let migrations = migrations::pending(&pool).await?;
+    resolve_with_new_columns(&mut config, &pool).await?;
+    let mut planned = Planned { migrations, existing: Vec::new(), steps: Vec::new() };
     for source in &config.sources {
-        let steps = ddl::plan(&pool, source.mapper.tables()).await?;
+        let tables = source.mapper.tables();
+        let existing = ddl::existing(&pool, tables).await?;
+        planned.existing.extend(existing.into_iter().map(|table| table.name));
+        let steps = ddl::plan_confirmed(&pool, tables, &args.confirm).await?;
         planned.steps.extend(steps.into_iter().map(|step| PlannedStep {
             source: source.name.to_string(),
             what: step.what,
             sql: step.sql,
+            destructive: step.kind == StepKind::Destructive,
         }));
     }
     let nothing = planned.migrations.is_empty() && planned.steps.is_empty();
@@ -77,8 +94,12 @@ pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
         for migration in &planned.migrations {
             anstream::println!("-- migrate the ledger: {migration}");
         }
+        for table in &planned.existing {
+            anstream::println!("-- {table} exists: only what it lacks is added");
+        }
         for step in &planned.steps {
-            anstream::println!("-- {}: {}\n{};\n", step.source, step.what, step.sql);
+            let warning = if step.destructive { ", which may lose data" } else { "" };
+            anstream::println!("-- {}: {}{warning}\n{};\n", step.source, step.what, step.sql);
         }
         let next = if nothing {
             "the target is as the mapping needs it; next: dynaurora run"
@@ -95,14 +116,16 @@ pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
 /// # Errors
 /// As for [`plan`]; `Denied` when the role may not.
 pub async fn apply(args: &ApplyArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
+    let mut config = wire::load(&args.config)?;
     let pool = wire::target(&config).await?.pool().await?;
     for migration in migrations::pending(&pool).await? {
         anstream::println!("migrate the ledger: {migration}");
     }
     migrations::migrate(&pool).await?;
+    resolve_with_new_columns(&mut config, &pool).await?;
     for source in &config.sources {
-        let steps = ddl::plan(&pool, source.mapper.tables()).await?;
+        let tables = source.mapper.tables();
+        let steps = ddl::plan_confirmed(&pool, tables, &args.confirm).await?;
         ddl::apply(&pool, &steps).await?;
         for step in steps {
             anstream::println!("{}: {}", source.name, step.what);

@@ -37,7 +37,7 @@ pub struct RunArgs {
 /// # Errors
 /// What prevents the start, or the error of a source that halted.
 pub async fn run(args: &RunArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
+    let mut config = wire::load(&args.config)?;
     let telemetry = wire::telemetry(&config)?;
     let listener = http::bind(config.telemetry.listen)?;
     let mut signals = signals()
@@ -57,7 +57,7 @@ pub async fn run(args: &RunArgs) -> Result<ExitCode> {
             tracing::info!(signal, "stopped before the start was done");
             return Ok(ExitCode::SUCCESS);
         }
-        service = start(&config, worker, args.load.wish(args.backfill)) => service?,
+        service = start(&mut config, worker, args.load.wish(args.backfill)) => service?,
     };
     let stop = service.stop();
     let observer = service.observer();
@@ -105,7 +105,7 @@ pub async fn run(args: &RunArgs) -> Result<ExitCode> {
     }
 }
 
-async fn start(config: &Config, worker: WorkerId, load: LoadWish) -> Result<Service> {
+async fn start(config: &mut Config, worker: WorkerId, load: LoadWish) -> Result<Service> {
     let pools = wire::target(config).await?;
     wire::prepare_target(config, &pools).await?;
     let mut service = Service::new(worker, fastrand::u64(..));

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use sqlx::postgres::PgConnectOptions;
 
 use super::ConfigArgs;
+use super::resolve::resolve;
 use super::service::{Service, SourcePlan};
 use crate::config::{self, Auth, AwsConfig, Config, SourceConfig, TargetConfig};
 use crate::engine::backfill::Backfill;
@@ -166,15 +167,7 @@ pub async fn source(config: &Config, source: &SourceConfig) -> Result<DynamoSour
 /// `Denied`, `Unreachable` as the service answers; `Config`, with the command that mends it, when the table
 /// or its stream is missing, or the stream is disabled or carries too little.
 pub async fn describe(dynamo: &DynamoSource, source: &SourceConfig) -> Result<StreamInfo> {
-    let info = dynamo.describe().await.map_err(|error| match error.kind() {
-        ErrorKind::Gone => {
-            let what = format!("there is no table {} in this account and region", source.table);
-            Error::new(ErrorKind::Config, what)
-                .with_hint(format!("aws dynamodb describe-table --table-name {}", source.table))
-                .with_source(error)
-        }
-        _ => error,
-    })?;
+    let info = dynamo.describe().await.map_err(|error| no_table(source, error))?;
     usable(&info, &source.mapper)?;
     let mut wrong = source.mapper.key_attributes();
     wrong.retain(|name| !info.key_attributes.iter().any(|key| key == name));
@@ -195,6 +188,19 @@ pub async fn describe(dynamo: &DynamoSource, source: &SourceConfig) -> Result<St
     Ok(info)
 }
 
+/// What a missing table means to the operator; any other failure as it is.
+pub(super) fn no_table(source: &SourceConfig, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Gone => {
+            let what = format!("there is no table {} in this account and region", source.table);
+            Error::new(ErrorKind::Config, what)
+                .with_hint(format!("aws dynamodb describe-table --table-name {}", source.table))
+                .with_source(error)
+        }
+        _ => error,
+    }
+}
+
 /// All target tables of all sources.
 #[must_use]
 pub fn tables(config: &Config) -> Vec<TableSpec> {
@@ -202,11 +208,11 @@ pub fn tables(config: &Config) -> Vec<TableSpec> {
 }
 
 /// Makes sure that the ledger and the target tables are as this version and this mapping need them; the
-/// ledger's migrations are run where the config allows it.
+/// ledger's migrations are run where the config allows it, and the mapping is compiled onto the tables.
 ///
 /// # Errors
 /// `Schema` when the target needs `dynaurora apply` first; `Denied` when the role may not migrate.
-pub async fn prepare_target(config: &Config, pools: &Pools) -> Result<()> {
+pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
     let pool = pools.pool().await?;
     let apply = "dynaurora apply --config FILE";
     let pending = migrations::pending(&pool).await?;
@@ -219,6 +225,7 @@ pub async fn prepare_target(config: &Config, pools: &Pools) -> Result<()> {
             if error.kind() == ErrorKind::Denied { error.with_hint(apply) } else { error }
         })?;
     }
+    resolve(config, &pool).await?;
     let mut missing = Vec::new();
     for source in &config.sources {
         missing.extend(ddl::plan(&pool, source.mapper.tables()).await?);

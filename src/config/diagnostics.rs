@@ -10,12 +10,14 @@ use crate::error::{Error, ErrorKind};
 use crate::mapping::definition::{Problem, Span};
 
 /// Everything that is wrong with a config.
+#[derive(Clone, Default)]
 pub struct Diagnostics {
     texts: Vec<Text>,
     problems: Vec<Problem>,
 }
 
 /// One of the texts that a config comes from: the file, or an override.
+#[derive(Clone)]
 struct Text {
     name: String,
     text: String,

@@ -76,7 +76,8 @@ pub(super) fn read(root: &Node, problems: &mut Vec<Problem>) -> Option<Config> {
     let telemetry = telemetry_options(telemetry.unwrap_or_else(|| empty("[telemetry]")), problems);
     let trials = trial::read(&mut fields, &sources, problems);
     fields.finish(problems);
-    Some(Config { target: target?, sources, aws, worker, telemetry, trials })
+    let texts = Diagnostics::default();
+    Some(Config { target: target?, sources, aws, worker, telemetry, trials, texts })
 }
 
 /// The first empty table there ever was: a section that is left out has its defaults.

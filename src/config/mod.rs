@@ -22,9 +22,9 @@ use std::sync::Arc;
 pub use diagnostics::Diagnostics;
 pub use secret::{Secret, SecretRef};
 
-use crate::mapping::Mapper;
 use crate::mapping::definition::{Problem, SourceDefinition, Span};
 use crate::mapping::trial::Trial;
+use crate::mapping::{Known, Mapper};
 
 /// The prefix of the environment variables that override the config.
 pub const ENV_PREFIX: &str = "DYNAURORA__";
@@ -44,6 +44,8 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// The mapping's tests.
     pub trials: Vec<Trial>,
+    /// The texts that the config was read from, for what is found out later.
+    texts: Diagnostics,
 }
 
 /// The database that holds the target tables and the ledger.
@@ -239,9 +241,26 @@ impl Config {
         diagnostics.extend(problems);
         diagnostics.sort();
         match config {
-            Some(config) if diagnostics.is_empty() => Ok(config),
+            Some(config) if diagnostics.is_empty() => Ok(Self { texts: diagnostics, ..config }),
             _ => Err(diagnostics),
         }
+    }
+
+    /// Compiles the mapping of `sources[at]` onto what is known of its two ends.
+    ///
+    /// # Errors
+    /// What then is wrong with it: the type of an existing column that no key can have, say.
+    pub fn resolve(&mut self, at: usize, known: &Known) -> Result<(), Diagnostics> {
+        let Some(source) = self.sources.get_mut(at) else { return Ok(()) };
+        match Mapper::compile_onto(&source.definition, known) {
+            Ok(mapper) => source.mapper = Arc::new(mapper),
+            Err(problems) => {
+                let mut diagnostics = self.texts.clone();
+                diagnostics.extend(problems);
+                return Err(diagnostics);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -169,18 +169,6 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// Refuses what the language has and this version does not.
-    pub(super) fn unsupported(
-        &mut self,
-        key: &'static str,
-        hint: &str,
-        problems: &mut Vec<Problem>,
-    ) {
-        if let Some(entry) = self.entry(key) {
-            problems.push(unsupported(entry.key.span, &format!("`{key}`"), hint));
-        }
-    }
-
     /// Refuses every key that nobody asked for.
     pub(super) fn finish(self, problems: &mut Vec<Problem>) {
         for entry in self.entries {
@@ -207,11 +195,6 @@ pub(super) fn text(
             None
         }
     }
-}
-
-/// A problem for what the language has and this version does not.
-pub(super) fn unsupported(span: Span, what: &str, hint: &str) -> Problem {
-    Problem::at(span, format!("{what} is not supported in this version")).with_hint(hint)
 }
 
 /// Adds the name that was probably meant, or all of them when they are few.

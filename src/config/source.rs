@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::reader::{Fields, text, unsupported};
+use super::reader::{Fields, text};
 use super::tree::{Entry, Kind, Node};
 use super::{OnGap, SourceConfig, target, trial};
 use crate::mapping::definition::{
@@ -113,8 +113,8 @@ fn entity(
     let filter = fields.string("where", problems);
     let on_delete = policy(fields, "on_delete", problems).unwrap_or_default();
     let on_ttl = policy(fields, "on_ttl", problems);
-    let hint = "keep the newest version only, without `history`";
-    fields.unsupported("history", hint, problems);
+    let deleted_at = fields.string("deleted_at", problems);
+    let history = fields.string("history", problems);
     let rows = rows(fields, table, problems);
     let mut children = Vec::new();
     for entry in fields.named("children", problems) {
@@ -123,7 +123,17 @@ fn entity(
             children.extend(child(fields, entry.key.clone(), problems));
         }
     }
-    Some(EntityDefinition { name, key, filter, on_delete, on_ttl, rows: rows?, children })
+    Some(EntityDefinition {
+        name,
+        key,
+        filter,
+        on_delete,
+        on_ttl,
+        deleted_at,
+        history,
+        rows: rows?,
+        children,
+    })
 }
 
 fn policy(
@@ -131,14 +141,8 @@ fn policy(
     key: &'static str,
     problems: &mut Vec<Problem>,
 ) -> Option<OnDelete> {
-    let words =
-        [("delete", Some(OnDelete::Delete)), ("keep", Some(OnDelete::Keep)), ("soft", None)];
-    let chosen = fields.choice(key, &words, problems)?;
-    if chosen.value.is_none() {
-        let what = format!("{key} = \"soft\"");
-        problems.push(unsupported(chosen.span, &what, "use \"delete\" or \"keep\""));
-    }
-    chosen.value
+    let words = [("delete", OnDelete::Delete), ("soft", OnDelete::Soft), ("keep", OnDelete::Keep)];
+    fields.choice(key, &words, problems).map(|chosen| chosen.value)
 }
 
 fn key(fields: &mut Fields<'_>, problems: &mut Vec<Problem>) -> Vec<KeyDefinition> {
@@ -166,10 +170,13 @@ fn rows(
 ) -> Option<RowsDefinition> {
     let primary_key = fields.strings("primary_key", problems);
     let rest = fields.string("rest", problems);
+    let indexes = indexes(fields, problems);
+    let comment = fields.string("comment", problems).map(|comment| comment.value);
+    let mut auto = None;
     let columns = match fields.entry("columns") {
         None => {
             let message = format!("{} has no `columns`", fields.name);
-            let hint = "add a table of columns: NAME = \"ATTRIBUTE\"";
+            let hint = "add a table of columns: NAME = \"ATTRIBUTE\"; or columns = \"auto\"";
             problems.push(Problem::at(fields.span, message).with_hint(hint));
             return None;
         }
@@ -177,17 +184,38 @@ fn rows(
             columns.iter().filter_map(|entry| column(entry, problems)).collect()
         }
         Some(Entry { value: Node { kind: Kind::String(word), span }, .. }) if word == "auto" => {
-            let hint = "name the columns, and take what is left with rest = \"extra\"";
-            problems.push(unsupported(*span, "columns = \"auto\"", hint));
-            return None;
+            auto = Some(*span);
+            Vec::new()
         }
         Some(entry) => {
-            let message = "`columns` is a table of columns: NAME = \"ATTRIBUTE\"";
+            let message = "`columns` is a table of columns, NAME = \"ATTRIBUTE\", or \"auto\"";
             problems.push(Problem::at(entry.value.span, message));
             return None;
         }
     };
-    Some(RowsDefinition { table, columns, primary_key, rest })
+    Some(RowsDefinition { table, columns, primary_key, rest, auto, indexes, comment })
+}
+
+/// `[["city"], ["country", "city"]]`
+fn indexes(fields: &mut Fields<'_>, problems: &mut Vec<Problem>) -> Vec<Vec<Spanned<String>>> {
+    let Some(entry) = fields.entry("indexes") else { return Vec::new() };
+    let wrong = |span| {
+        Problem::at(span, "`indexes` is a list of lists of columns")
+            .with_hint("write indexes = [[\"city\"], [\"country\", \"city\"]]")
+    };
+    let Kind::Array(lists) = &entry.value.kind else {
+        problems.push(wrong(entry.value.span));
+        return Vec::new();
+    };
+    let mut indexes = Vec::with_capacity(lists.len());
+    for list in lists {
+        match &list.kind {
+            Kind::Array(names) if !names.is_empty() => indexes
+                .push(names.iter().filter_map(|name| text(name, "indexes", problems)).collect()),
+            _ => problems.push(wrong(list.span)),
+        }
+    }
+    indexes
 }
 
 fn child(
@@ -204,13 +232,20 @@ fn child(
     let rows = rows(&mut fields, table.clone().unwrap_or_else(placeholder), problems);
     fields.finish(problems);
     table?;
-    Some(ChildDefinition { from: from?, name, limit, rows: rows? })
+    let rows = rows?;
+    if let Some(span) = rows.auto {
+        let message = "columns = \"auto\" is for an item's own table";
+        let hint = "name the columns of child rows; `rest` takes what is left of them";
+        problems.push(Problem::at(span, message).with_hint(hint));
+        return None;
+    }
+    Some(ChildDefinition { from: from?, name, limit, rows })
 }
 
 fn column(entry: &Entry, problems: &mut Vec<Problem>) -> Option<ColumnDefinition> {
     let name = entry.key.clone();
     if let Kind::String(from) = &entry.value.kind {
-        return Some(plain_column(name, Spanned::new(from.clone(), entry.value.span)));
+        return Some(ColumnDefinition::plain(name, Spanned::new(from.clone(), entry.value.span)));
     }
     if !matches!(entry.value.kind, Kind::Table(_)) {
         let message = format!(
@@ -247,6 +282,7 @@ fn column(entry: &Entry, problems: &mut Vec<Problem>) -> Option<ColumnDefinition
     ];
     let on_error = fields.choice("on_error", &words, problems);
     let on_error = on_error.unwrap_or(Spanned::new(OnError::DeadLetter, Span::default()));
+    let comment = fields.string("comment", problems).map(|comment| comment.value);
     fields.finish(problems);
     let from = from?;
     Some(ColumnDefinition {
@@ -259,21 +295,9 @@ fn column(entry: &Entry, problems: &mut Vec<Problem>) -> Option<ColumnDefinition
         default,
         value_map,
         on_error,
+        comment,
+        auto: None,
     })
-}
-
-fn plain_column(name: Spanned<String>, from: Spanned<String>) -> ColumnDefinition {
-    ColumnDefinition {
-        name,
-        from,
-        column_type: None,
-        epoch: None,
-        nul: NulPolicy::Reject,
-        required: false,
-        default: None,
-        value_map: None,
-        on_error: Spanned::new(OnError::DeadLetter, Span::default()),
-    }
 }
 
 fn value_map(

@@ -33,7 +33,7 @@ fn the_worked_example_has_its_tables() {
     let config = parse(SANTA).unwrap();
     let tables = config.sources[0].mapper.tables();
     let names: Vec<_> = tables.iter().map(|table| table.name.name.as_str()).collect();
-    assert_eq!(names, ["children", "letters", "letter_toys"]);
+    assert_eq!(names, ["children", "letters", "letter_toys", "letters_history"]);
     let columns: Vec<_> = tables[2].columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!(columns, ["child_id", "year", "letter_id", "position", "sku", "qty"]);
     assert_eq!(tables[2].key_columns, 4);

@@ -16,45 +16,70 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The table of the worked example.
 pub const TABLE: &str = "NorthPole";
+/// The plain table beside it.
+pub const REINDEER: &str = "Reindeer";
 
 const NAMES: [&str; 8] = ["Noor", "Émile", "Aiko", "Wanjiru", "Mateo", "Freya", "李雷", "O'Brien"];
 const CITIES: [(&str, &str); 5] =
     [("Rovaniemi", "FI"), ("Nuuk", "GL"), ("Kyoto", "JP"), ("Nairobi", "KE"), ("Lima", "PE")];
+const TEAM: [&str; 9] =
+    ["Dasher", "Dancer", "Prancer", "Vixen", "Comet", "Cupid", "Donner", "Blitzen", "Rudolf"];
 const TOYS: [&str; 6] = ["train", "kite", "robot", "yo-yo", "puzzle", "teddy \"Max\""];
 
-/// Creates the table with its stream.
+/// Creates the table of the children and their letters, with its stream.
 ///
 /// # Errors
 /// When the service refuses.
 pub async fn create_table(client: &Client) -> Result<()> {
-    let key =
-        |name: &str, role| KeySchemaElement::builder().attribute_name(name).key_type(role).build();
-    let attribute = |name: &str| {
-        AttributeDefinition::builder()
-            .attribute_name(name)
-            .attribute_type(ScalarAttributeType::S)
-            .build()
-    };
+    create(client, TABLE, &[("pk", KeyType::Hash), ("sk", KeyType::Range)]).await
+}
+
+/// Creates the table of the reindeer, with its stream, and harnesses them.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn create_reindeer(client: &Client) -> Result<()> {
+    create(client, REINDEER, &[("id", KeyType::Hash)]).await?;
+    for (number, name) in (1..).zip(TEAM) {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let mut request = client
+            .put_item()
+            .table_name(REINDEER)
+            .item("id", text(name))
+            .item("harness", AttributeValue::N(number.to_string()))
+            .item("leads", AttributeValue::Bool(name == "Rudolf"));
+        if name == "Rudolf" {
+            request = request.item("nose", map([("colour", text("red"))]));
+        }
+        request.send().await.map_err(|error| failed("harness a reindeer", error))?;
+    }
+    Ok(())
+}
+
+async fn create(client: &Client, table: &str, keys: &[(&str, KeyType)]) -> Result<()> {
     let invalid =
-        |error| Error::new(ErrorKind::Unknown, "describe the table of the demo").with_source(error);
-    client
+        |error| Error::new(ErrorKind::Unknown, "describe a table of the demo").with_source(error);
+    let stream = StreamSpecification::builder()
+        .stream_enabled(true)
+        .stream_view_type(StreamViewType::NewAndOldImages)
+        .build()
+        .map_err(invalid)?;
+    let mut request = client
         .create_table()
-        .table_name(TABLE)
-        .key_schema(key("pk", KeyType::Hash).map_err(invalid)?)
-        .key_schema(key("sk", KeyType::Range).map_err(invalid)?)
-        .attribute_definitions(attribute("pk").map_err(invalid)?)
-        .attribute_definitions(attribute("sk").map_err(invalid)?)
+        .table_name(table)
         .billing_mode(BillingMode::PayPerRequest)
-        .stream_specification(
-            StreamSpecification::builder()
-                .stream_enabled(true)
-                .stream_view_type(StreamViewType::NewAndOldImages)
-                .build()
-                .map_err(invalid)?,
-        )
-        .send()
-        .await
-        .map_err(|error| failed("create the table NorthPole", error))?;
+        .stream_specification(stream);
+    for (name, role) in keys {
+        let key = KeySchemaElement::builder().attribute_name(*name).key_type(role.clone());
+        let attribute = AttributeDefinition::builder()
+            .attribute_name(*name)
+            .attribute_type(ScalarAttributeType::S);
+        request = request
+            .key_schema(key.build().map_err(invalid)?)
+            .attribute_definitions(attribute.build().map_err(invalid)?);
+    }
+    let created = request.send().await;
+    created.map_err(|error| failed(&format!("create the table {table}"), error))?;
     Ok(())
 }
 

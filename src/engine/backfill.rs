@@ -1,12 +1,13 @@
 //! Loads: when one begins, what it consists of, and how it ends.
 //!
-//! A load is a state of the ledger, not of a worker: [`next_step`] looks at the ledger's view alone, so that any
-//! worker can go on where another one died.
+//! A load is a state of the ledger, not of a worker: [`next_step`] looks at the ledger's view alone, so
+//! that any worker can go on where another one died.
 
 use std::sync::Arc;
 
 use super::ports::{
-    Clock, Ledger, LedgerView, NewLoad, OpenLetter, PartitionState, Sink, Source, Sweep, Swept,
+    Clock, Ledger, LedgerView, Listing, NewLoad, NewStream, OpenLetter, PartitionState, Sink,
+    Source, Sweep, Swept,
 };
 use super::{OnGap, Ports};
 use crate::error::Result;
@@ -54,11 +55,14 @@ pub enum Step {
 /// Tells what comes next from the ledger alone.
 #[must_use]
 pub fn next_step(view: &LedgerView, wish: Backfill, on_gap: OnGap) -> Step {
-    if view.halted.is_some() || !view.listed {
+    if view.halted.is_some() {
         return Step::Rest;
     }
     if view.gaps_open > 0 && on_gap == OnGap::Resync {
         return Step::Begin;
+    }
+    if !view.listed {
+        return Step::Rest;
     }
     if view.load.active {
         let unread = view
@@ -130,12 +134,29 @@ where
     K: Sink,
     C: Clock,
 {
-    let items = ports.source.describe().await?.items;
+    let info = ports.source.describe().await?;
+    let known = ports.ledger.load(&source).await?.stream_arn;
+    let stream = new_stream(&ports.source, info.stream_arn, &known).await?;
+    let Some(stream) = stream else { return Ok(false) };
+    let items = info.items;
     let partitions = segments(options.segments, items);
     let rcu_max = options.rcu_max;
     let rewind = None;
-    let load = NewLoad { source, replaces, partitions, items, rcu_max, rewind };
+    let load = NewLoad { source, replaces, stream, partitions, items, rcu_max, rewind };
     ports.ledger.begin_load(&load).await
+}
+
+/// The stream that took the place of the known one, if another did; `None` when its shards cannot all be
+/// listed now.
+pub(super) async fn new_stream<S: Source>(
+    source: &S,
+    newest: Option<String>,
+    known: &str,
+) -> Result<Option<Option<NewStream>>> {
+    let Some(stream_arn) = newest.filter(|arn| *arn != *known) else { return Ok(Some(None)) };
+    let Listing { shards, complete } = source.list_shards(&stream_arn).await?;
+    let stream = NewStream { stream_arn: stream_arn.into(), shards };
+    Ok(complete.then_some(Some(stream)))
 }
 
 /// What a load is ended with.

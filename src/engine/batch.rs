@@ -1,8 +1,10 @@
 //! Batches, purely: mapped pages are added up as they arrive, and sealing collapses and sorts them.
 //!
-//! A page's records are never split over two positions. Sealing keeps the last change per table and key
-//! (Postgres refuses to touch a row twice in one statement) and sorts by key (unsorted keys deadlock two
-//! writers). The records stay with the batch until it is committed, for dead letters need them whole.
+//! A page's records are never split over two positions. Sealing keeps the last change per table and
+//! key (Postgres refuses to touch a row twice in one statement) and sorts by key (unsorted keys
+//! deadlock two writers). Behind a soft delete the change before it is kept too: it makes the row that
+//! is marked, or ends it, and is another statement. The records stay with the batch until it is
+//! committed, for dead letters need them whole.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,7 +16,7 @@ use super::ports::{
     Advance, Batch, DeadLetter, KeyHash, Lease, Page, RecordRef, ShardListing, Unit, WorkerId,
 };
 use crate::model::{
-    Change, Generation, Item, PartitionId, Reject, RejectReason, TableIndex, Version,
+    Change, Generation, Item, PartitionId, Reject, RejectReason, RowAction, TableIndex, Version,
 };
 use crate::telemetry::events::{Outcome, RecordCounts};
 
@@ -149,7 +151,7 @@ impl Filling {
                 last.op.table == table
                     && last.op.cells.cmp_prefix(&unit.op.cells, key_columns(table)).is_eq()
             };
-            if kept.last().is_some_and(same) {
+            if kept.last().is_some_and(|last| same(last) && !stands_behind(&unit, last)) {
                 superseded[usize::from(table.0)] += 1;
                 shadowed.push(unit);
             } else {
@@ -199,8 +201,8 @@ pub struct Sealed {
     pub superseded: Vec<u64>,
     pages: Vec<HeldPage>,
     refused: usize,
-    /// What later changes of the same key in this batch made needless, in the order of the units, newest
-    /// first: should the later change be refused, the one before it takes effect.
+    /// What later changes of the same key in this batch made needless: should the later change be refused,
+    /// the one before it takes effect.
     shadowed: Vec<Unit>,
     key_columns: Vec<usize>,
 }
@@ -248,13 +250,24 @@ impl Sealed {
                 let by_table = unit.op.table.cmp(&lost.op.table);
                 by_table.then_with(|| unit.op.cells.cmp_prefix(&lost.op.cells, keys))
             };
-            let Some(before) = self.shadowed.iter().position(|unit| order(unit).is_eq()) else {
-                continue;
-            };
-            let unit = self.shadowed.remove(before);
-            self.superseded[usize::from(unit.op.table.0)] -= 1;
-            let place = units.partition_point(|unit| order(unit).is_lt());
-            units.insert(place, unit);
+            // What is left of this key is collapsed anew.
+            let superseded = &mut self.superseded[usize::from(lost.op.table.0)];
+            let mut left: Vec<Unit> = self.shadowed.extract_if(.., |u| order(u).is_eq()).collect();
+            *superseded -= left.len() as u64;
+            left.extend(units.extract_if(.., |unit| order(unit).is_eq()));
+            left.sort_by_key(|unit| std::cmp::Reverse((unit.version, unit.record)));
+            let mut place = units.partition_point(|unit| order(unit).is_lt());
+            let mut last: Option<Unit> = None;
+            for unit in left {
+                if last.as_ref().is_none_or(|last| stands_behind(&unit, last)) {
+                    last = Some(unit.clone());
+                    units.insert(place, unit);
+                    place += 1;
+                } else {
+                    *superseded += 1;
+                    self.shadowed.push(unit);
+                }
+            }
         }
         self.batch.units = units;
     }
@@ -265,9 +278,7 @@ impl Sealed {
         let rejected: BTreeSet<(KeyHash, Version)> =
             rejects.iter().map(|letter| (letter.key_hash, letter.version)).collect();
         for letter in &rejects[rejects.len() - newest..] {
-            let Some(own) = touched.iter().position(|(hash, _)| *hash == letter.key_hash) else {
-                continue;
-            };
+            let own = touched.binary_search_by_key(&letter.key_hash, |(hash, _)| *hash);
             let changes = self.pages.iter().flat_map(|page| &page.changes);
             let version = changes
                 .map(|change| {
@@ -279,9 +290,14 @@ impl Sealed {
                 })
                 .map(|(_, version)| version)
                 .max();
-            match version {
-                Some(version) => touched[own].1 = version,
-                None => drop(touched.remove(own)),
+            match (own, version) {
+                (Ok(own), Some(version)) => touched[own].1 = version,
+                (Ok(own), None) => drop(touched.remove(own)),
+                // Nobody noted keys, yet a soft delete of this one came after what was refused.
+                (Err(place), Some(version)) if version > letter.version => {
+                    touched.insert(place, (letter.key_hash, version));
+                }
+                (Err(_), _) => {}
             }
         }
     }
@@ -299,6 +315,11 @@ impl Sealed {
         }
         counts
     }
+}
+
+/// Whether an older change of the same key stands in the batch beside the newer one.
+fn stands_behind(older: &Unit, newer: &Unit) -> bool {
+    newer.op.action == RowAction::SoftDelete && older.op.action != RowAction::SoftDelete
 }
 
 /// By table and key, of one key the newest first. `tables` holds each table's number of key columns.
@@ -348,6 +369,12 @@ fn key_json(keys: &Item) -> String {
 
 fn key_hash(key: &str) -> KeyHash {
     Sha256::digest(key.as_bytes()).into()
+}
+
+/// The hash by which an item's dead letters are found.
+#[must_use]
+pub fn key_hash_of(keys: &Item) -> KeyHash {
+    key_hash(&key_json(keys))
 }
 
 #[cfg(test)]

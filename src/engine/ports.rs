@@ -21,9 +21,9 @@ mod loads;
 mod rewind;
 pub use entries::{
     Claim, Continuity, Enrolment, Gap, GapReason, Held, Lease, LedgerView, PartitionRow,
-    PartitionState, Publication, Published, Renewal, SourceIdentity,
+    PartitionState, Publication, Published, Renewal, SourceIdentity, Verified,
 };
-pub use loads::{LoadView, Loads, NewLoad, OpenLetter, Stale, Sweep, Swept};
+pub use loads::{LoadView, Loads, NewLoad, NewStream, OpenLetter, Stale, Sweep, Swept};
 pub use rewind::Rewind;
 pub(crate) use rewind::past;
 
@@ -276,7 +276,7 @@ pub trait Sink: Send + Sync + 'static {
     fn sweep(&self, sweep: &Sweep) -> impl Future<Output = Result<Swept>> + Send;
 }
 
-/// What one transaction applies. Sealed by the engine: units are unique by table and key, and sorted.
+/// What one transaction applies. Sealed by the engine: units are sorted, and unique by table, key and action.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// The source.
@@ -287,7 +287,8 @@ pub struct Batch {
     pub worker: Option<WorkerId>,
     /// Whether a backfill is active.
     pub claims: bool,
-    /// The rows, sorted by table and key, one per key: the last change of each.
+    /// The rows, sorted by table and key, one per key: the last change of each. Only a soft delete has the
+    /// change before it behind it, which is to be written first.
     pub units: Vec<Unit>,
     /// The records that cannot be mapped or stored.
     pub rejects: Vec<DeadLetter>,

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Ports;
+use super::backfill::new_stream;
 use super::ports::{
     Clock, Ledger, NewLoad, PartitionRow, PartitionState, ReadFrom, Rewind, ShardListing, Sink,
     Source, past,
@@ -47,26 +48,37 @@ where
     if view.generation != replaces || !view.listed {
         return Ok(false);
     }
-    let starts = starts(&ports.source, &past(&view.partitions, as_of)).await?;
+    let described = ports.source.describe().await;
+    request("DescribeTable", described.as_ref().err());
+    let newest = described?.stream_arn;
+    let Some(stream) = new_stream(&ports.source, newest, &view.stream_arn).await? else {
+        return Ok(false);
+    };
+    let starts = match &stream {
+        // Nothing of it was applied yet.
+        Some(_) => HashMap::new(),
+        None => {
+            let past = past(&view.partitions, as_of);
+            starts(&ports.source, &view.stream_arn, &past).await?
+        }
+    };
     let rewind = Some(Rewind { as_of, starts });
     let items = Some(items);
-    let load = NewLoad { source, replaces, partitions, items, rcu_max: None, rewind };
+    let load = NewLoad { source, replaces, stream, partitions, items, rcu_max: None, rewind };
     ports.ledger.begin_load(&load).await
 }
 
 /// Where the stream now holds the first record of each of these shards.
 async fn starts<S: Source>(
     source: &S,
+    stream_arn: &Arc<str>,
     shards: &[&PartitionRow],
 ) -> Result<HashMap<PartitionId, Position>> {
     let mut starts = HashMap::new();
     if shards.is_empty() {
         return Ok(starts);
     }
-    let described = source.describe().await;
-    request("DescribeTable", described.as_ref().err());
-    let stream_arn: Arc<str> = described?.stream_arn.unwrap_or_default().into();
-    let listed = source.list_shards(&stream_arn).await;
+    let listed = source.list_shards(stream_arn).await;
     request("DescribeStream", listed.as_ref().err());
     // A shard that a listing lacks is asked for by itself, so that an incomplete listing does no harm.
     let listed: HashMap<PartitionId, ShardListing> =
@@ -77,7 +89,7 @@ async fn starts<S: Source>(
         }
         let first = listed.get(&row.id).map_or(Position::Horizon, ShardListing::start);
         let from = ReadFrom {
-            stream_arn: Arc::clone(&stream_arn),
+            stream_arn: Arc::clone(stream_arn),
             partition: row.id.clone(),
             position: first,
             iterator: None,

@@ -21,7 +21,8 @@ use crate::mapping::Mapper;
 use crate::model::{Generation, PartitionId, Position};
 use crate::telemetry::events;
 
-/// Shards that were not listed for so long may have come and gone unseen: the service keeps them for 24 hours.
+/// Shards that were not listed for so long may have come and gone unseen: the service keeps them for
+/// 24 hours.
 const UNPOLLED: Duration = Duration::from_secs(23 * 3600);
 
 /// What a round of upkeep is asked to do.
@@ -139,7 +140,7 @@ where
     };
     let enrolment = ports.ledger.enrol(&identity).await?;
     let generation = enrolment.generation;
-    let broken = match enrolment.continuity {
+    let broken = match &enrolment.continuity {
         Continuity::Same => None,
         Continuity::StreamChanged { .. } => Some(GapReason::StreamChanged),
         Continuity::TableChanged { .. } => Some(GapReason::TableChanged),
@@ -158,9 +159,12 @@ where
         let (source_name, label) = (&*source, reason.label());
         events::GapFound { source: source_name, reason: label, partition: None, halts: false }
             .emit();
-        // First the gap, then the listing that makes the new stream ours: a crash between the two finds the
-        // gap again.
         ports.ledger.record_gap(&source, &gap, false).await?;
+    }
+    if let Continuity::StreamChanged { was } = enrolment.continuity {
+        // The new stream's shards are entered by the load that repairs the gap, in one transaction.
+        let stream_arn = known.unwrap_or_else(|| was.into());
+        return Ok(Discovered { stream_arn, generation, listed: false, gap: None });
     }
     if lead {
         let listed = ports.source.list_shards(&stream_arn).await;

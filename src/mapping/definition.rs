@@ -16,7 +16,7 @@ pub struct Span {
 }
 
 /// A value and where it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spanned<T> {
     /// The value.
     pub value: T,
@@ -85,7 +85,7 @@ pub struct SourceDefinition {
 }
 
 /// One entity: which items it takes, and the rows that they become.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct EntityDefinition {
     /// The entity's name; for a plain table the source's.
     pub name: Spanned<String>,
@@ -100,6 +100,10 @@ pub struct EntityDefinition {
     pub on_ttl: Option<OnDelete>,
     /// The entity's own table.
     pub rows: RowsDefinition,
+    /// The name of the column that marks a row as deleted, where it is not `deleted_at`.
+    pub deleted_at: Option<Spanned<String>>,
+    /// The table that keeps every version of the rows.
+    pub history: Option<Spanned<String>>,
     /// The tables of child rows.
     pub children: Vec<ChildDefinition>,
 }
@@ -113,18 +117,20 @@ pub struct KeyDefinition {
     pub template: Spanned<String>,
 }
 
-/// What a removed item does to its row.
+/// What a removed item does to its row. An item that leaves the filter is as good as removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnDelete {
     /// The row goes too.
     #[default]
     Delete,
+    /// The row stays, with the time of the deletion in a column of its own.
+    Soft,
     /// The row stays as it was.
     Keep,
 }
 
 /// A target table and what fills it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RowsDefinition {
     /// The table, `name` or `schema.name`.
     pub table: Spanned<String>,
@@ -134,6 +140,12 @@ pub struct RowsDefinition {
     pub primary_key: Option<Vec<Spanned<String>>>,
     /// The jsonb column that takes every attribute not mapped.
     pub rest: Option<Spanned<String>>,
+    /// Where `columns = "auto"` stands: the columns are those that the target has, not the file.
+    pub auto: Option<Span>,
+    /// The indexes to make.
+    pub indexes: Vec<Vec<Spanned<String>>>,
+    /// The table's comment.
+    pub comment: Option<String>,
 }
 
 /// A table of child rows out of a list, set or map.
@@ -170,6 +182,30 @@ pub struct ColumnDefinition {
     pub value_map: Option<Spanned<Vec<(String, String)>>>,
     /// What becomes of a value that does not fit.
     pub on_error: Spanned<OnError>,
+    /// The column's comment.
+    pub comment: Option<String>,
+    /// The attribute, where `columns = "auto"` made the column.
+    pub auto: Option<String>,
+}
+
+impl ColumnDefinition {
+    /// A column of which nothing is said but where its value comes from.
+    #[must_use]
+    pub fn plain(name: Spanned<String>, from: Spanned<String>) -> Self {
+        Self {
+            name,
+            from,
+            column_type: None,
+            epoch: None,
+            nul: NulPolicy::Reject,
+            required: false,
+            default: None,
+            value_map: None,
+            on_error: Spanned::new(OnError::DeadLetter, Span::default()),
+            comment: None,
+            auto: None,
+        }
+    }
 }
 
 /// What a number counts from 1970-01-01 UTC.

@@ -234,7 +234,7 @@ fn commented(text: &str) -> String {
 }
 
 /// `sentAt` -> `sent_at`; empty when nothing of it can be an identifier.
-fn snake(name: &str) -> String {
+pub(super) fn snake(name: &str) -> String {
     let mut out = String::new();
     let mut before = '_';
     for char in name.chars() {
@@ -258,7 +258,7 @@ fn snake(name: &str) -> String {
 }
 
 /// The name, with a number where it is taken or reserved already.
-fn unique(name: &str, taken: &[String]) -> String {
+pub(super) fn unique(name: &str, taken: &[String]) -> String {
     let name = if name.is_empty() { "attribute" } else { name };
     let reserved = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid", "dynaurora_version"];
     let free = |name: &str| !taken.iter().any(|own| own == name) && !reserved.contains(&name);
@@ -269,7 +269,7 @@ fn unique(name: &str, taken: &[String]) -> String {
 }
 
 /// An attribute's name as a path of the mapping language.
-fn path_name(name: &str) -> String {
+pub(super) fn path_name(name: &str) -> String {
     let plain = !name.is_empty()
         && name.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-'));
     if plain {

@@ -4,11 +4,14 @@
 //! (the templates), its cells are converted one by one, and either all of its rows are appended or
 //! none is.
 
+mod auto;
+mod change;
 mod compile;
 mod condition;
 mod convert;
 pub mod definition;
 mod infer;
+mod invert;
 mod path;
 mod rest;
 mod row;
@@ -18,18 +21,17 @@ pub(crate) mod toml_text;
 pub mod trial;
 mod types;
 
+pub use auto::Known;
 pub use infer::{InferRequest, infer_items};
 pub use types::{TYPE_NAMES, TypeError};
 
 use std::sync::Arc;
 
-use crate::model::{
-    Cells, Change, ChangeOp, Item, Reject, RejectReason, RowAction, RowOp, TableIndex,
-};
+use crate::model::{Cells, Change, Item, Reject, RejectReason, RowOp, TableIndex};
 use compile::{Compiled, Entity};
 use definition::{OnDelete, Problem, SourceDefinition};
 use row::Material;
-use spec::{ColumnType, TableSpec};
+use spec::TableSpec;
 use template::Captures;
 
 /// A compiled mapping of one source.
@@ -83,19 +85,22 @@ impl Mapper {
     /// # Errors
     /// Everything that is wrong with it, in the order of the text.
     pub fn compile(definition: &SourceDefinition) -> Result<Self, Vec<Problem>> {
-        Self::compile_onto(definition, &|_, _| None)
+        Self::compile_onto(definition, &Known::default())
     }
 
     /// Compiles a source's mapping onto tables that may exist already: a column that names no type
-    /// has the one that `existing` knows, by table (as the mapping names it) and column.
+    /// has the one that it has there, and `columns = "auto"` means the columns that are known.
     ///
     /// # Errors
     /// Everything that is wrong with it, in the order of the text.
     pub fn compile_onto(
         definition: &SourceDefinition,
-        existing: &dyn Fn(&str, &str) -> Option<ColumnType>,
+        known: &Known,
     ) -> Result<Self, Vec<Problem>> {
-        let Compiled { tables, entities } = compile::compile(definition, existing)?;
+        let resolved = definition.is_auto().then(|| definition.resolved(known));
+        let definition = resolved.as_ref().unwrap_or(definition);
+        let existing = |table: &str, column: &str| known.column_type(table, column);
+        let Compiled { tables, entities } = compile::compile(definition, &existing)?;
         Ok(Self { tables, entities, unmatched: definition.unmatched })
     }
 
@@ -161,11 +166,12 @@ impl Mapper {
         Ok(())
     }
 
-    /// The tables whose rows go when their item goes: those that a sweep may delete rows of.
+    /// The tables whose rows go, or are marked, when their item goes: those that a sweep may touch. Where
+    /// some end of an item keeps its row, nobody knows which end a sweep has missed.
     #[must_use]
     pub fn swept_tables(&self) -> Vec<TableIndex> {
         let goes = |entity: &&Entity| {
-            entity.on_delete == OnDelete::Delete && entity.on_ttl == OnDelete::Delete
+            entity.on_delete != OnDelete::Keep && entity.on_ttl != OnDelete::Keep
         };
         self.entities.iter().filter(goes).map(|entity| entity.table).collect()
     }
@@ -213,95 +219,7 @@ fn ambiguous(one: &Entity, other: &Entity) -> Reject {
     }
 }
 
-impl Entity {
-    /// Whether the key is this entity's; fills the captures on the way.
-    fn takes<'a>(&self, keys: &'a Item, captures: &mut Captures<'a>) -> bool {
-        self.keys.iter().all(|(attribute, template)| {
-            keys.attribute(attribute).is_some_and(|value| template.capture(value, captures))
-        })
-    }
-
-    /// Appends what the change does to this entity's row; false when it does not pass the filter,
-    /// or when the row stays although the item is gone.
-    fn map(
-        &self,
-        change: &Change,
-        captures: &Captures<'_>,
-        rows: &mut Vec<RowOp>,
-    ) -> Result<bool, Reject> {
-        let keys = &change.keys;
-        let old = change.old_image.as_ref();
-        if change.op == ChangeOp::Remove {
-            let policy = if change.expired { self.on_ttl } else { self.on_delete };
-            if policy == OnDelete::Keep {
-                return Ok(false);
-            }
-            let material = Material { captures, keys, image: old };
-            rows.push(self.delete(row::key(self, &material)?));
-            return Ok(true);
-        }
-        let Some(image) = &change.new_image else {
-            return Err(Reject {
-                reason: RejectReason::Missing,
-                entity: Some(Arc::clone(&self.name)),
-                place: None,
-                detail: "the record carries no new image".to_owned(),
-            });
-        };
-        let material = Material { captures, keys, image: Some(image) };
-        if self.filter.as_ref().is_some_and(|filter| !filter.holds(image)) {
-            self.delete_filtered(&material, old, rows)?;
-            return Ok(false);
-        }
-        let cells = row::row(self, &material)?;
-        self.delete_moved(&cells, &Material { image: old, ..material }, rows);
-        let children = row::children(self, &material, &cells)?;
-        rows.push(RowOp { table: self.table, action: RowAction::Upsert, cells, children });
-        Ok(true)
-    }
-
-    /// Deletes what may be there of an item that does not pass the filter.
-    fn delete_filtered(
-        &self,
-        material: &Material<'_>,
-        old: Option<&Item>,
-        rows: &mut Vec<RowOp>,
-    ) -> Result<(), Reject> {
-        let old = Material { image: old, ..*material };
-        match row::key(self, material) {
-            Ok(cells) => {
-                self.delete_moved(&cells, &old, rows);
-                rows.push(self.delete(cells));
-            }
-            // The filter may be there for the very items that lack an attribute of the primary key.
-            Err(reject) if reject.reason == RejectReason::Missing => {
-                if let Ok(was) = row::key(self, &old) {
-                    rows.push(self.delete(was));
-                }
-            }
-            Err(reject) => return Err(reject),
-        }
-        Ok(())
-    }
-
-    /// Where the primary key holds other attributes than the source's key, a change can move the
-    /// row.
-    fn delete_moved(&self, cells: &Cells, old: &Material<'_>, rows: &mut Vec<RowOp>) {
-        if self.needs_image_for.is_none() || old.image.is_none() {
-            return;
-        }
-        // An old image that has no key never had a row.
-        if let Ok(was) = row::key(self, old)
-            && !was.iter().eq(cells.iter().take(self.rows.key_columns))
-        {
-            rows.push(self.delete(was));
-        }
-    }
-
-    fn delete(&self, cells: Cells) -> RowOp {
-        RowOp { table: self.table, action: RowAction::Delete, cells, children: Vec::new() }
-    }
-}
-
+#[cfg(test)]
+mod lifecycle_tests;
 #[cfg(test)]
 mod tests;

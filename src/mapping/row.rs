@@ -44,8 +44,12 @@ const CELL_BYTES: usize = 16;
 pub(crate) fn row(entity: &Entity, material: &Material<'_>) -> Result<Cells, Reject> {
     let rows = &entity.rows;
     let count = rows.columns.len() + usize::from(rows.rest.is_some());
-    let mut cells = Cells::with_capacity(count, count * CELL_BYTES);
+    let mut cells = Cells::with_capacity(count + 1, count * CELL_BYTES);
     fill(entity, rows, &Place { material, element: None }, &mut cells)?;
+    if entity.soft {
+        // An item that is there is not deleted, whatever its row said before.
+        cells.push_null();
+    }
     Ok(cells)
 }
 

@@ -8,8 +8,16 @@ use crate::model::TableIndex;
 /// The name of the one column that dynaurora adds to every target table: the row's version.
 pub const VERSION_COLUMN: &str = "dynaurora_version";
 
+/// The columns that end every row of a history table: what happened, and from when to when the row was
+/// as it says. The last is NULL while it still is.
+pub const HISTORY_COLUMNS: [&str; 3] = ["op", "valid_from", "valid_to"];
+
+/// What a history's `op` says of the end of a row: the item was removed, expired, left the filter, or
+/// moved to another key. Such a row only closes the one before it: it is valid for no time at all.
+pub const HISTORY_ENDS: [&str; 4] = ["remove", "expire", "filter", "move"];
+
 /// A table's name, with its schema where the mapping gives one (otherwise the role's search path decides).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableName {
     /// The schema, where the mapping gives one.
     pub schema: Option<String>,
@@ -28,7 +36,7 @@ impl fmt::Display for TableName {
 }
 
 /// A target table: its columns in the order of a row's cells, the primary key first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableSpec {
     /// The table's name.
     pub name: TableName,
@@ -40,6 +48,47 @@ pub struct TableSpec {
     pub key_columns: usize,
     /// For a table of child rows: where they hang.
     pub parent: Option<ParentSpec>,
+    /// For a table whose rows may outlive their items: which column holds when the item was deleted. It is
+    /// NULL in the row of an item that is there.
+    pub deleted_at: Option<usize>,
+    /// For a history: the table whose rows' versions it keeps. Its key is that table's and
+    /// [`VERSION_COLUMN`], its last columns are the [`HISTORY_COLUMNS`].
+    pub history_of: Option<TableIndex>,
+    /// What the mapping asks for beside columns; nothing that a row needs.
+    pub extras: Extras,
+}
+
+/// What a table has for those who query it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// The indexes, each with its columns in order.
+    pub indexes: Vec<Vec<String>>,
+    /// The table's comment.
+    pub comment: Option<String>,
+    /// The comments of columns, by name.
+    pub column_comments: Vec<(String, String)>,
+    /// The columns that `columns = "auto"` made, with their attributes.
+    pub auto: Option<AutoSpec>,
+}
+
+/// What `columns = "auto"` says of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AutoSpec {
+    /// The attribute of each column that it fills.
+    pub columns: Vec<AutoColumn>,
+    /// The column for all that has none of its own.
+    pub rest: String,
+}
+
+/// A column that `columns = "auto"` made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AutoColumn {
+    /// The column.
+    pub name: String,
+    /// The attribute that it shows.
+    pub attribute: String,
+    /// Its type.
+    pub column_type: ColumnType,
 }
 
 /// Where a child table hangs: its first columns are the primary key of the entity's own row, in order.

@@ -261,6 +261,33 @@ impl Template {
         rest.is_empty()
     }
 
+    /// Whether it throws nothing away and every capture's slot passes the test.
+    pub(crate) fn slots_all(&self, known: impl Fn(usize) -> bool) -> bool {
+        self.parts.iter().all(|part| match part {
+            Part::Literal(_) => true,
+            Part::Capture { slot, .. } => slot.is_some_and(&known),
+        })
+    }
+
+    /// The text that the template captures these values from; `None` where a value is missing.
+    pub(crate) fn render<'a>(&self, value: impl Fn(usize) -> Option<&'a str>) -> Option<String> {
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => text.push_str(literal),
+                Part::Capture { slot, kind } => {
+                    let value = value((*slot)?)?;
+                    if let CaptureKind::Int(Some(width)) = kind {
+                        let zeros = usize::from(*width).saturating_sub(value.len());
+                        text.extend(std::iter::repeat_n('0', zeros));
+                    }
+                    text.push_str(value);
+                }
+            }
+        }
+        Some(text)
+    }
+
     /// Whether some text matches both templates, as far as anyone would write such a text: a
     /// capture is taken not to hold the first character of the literal after it.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {

@@ -1,33 +1,25 @@
 use proptest::prelude::*;
 
 use super::definition::*;
+use super::spec::ColumnType;
 use super::*;
-use crate::model::{AttributeValue, SequenceNumber};
+use crate::model::{AttributeValue, Cells, ChangeOp, SequenceNumber};
 
-fn word(text: &str) -> Spanned<String> {
+pub(super) fn word(text: &str) -> Spanned<String> {
     Spanned::new(text.to_owned(), Span::default())
 }
 
 /// A column as `name = from` or `name = from: type`.
-fn column(text: &str) -> ColumnDefinition {
+pub(super) fn column(text: &str) -> ColumnDefinition {
     let (name, from) = text.split_once(" = ").unwrap();
     let (from, column_type) = from.split_once(": ").map_or((from, None), |(f, t)| (f, Some(t)));
-    ColumnDefinition {
-        name: word(name),
-        from: word(from),
-        column_type: column_type.map(word),
-        epoch: None,
-        nul: NulPolicy::Reject,
-        required: false,
-        default: None,
-        value_map: None,
-        on_error: Spanned::new(OnError::DeadLetter, Span::default()),
-    }
+    let column_type = column_type.map(word);
+    ColumnDefinition { column_type, ..ColumnDefinition::plain(word(name), word(from)) }
 }
 
 fn rows(table: &str, columns: &[&str]) -> RowsDefinition {
     let columns = columns.iter().map(|text| column(text)).collect();
-    RowsDefinition { table: word(table), columns, primary_key: None, rest: None }
+    RowsDefinition { table: word(table), columns, ..RowsDefinition::default() }
 }
 
 fn entity(name: &str, key: &[(&str, &str)], columns: &[&str]) -> EntityDefinition {
@@ -38,11 +30,8 @@ fn entity(name: &str, key: &[(&str, &str)], columns: &[&str]) -> EntityDefinitio
     EntityDefinition {
         name: word(name),
         key: key.collect(),
-        filter: None,
-        on_delete: OnDelete::Delete,
-        on_ttl: None,
         rows: rows(&format!("{name}s"), columns),
-        children: Vec::new(),
+        ..EntityDefinition::default()
     }
 }
 
@@ -51,11 +40,11 @@ fn compile(entities: Vec<EntityDefinition>) -> Result<Mapper, Vec<Problem>> {
     Mapper::compile(&SourceDefinition { name, unmatched: Unmatched::DeadLetter, entities })
 }
 
-fn item(json: &str) -> Item {
+pub(super) fn item(json: &str) -> Item {
     serde_json::from_str(json).unwrap()
 }
 
-fn change(op: ChangeOp, keys: &str, new: Option<&str>, old: Option<&str>) -> Change {
+pub(super) fn change(op: ChangeOp, keys: &str, new: Option<&str>, old: Option<&str>) -> Change {
     Change {
         op,
         sequence: SequenceNumber::ZERO,
@@ -68,11 +57,11 @@ fn change(op: ChangeOp, keys: &str, new: Option<&str>, old: Option<&str>) -> Cha
     }
 }
 
-fn put(json: &str, keys: &str) -> Change {
+pub(super) fn put(json: &str, keys: &str) -> Change {
     change(ChangeOp::Modify, keys, Some(json), None)
 }
 
-fn map(mapper: &Mapper, change: &Change) -> (Outcome, Vec<String>) {
+pub(super) fn map(mapper: &Mapper, change: &Change) -> (Outcome, Vec<String>) {
     let mut rows = Vec::new();
     let outcome = mapper.map(change, &mut rows);
     let shown = rows.iter().map(|row| {
@@ -96,9 +85,9 @@ fn reason(outcome: &Outcome) -> (RejectReason, Option<&str>) {
     }
 }
 
-const ORDER_KEY: &str = r#"{"pk":{"S":"ORDER#7"}}"#;
+pub(super) const ORDER_KEY: &str = r#"{"pk":{"S":"ORDER#7"}}"#;
 
-fn order(columns: &[&str]) -> EntityDefinition {
+pub(super) fn order(columns: &[&str]) -> EntityDefinition {
     entity("order", &[("pk", "ORDER#{id}")], columns)
 }
 
@@ -322,12 +311,11 @@ fn a_column_without_a_type_has_that_of_the_existing_table() {
         unmatched: Unmatched::DeadLetter,
         entities: vec![order(&["id = {id}", "total = total", "note = note: text"])],
     };
-    let existing = |table: &str, column: &str| match (table, column) {
-        ("orders", "total") => Some(ColumnType::Numeric(Some((6, 2)))),
-        ("orders", "note") => Some(ColumnType::Jsonb),
-        _ => None,
-    };
-    let mapper = Mapper::compile_onto(&definition, &existing).unwrap();
+    let own = |column: &str| ("orders".to_owned(), column.to_owned());
+    let types =
+        [(own("total"), ColumnType::Numeric(Some((6, 2)))), (own("note"), ColumnType::Jsonb)];
+    let known = Known { types: types.into(), ..Known::default() };
+    let mapper = Mapper::compile_onto(&definition, &known).unwrap();
     let types: Vec<_> =
         mapper.tables()[0].columns.iter().map(|column| column.column_type.to_string()).collect();
     assert_eq!(types, ["text", "numeric(6,2)", "text"]);

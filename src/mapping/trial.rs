@@ -208,9 +208,9 @@ impl Trial {
 
     /// The rows that the table gets; for a removal those that go.
     fn rows_of<'r>(&self, table: TableIndex, rows: &'r [RowOp]) -> Vec<&'r Cells> {
-        let action = if self.op == TrialOp::Remove { RowAction::Delete } else { RowAction::Upsert };
+        let ends = self.op == TrialOp::Remove;
         rows.iter()
-            .filter(|row| row.action == action)
+            .filter(|row| row.action == RowAction::Record || row.action.ends_row() == ends)
             .flat_map(|row| {
                 let own = (row.table == table).then_some(&row.cells);
                 let children = row.children.iter().filter(move |(child, _)| *child == table);

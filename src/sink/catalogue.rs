@@ -12,6 +12,7 @@ use crate::mapping::spec::{ColumnType, TableName};
 #[derive(Debug, Default)]
 pub(super) struct ExistingTable {
     pub(super) columns: Vec<ExistingColumn>,
+    pub(super) comment: Option<String>,
     indexes: Vec<ExistingIndex>,
 }
 
@@ -25,6 +26,9 @@ pub(super) struct ExistingColumn {
     pub(super) demanded: bool,
     /// Whether the database computes it, so that it takes no value.
     pub(super) generated: bool,
+    pub(super) comment: Option<String>,
+    /// Its type in the mapping's words; `None` for a type that the mapping does not have.
+    pub(super) column_type: Option<ColumnType>,
 }
 
 #[derive(Debug)]
@@ -46,6 +50,15 @@ impl ExistingTable {
         })
     }
 
+    /// Whether an index begins with these columns in this order.
+    pub(super) fn has_index(&self, columns: &[String]) -> bool {
+        self.indexes.iter().any(|index| {
+            index.columns.get(..columns.len()).is_some_and(|first| {
+                first.iter().zip(columns).all(|(own, wanted)| own.as_ref() == Some(wanted))
+            })
+        })
+    }
+
     /// Whether rows are found by these columns without reading the whole table.
     pub(super) fn is_indexed(&self, columns: &[&str]) -> bool {
         self.indexes.iter().any(|index| index.starts_with(columns))
@@ -64,9 +77,16 @@ impl ExistingIndex {
 
 const COLUMNS: &str = "\
     select attname::text, format_type(atttypid, atttypmod), attgenerated <> '', \
-        attnotnull and not atthasdef and attidentity = '' \
+        attnotnull and not atthasdef and attidentity = '', \
+        col_description(attrelid, attnum), \
+        (select array[n.nspname::text, t.typname::text] from pg_type t \
+            join pg_namespace n on n.oid = t.typnamespace \
+            where t.oid = atttypid and t.typtype = 'e') \
     from pg_attribute where attrelid = to_regclass($1) and attnum > 0 and not attisdropped \
     order by attnum";
+
+const KIND: &str = "select relkind::text, obj_description(oid, 'pg_class') \
+    from pg_class where oid = to_regclass($1)";
 
 const INDEXES: &str = "\
     select i.indisunique and i.indpred is null and i.indimmediate, \
@@ -81,25 +101,25 @@ const INDEXES: &str = "\
 pub(super) async fn table(pool: &PgPool, name: &TableName) -> Result<Option<ExistingTable>> {
     let failed = |error| sqlstate::error(format!("read the columns of {name}"), error);
     let regclass = quoted_table(name)?;
-    let kind: Option<String> =
-        sqlx::query_scalar("select relkind::text from pg_class where oid = to_regclass($1)")
-            .bind(&regclass)
-            .persistent(false)
-            .fetch_optional(pool)
-            .await
-            .map_err(failed)?;
-    match kind.as_deref() {
+    let kind: Option<(String, Option<String>)> = sqlx::query_as(KIND)
+        .bind(&regclass)
+        .persistent(false)
+        .fetch_optional(pool)
+        .await
+        .map_err(failed)?;
+    let comment = match kind {
         None => return Ok(None),
-        Some("r" | "p") => {}
+        Some((kind, comment)) if matches!(kind.as_str(), "r" | "p") => comment,
         Some(_) => {
             return Err(Error::new(ErrorKind::Schema, format!("{name} exists and is not a table"))
                 .with_hint("name another table in the mapping"));
         }
-    }
+    };
     let select = |sql| sqlx::query(sql).bind(&regclass).persistent(false).fetch_all(pool);
     let columns = select(COLUMNS).await.map_err(failed)?;
     let indexes = select(INDEXES).await.map_err(failed)?;
     Ok(Some(ExistingTable {
+        comment,
         columns: columns.iter().map(column).collect::<sqlx::Result<_>>().map_err(failed)?,
         indexes: indexes.iter().map(index).collect::<sqlx::Result<_>>().map_err(failed)?,
     }))
@@ -184,11 +204,21 @@ fn scalar_text(column_type: &ColumnType) -> String {
 }
 
 fn column(row: &PgRow) -> sqlx::Result<ExistingColumn> {
+    let type_text: String = row.try_get(1)?;
+    let enumeration: Option<Vec<String>> = row.try_get(5)?;
+    let column_type = match enumeration.as_deref() {
+        Some([schema, name]) => {
+            Some(ColumnType::Named(TableName { schema: Some(schema.clone()), name: name.clone() }))
+        }
+        _ => ColumnType::parse(&type_text).ok().filter(|own| !matches!(own, ColumnType::Named(_))),
+    };
     Ok(ExistingColumn {
         name: row.try_get(0)?,
-        type_text: row.try_get(1)?,
+        type_text,
         generated: row.try_get(2)?,
         demanded: row.try_get(3)?,
+        comment: row.try_get(4)?,
+        column_type,
     })
 }
 

@@ -16,7 +16,7 @@ use super::rows::EntityRows;
 use super::sqlstate;
 use crate::engine::ports::{KeyHash, Unit};
 use crate::error::Result;
-use crate::model::{Cells, RowAction, SequenceNumber, Version};
+use crate::model::{Cells, SequenceNumber, Version};
 
 const TAKE: &str = "\
     insert into dynaurora.claims as c (source, target, key_hash, version) \
@@ -41,14 +41,16 @@ pub(super) async fn take<'a>(
     let hash_of = |unit: &Unit| hash(&unit.op.cells, rows.key_columns());
     let mut wanted: Vec<Wanted> = units
         .iter()
-        .filter(|unit| unit.op.action == RowAction::Delete || is_scanned(unit))
+        .filter(|unit| unit.op.action.ends_row() || is_scanned(unit))
         .map(|unit| Wanted { hash: hash_of(unit), version: unit.version })
         .collect();
     if wanted.is_empty() {
         return Ok(units);
     }
     // Two writers that take claims in one order cannot deadlock.
-    wanted.sort_unstable_by_key(|claim| claim.hash);
+    wanted.sort_unstable_by_key(|claim| (claim.hash, std::cmp::Reverse(claim.version)));
+    // A soft delete may have a delete of the same key before it; the newer one's claim serves both.
+    wanted.dedup_by_key(|claim| claim.hash);
     let hashes: Vec<&[u8]> = wanted.iter().map(|claim| claim.hash.as_slice()).collect();
     let taken: Vec<Vec<u8>> = sqlx::query_scalar(TAKE)
         .bind(source)
@@ -62,9 +64,7 @@ pub(super) async fn take<'a>(
     let taken: HashSet<Vec<u8>> = taken.into_iter().collect();
     // A delete needs no claim to be right: the target row's own version guards it.
     let may_write = |unit: &&Unit| {
-        unit.op.action == RowAction::Delete
-            || !is_scanned(unit)
-            || taken.contains(hash_of(unit).as_slice())
+        unit.op.action.ends_row() || !is_scanned(unit) || taken.contains(hash_of(unit).as_slice())
     };
     Ok(units.into_iter().filter(may_write).collect())
 }

@@ -28,14 +28,23 @@ pub struct Differences {
     pub examples: Vec<String>,
 }
 
-/// Compares the table with `rows` as it stands in one snapshot. A row that differs counts as both
-/// missing and unexpected.
+/// Compares `tables[at]` with `rows` as it stands in one snapshot. A row that differs counts as both
+/// missing and unexpected. What a soft delete left behind is of no item, and neither is a history:
+/// both are left out.
 ///
 /// # Errors
 /// When the database does not answer, or the table is not what the mapping says.
-pub async fn compare(pool: &PgPool, table: &TableSpec, rows: &[Cells]) -> Result<Differences> {
+pub async fn compare(
+    pool: &PgPool,
+    (tables, at): (&[TableSpec], usize),
+    rows: &[Cells],
+) -> Result<Differences> {
     let failed = |error| sqlstate::error("compare a table", error);
+    let Some(table) = tables.get(at).filter(|table| table.history_of.is_none()) else {
+        return Ok(Differences::default());
+    };
     let target = quoted_table(&table.name)?;
+    let live = live(tables, table)?;
     let mut columns = Vec::new();
     let mut values = Vec::new();
     for (number, column) in table.columns.iter().enumerate() {
@@ -64,10 +73,9 @@ pub async fn compare(pool: &PgPool, table: &TableSpec, rows: &[Cells]) -> Result
         query.execute(&mut *transaction).await.map_err(failed)?;
     }
     let mut differences = Differences::default();
-    for (kind, one, other) in [
-        ("missing", "dynaurora_expected", &*target),
-        ("unexpected", &*target, "dynaurora_expected"),
-    ] {
+    for (kind, one, other) in
+        [("missing", "dynaurora_expected", &*live), ("unexpected", &*live, "dynaurora_expected")]
+    {
         let sql = format!(
             "select count(*) over (), concat_ws(' ', {keys}) \
              from (select {names} from {one} except all select {names} from {other}) as differing \
@@ -90,4 +98,29 @@ pub async fn compare(pool: &PgPool, table: &TableSpec, rows: &[Cells]) -> Result
     differences.matching = (rows.len() as u64).saturating_sub(differences.missing);
     transaction.rollback().await.map_err(failed)?;
     Ok(differences)
+}
+
+/// The rows of a table whose items are there.
+fn live(tables: &[TableSpec], table: &TableSpec) -> Result<String> {
+    let target = quoted_table(&table.name)?;
+    let mark = |table: &TableSpec| -> Result<Option<String>> {
+        let column = table.deleted_at.and_then(|at| table.columns.get(at));
+        column.map(|column| quoted(&column.name)).transpose()
+    };
+    if let Some(mark) = mark(table)? {
+        return Ok(format!("(select * from {target} where {mark} is null) as live"));
+    }
+    let parent = table.parent.and_then(|parent| tables.get(usize::from(parent.table.0)));
+    let Some(parent) = parent else { return Ok(target) };
+    let Some(mark) = mark(parent)? else { return Ok(target) };
+    let mut same = Vec::new();
+    for (own, key) in table.columns.iter().zip(&parent.columns).take(parent.key_columns) {
+        same.push(format!("p.{} = c.{}", quoted(&key.name)?, quoted(&own.name)?));
+    }
+    Ok(format!(
+        "(select c.* from {target} c where not exists (select from {} p where {} \
+         and p.{mark} is not null)) as live",
+        quoted_table(&parent.name)?,
+        same.join(" and ")
+    ))
 }

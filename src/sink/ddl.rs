@@ -7,10 +7,11 @@
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::catalogue::{self, ExistingTable};
+use super::extras;
 use super::ident::{declared_type, quoted, quoted_table};
 use super::sqlstate;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mapping::spec::{ColumnSpec, ParentSpec, TableSpec, VERSION_COLUMN};
+use crate::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableSpec, VERSION_COLUMN};
 
 /// A statement that brings the target closer to the mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,19 @@ pub struct Step {
     pub what: String,
     /// The statement.
     pub sql: String,
+    /// When it is run.
+    pub kind: StepKind,
+}
+
+/// When a step is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepKind {
+    /// With the other changes of the schema, in one transaction.
+    Schema,
+    /// The same, and it may lose what is there: the operator has named the table.
+    Destructive,
+    /// After them, again and again until it finds no row any more; the daemon may run meanwhile.
+    Rows,
 }
 
 /// The free space in a page of a new table. With it every update of a full table is HOT: no dead
@@ -31,14 +45,38 @@ const FILLFACTOR: u32 = 90;
 /// `Schema` when the target differs in a way that only its owner can resolve; it names every
 /// difference.
 pub async fn plan(pool: &PgPool, tables: &[TableSpec]) -> Result<Vec<Step>> {
+    planned(pool, tables, &[]).await
+}
+
+/// The same for an operator: with the destructive statements for the tables that were named, and with values
+/// that wait in a rest column, for which whole tables are read.
+///
+/// # Errors
+/// As for [`plan`].
+pub async fn plan_confirmed(
+    pool: &PgPool,
+    tables: &[TableSpec],
+    confirmed: &[String],
+) -> Result<Vec<Step>> {
+    let mut steps = planned(pool, tables, confirmed).await?;
+    for table in tables {
+        steps.extend(extras::rows_of_rest(pool, table).await?);
+    }
+    Ok(steps)
+}
+
+async fn planned(pool: &PgPool, tables: &[TableSpec], confirmed: &[String]) -> Result<Vec<Step>> {
     let mut plan = Plan::default();
     for table in tables {
+        plan.confirmed = confirmed.contains(&table.name.to_string());
         plan.schema(pool, table).await?;
         plan.types(pool, table).await?;
-        match catalogue::table(pool, &table.name).await? {
+        let existing = catalogue::table(pool, &table.name).await?;
+        match &existing {
             None => plan.create(table)?,
-            Some(existing) => plan.adapt(pool, table, &existing).await?,
+            Some(existing) => plan.adapt(pool, table, existing).await?,
         }
+        plan.extras(table, existing.as_ref())?;
     }
     if plan.problems.is_empty() {
         return Ok(plan.steps);
@@ -55,25 +93,77 @@ pub async fn apply(pool: &PgPool, steps: &[Step]) -> Result<()> {
     const BEGIN: &str = "begin; set local lock_timeout = '5s'";
     let failed = |error| sqlstate::error("change the target's tables", error);
     let mut transaction = pool.begin_with(BEGIN).await.map_err(failed)?;
-    for step in steps {
-        sqlx::raw_sql(AssertSqlSafe(step.sql.as_str()))
+    let run = |step: &Step| sqlx::raw_sql(AssertSqlSafe(step.sql.clone()));
+    for step in steps.iter().filter(|step| step.kind != StepKind::Rows) {
+        run(step)
             .execute(&mut *transaction)
             .await
             .map_err(|error| sqlstate::error(step.what.as_str(), error))?;
     }
-    transaction.commit().await.map_err(failed)
+    transaction.commit().await.map_err(failed)?;
+    for step in steps.iter().filter(|step| step.kind == StepKind::Rows) {
+        loop {
+            let done = run(step).execute(pool).await;
+            let done = done.map_err(|error| sqlstate::error(step.what.as_str(), error))?;
+            if done.rows_affected() == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The existing tables among these, with the types of their columns in the mapping's words.
+///
+/// # Errors
+/// When the database does not answer, or a name is not that of a table.
+pub async fn existing(pool: &PgPool, tables: &[TableSpec]) -> Result<Vec<Existing>> {
+    let mut found = Vec::new();
+    for table in tables {
+        if let Some(existing) = catalogue::table(pool, &table.name).await? {
+            let columns = existing.columns.into_iter().map(|column| Column {
+                name: column.name,
+                column_type: column.column_type,
+                comment: column.comment,
+            });
+            found.push(Existing { name: table.name.to_string(), columns: columns.collect() });
+        }
+    }
+    Ok(found)
+}
+
+/// A table that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Existing {
+    /// Its name as the mapping gives it.
+    pub name: String,
+    /// Its columns.
+    pub columns: Vec<Column>,
+}
+
+/// A column that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type, where the mapping has such a type.
+    pub column_type: Option<ColumnType>,
+    /// Its comment.
+    pub comment: Option<String>,
 }
 
 #[derive(Default)]
-struct Plan {
+pub(super) struct Plan {
     steps: Vec<Step>,
+    /// Whether the operator has named the table at hand.
+    confirmed: bool,
     problems: Vec<String>,
     remedies: Vec<String>,
 }
 
 impl Plan {
-    fn step(&mut self, what: String, sql: String) {
-        let step = Step { what, sql };
+    pub(super) fn step(&mut self, kind: StepKind, what: String, sql: String) {
+        let step = Step { what, sql, kind };
         if !self.steps.contains(&step) {
             self.steps.push(step);
         }
@@ -86,12 +176,27 @@ impl Plan {
         }
     }
 
+    /// A statement that may lose something: planned where the operator named the table, refused
+    /// otherwise.
+    fn destructive(&mut self, table: &TableSpec, what: (String, String), sql: String) {
+        let (problem, done) = what;
+        if self.confirmed {
+            self.step(StepKind::Destructive, done, sql);
+        } else {
+            let remedy = format!(
+                "change the mapping, or {sql} (dynaurora apply --confirm {} does it)",
+                table.name
+            );
+            self.problem(problem, remedy);
+        }
+    }
+
     async fn schema(&mut self, pool: &PgPool, table: &TableSpec) -> Result<()> {
         if let Some(schema) = &table.name.schema
             && !catalogue::has_schema(pool, schema).await?
         {
             let sql = format!("create schema {}", quoted(schema)?);
-            self.step(format!("create the schema {schema}"), sql);
+            self.step(StepKind::Schema, format!("create the schema {schema}"), sql);
         }
         Ok(())
     }
@@ -116,7 +221,7 @@ impl Plan {
             let not_null = if column.not_null || at < table.key_columns { " not null" } else { "" };
             lines.push(format!("{}{not_null}", declared(column)?));
         }
-        if table.parent.is_none() {
+        if has_version(table) {
             lines.push(declared_version()?);
         }
         lines.push(format!("primary key ({})", list(key_columns(table))?));
@@ -125,7 +230,7 @@ impl Plan {
             quoted_table(&table.name)?,
             lines.join(",\n    "),
         );
-        self.step(format!("create the table {}", table.name), sql);
+        self.step(StepKind::Schema, format!("create the table {}", table.name), sql);
         match table.parent {
             Some(parent) if table.key_columns < parent.key_columns => {
                 self.index_parent_key(table, parent)
@@ -144,16 +249,20 @@ impl Plan {
         for column in &table.columns {
             self.adapt_column(pool, table, existing, column).await?;
         }
-        if table.parent.is_none() {
+        if has_version(table) {
             self.adapt_version(table, existing)?;
         }
         for column in existing.columns.iter().filter(|column| column.demanded) {
             let known = table.columns.iter().any(|own| own.name == column.name);
             if !known && column.name != VERSION_COLUMN {
-                self.problem(
-                    format!("{name}.{} is NOT NULL without a default and not mapped", column.name),
-                    format!("map {0}, give it a default, or drop its NOT NULL", column.name),
+                let place = format!("{name}.{}", column.name);
+                let sql = format!(
+                    "alter table {} alter column {} drop not null",
+                    quoted_table(name)?,
+                    quoted(&column.name)?
                 );
+                let problem = format!("{place} is NOT NULL without a default and not mapped");
+                self.destructive(table, (problem, format!("let {place} be NULL")), sql);
             }
         }
         let keys = names(key_columns(table));
@@ -186,7 +295,7 @@ impl Plan {
         let Some(own) = existing.column(&column.name) else {
             // Rows that are there already have no value for it, so NOT NULL waits for a backfill.
             let sql = format!("alter table {quoted_name} add column {}", declared(column)?);
-            self.step(format!("add the column {} to {place}", column.name), sql);
+            self.step(StepKind::Schema, format!("add the column {} to {place}", column.name), sql);
             return Ok(());
         };
         if own.generated {
@@ -199,14 +308,18 @@ impl Plan {
             return Ok(());
         };
         if !catalogue::takes(&own.type_text, &column.column_type, &wanted) {
-            self.problem(
-                format!("{place}.{} is {}, the mapping says {wanted}", column.name, own.type_text),
-                format!(
-                    "change the mapping, or alter table {quoted_name} alter column {} \
-                     type {wanted}",
-                    quoted(&column.name)?
-                ),
+            let own_name = quoted(&column.name)?;
+            let problem =
+                format!("{place}.{} is {}, the mapping says {wanted}", column.name, own.type_text);
+            let done = format!(
+                "change the type of {place}.{} from {} to {wanted}",
+                column.name, own.type_text
             );
+            let sql = format!(
+                "alter table {quoted_name} alter column {own_name} type {wanted} \
+                 using {own_name}::text::{wanted}"
+            );
+            self.destructive(table, (problem, done), sql);
         }
         Ok(())
     }
@@ -216,7 +329,11 @@ impl Plan {
             None => {
                 let quoted_name = quoted_table(&table.name)?;
                 let sql = format!("alter table {quoted_name} add column {}", declared_version()?);
-                self.step(format!("add the version column to {}", table.name), sql);
+                self.step(
+                    StepKind::Schema,
+                    format!("add the version column to {}", table.name),
+                    sql,
+                );
             }
             Some(own) if own.type_text != "numeric" => self.problem(
                 format!("{}.{VERSION_COLUMN} is {}, not numeric", table.name, own.type_text),
@@ -230,9 +347,14 @@ impl Plan {
     fn index_parent_key(&mut self, table: &TableSpec, parent: ParentSpec) -> Result<()> {
         let columns = list(parent_columns(table, parent))?;
         let sql = format!("create index on {} ({columns})", quoted_table(&table.name)?);
-        self.step(format!("index the parent key of {}", table.name), sql);
+        self.step(StepKind::Schema, format!("index the parent key of {}", table.name), sql);
         Ok(())
     }
+}
+
+/// Rows of children live and die with their parent's, and a history has the version in its key.
+fn has_version(table: &TableSpec) -> bool {
+    table.parent.is_none() && table.history_of.is_none()
 }
 
 fn declared(column: &ColumnSpec) -> Result<String> {

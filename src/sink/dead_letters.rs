@@ -1,5 +1,7 @@
 //! Dead letters: stored and superseded by batches, listed and settled by people.
 
+use std::collections::HashSet;
+
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, FromRow, Row};
@@ -8,7 +10,7 @@ use super::encode::{printed, texts};
 use super::sqlstate;
 use crate::engine::ports::{DeadLetter, KeyHash};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{EpochMillis, Version};
+use crate::model::{EpochMillis, Reject, Version};
 
 /// What became of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,6 +86,8 @@ pub struct StoredDeadLetter {
     pub created_at: EpochMillis,
     /// When it was settled.
     pub settled_at: Option<EpochMillis>,
+    /// Why it was given up.
+    pub note: Option<String>,
 }
 
 /// How many dead letters there are of one source, reason and state.
@@ -102,7 +106,7 @@ pub struct DeadLetterCount {
 const SELECT: &str = "\
     select id, source, partition, version::text, key, image, reason, entity, place, detail, state, \
     (extract(epoch from created_at) * 1000)::bigint as created_at, \
-    (extract(epoch from settled_at) * 1000)::bigint as settled_at \
+    (extract(epoch from settled_at) * 1000)::bigint as settled_at, note \
     from dynaurora.dead_letters";
 
 /// The dead letters that pass the filter, the newest first.
@@ -160,24 +164,88 @@ pub async fn counts(pool: &PgPool, source: Option<&str>) -> Result<Vec<DeadLette
     rows.iter().map(|row| count(row).map_err(failed)).collect()
 }
 
-/// Settles an open dead letter; false when it is not open any more.
+/// The numbers of the open dead letters of a source and, where one is named, of one reason, oldest first.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn open_ids(pool: &PgPool, source: &str, reason: Option<&str>) -> Result<Vec<i64>> {
+    sqlx::query_scalar(
+        "select id from dynaurora.dead_letters where source = $1 and state = 'open' \
+         and ($2::text is null or reason = $2) order by id",
+    )
+    .bind(source)
+    .bind(reason)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| sqlstate::error("list the open dead letters", error))
+}
+
+/// Says anew why an open dead letter cannot be settled.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn keep_open(pool: &PgPool, id: i64, reject: &Reject) -> Result<()> {
+    sqlx::query(
+        "update dynaurora.dead_letters set reason = $2, entity = $3, place = $4, detail = $5 \
+         where id = $1 and state = 'open'",
+    )
+    .bind(id)
+    .bind(reject.reason.label())
+    .bind(reject.entity.as_deref())
+    .bind(reject.place.as_deref())
+    .bind(reject.detail.replace('\0', "\u{fffd}"))
+    .execute(pool)
+    .await
+    .map(drop)
+    .map_err(|error| sqlstate::error("update a dead letter", error))
+}
+
+/// Settles an open dead letter, with a word on why where there is one; false when it is not open any more.
 ///
 /// # Errors
 /// `Usage` when asked to open it, otherwise when the database cannot be written.
-pub async fn settle(pool: &PgPool, id: i64, state: DeadLetterState) -> Result<bool> {
+pub async fn settle(
+    pool: &PgPool,
+    id: i64,
+    state: DeadLetterState,
+    note: Option<&str>,
+) -> Result<bool> {
     if state == DeadLetterState::Open {
         return Err(Error::new(ErrorKind::Usage, "a dead letter is settled, never opened again"));
     }
     let done = sqlx::query(
-        "update dynaurora.dead_letters set state = $2, settled_at = now() \
+        "update dynaurora.dead_letters set state = $2, settled_at = now(), note = $3 \
          where id = $1 and state = 'open'",
     )
     .bind(id)
     .bind(state.label())
+    .bind(note)
     .execute(pool)
     .await
     .map_err(|error| sqlstate::error("settle a dead letter", error))?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Which of these keys wait as open dead letters.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn open_among(
+    pool: &PgPool,
+    source: &str,
+    hashes: &[KeyHash],
+) -> Result<HashSet<KeyHash>> {
+    let wanted: Vec<&[u8]> = hashes.iter().map(KeyHash::as_slice).collect();
+    let open: Vec<Vec<u8>> = sqlx::query_scalar(
+        "select key_hash from dynaurora.dead_letters \
+         where source = $1 and state = 'open' and key_hash = any ($2)",
+    )
+    .bind(source)
+    .bind(wanted)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| sqlstate::error("look for open dead letters", error))?;
+    Ok(open.into_iter().filter_map(|hash| KeyHash::try_from(hash).ok()).collect())
 }
 
 /// Stores the rejects of a batch.
@@ -278,6 +346,7 @@ impl FromRow<'_, PgRow> for StoredDeadLetter {
             state: state_of(row.try_get("state")?)?,
             created_at: EpochMillis(row.try_get("created_at")?),
             settled_at: row.try_get::<Option<i64>, _>("settled_at")?.map(EpochMillis),
+            note: row.try_get("note")?,
         })
     }
 }

@@ -8,13 +8,14 @@ use crate::error::Result;
 use crate::mapping::spec::TableSpec;
 
 /// What the daemon does with each of its own tables; it creates none of them.
-const OWN_TABLES: [(&str, &str); 8] = [
+const OWN_TABLES: [(&str, &str); 9] = [
     ("sources", "select, insert, update"),
     ("partitions", "select, insert, update, delete"),
     ("workers", "select, insert, update, delete"),
-    ("dead_letters", "select, insert, update"),
+    ("dead_letters", "select, insert, update, delete"),
     ("gaps", "select, insert"),
     ("claims", "select, insert, update, delete"),
+    ("verifications", "select, insert, update"),
     ("freshness", "select"),
     ("_sqlx_migrations", "select"),
 ];

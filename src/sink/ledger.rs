@@ -327,7 +327,8 @@ const LISTED: &str = "\
 
 /// Drained shards stay until no listing has them and no replay of their children can come any more;
 /// the service itself keeps a shard for 24 hours. A batch that was made before a load ended may leave claims
-/// behind.
+/// behind. Dead letters that were settled stay for 30 days, long enough to look back at a
+/// month's incidents; they go some at a time, so that no listing waits for them.
 const FORGET: &str = "\
     with forgotten as (delete from dynaurora.workers \
         where source = $1 and alive_until < now() - interval '1 day' \
@@ -337,7 +338,10 @@ const FORGET: &str = "\
         where s.source = $1 and not s.backfilling and c.source = s.source), \
     past as (delete from dynaurora.partitions p using dynaurora.sources s \
         where s.source = $1 and p.source = s.source and p.kind <> 'shard' \
-            and p.generation < s.generation and p.registered_at < now() - interval '48 hours') \
+            and p.generation < s.generation and p.registered_at < now() - interval '48 hours'), \
+    settled as (delete from dynaurora.dead_letters where id in (select id \
+        from dynaurora.dead_letters where source = $1 and state <> 'open' \
+            and settled_at < now() - interval '30 days' order by settled_at limit 1000)) \
     delete from dynaurora.partitions \
     where source = $1 and kind = 'shard' and state = 'drained' and partition <> all ($2) \
         and registered_at < now() - interval '48 hours'";

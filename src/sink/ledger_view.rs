@@ -4,14 +4,15 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Postgres, Row, Transaction};
 
 use super::{connect, sqlstate};
-use crate::engine::ports::{LedgerView, LoadView, PartitionRow, PartitionState, WorkerId};
+use crate::engine::ports::{
+    LedgerView, LoadView, PartitionRow, PartitionState, Verified, WorkerId,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, PartitionId, Position};
 
 const SOURCE: &str = "\
-    select generation, halted, listed_at is not null as listed, backfilling, \
-        loaded_at is not null as loaded, load_sweeps, \
-        sweep_confirmed, load_items, load_rcu_max, \
+    select generation, stream_arn, halted, listed_at is not null as listed, backfilling, \
+        loaded_at is not null as loaded, load_sweeps, sweep_confirmed, load_items, load_rcu_max, \
         (select count(*) from dynaurora.partitions p where p.source = s.source \
             and p.stream_arn = s.stream_arn and p.replaying) as replaying, \
         (select count(*) from dynaurora.workers w \
@@ -22,8 +23,11 @@ const SOURCE: &str = "\
             where g.source = s.source and g.state in ('open', 'repairing')) as gaps, \
         (select count(*) from dynaurora.gaps g \
             where g.source = s.source and g.state = 'open') as gaps_open, \
-        floor(extract(epoch from dynaurora.synced_up_to(source)) * 1000)::bigint as synced_ms \
-    from dynaurora.sources s where source = $1";
+        v.mismatched - v.repaired as mismatched, \
+        round(extract(epoch from v.ended_at) * 1000)::bigint as verified_ms, \
+        floor(extract(epoch from dynaurora.synced_up_to(s.source)) * 1000)::bigint as synced_ms \
+    from dynaurora.sources s left join dynaurora.verifications v on v.source = s.source \
+    where s.source = $1";
 
 /// The lease's end is judged here, by the database's clock.
 const PARTITIONS: &str = "\
@@ -79,6 +83,7 @@ fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
     Ok(LedgerView {
         generation: row.try_get::<i32, _>("generation")?.unsigned_abs(),
         halted: row.try_get("halted")?,
+        stream_arn: row.try_get::<String, _>("stream_arn")?.into(),
         listed: row.try_get("listed")?,
         load: LoadView {
             active: row.try_get("backfilling")?,
@@ -94,8 +99,18 @@ fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
         dead_letters: row.try_get::<i64, _>("dead_letters")?.unsigned_abs(),
         gaps: row.try_get::<i64, _>("gaps")?.unsigned_abs(),
         gaps_open: row.try_get::<i64, _>("gaps_open")?.unsigned_abs(),
+        verified: verified(row)?,
         synced_up_to: row.try_get::<Option<i64>, _>("synced_ms")?.map(EpochMillis),
     })
+}
+
+fn verified(row: &PgRow) -> sqlx::Result<Option<Verified>> {
+    let mismatched: Option<i64> = row.try_get("mismatched")?;
+    let at: Option<i64> = row.try_get("verified_ms")?;
+    Ok(mismatched.zip(at).map(|(mismatched, at)| Verified {
+        mismatched: mismatched.unsigned_abs(),
+        at: EpochMillis(at),
+    }))
 }
 
 fn partition(row: &PgRow) -> sqlx::Result<PartitionRow> {

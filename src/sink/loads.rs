@@ -9,8 +9,8 @@ use sqlx::{Postgres, Row, Transaction};
 use super::connect::Lane;
 use super::encode::{printed, texts};
 use super::ledger::PostgresLedger;
-use super::{ledger_view, sqlstate};
-use crate::engine::ports::{Loads, NewLoad, OpenLetter};
+use super::{ledger_view, positions, sqlstate};
+use crate::engine::ports::{Loads, NewLoad, NewStream, OpenLetter};
 use crate::error::{Error, Result};
 use crate::model::{Generation, PartitionId, PartitionKind};
 
@@ -42,16 +42,13 @@ const CONFIRM: &str = "\
 
 impl Loads for PostgresLedger {
     async fn begin_load(&self, load: &NewLoad) -> Result<bool> {
-        const WHAT: &str = "begin a load";
         let pools = self.pools();
         let prepared = pools.prepared();
         pools
-            .attempt(Lane::Ledger, WHAT, |session| async move {
+            .attempt(Lane::Ledger, BEGIN_WHAT, |session| async move {
                 let mut transaction = session.begin().await?;
-                let begun = begin(&mut transaction, load, prepared)
-                    .await
-                    .map_err(|error| sqlstate::error(WHAT, error))?;
-                settle(transaction, begun, WHAT).await?;
+                let begun = begin(&mut transaction, load, prepared).await?;
+                settle(transaction, begun, BEGIN_WHAT).await?;
                 Ok(begun)
             })
             .await
@@ -99,6 +96,8 @@ impl Loads for PostgresLedger {
     }
 }
 
+const BEGIN_WHAT: &str = "begin a load";
+
 /// What nothing but a load or an operator ends is told by the gaps; their reasons are the halts that a load
 /// ends too.
 const BEGIN: &str = "\
@@ -107,8 +106,9 @@ const BEGIN: &str = "\
         load_sweeps = (s.backfilling and s.load_sweeps) or s.loaded_at is not null \
             or exists (select from dynaurora.gaps g \
                 where g.source = s.source and g.state in ('open', 'repairing')), \
-        load_items = $3, load_rcu_max = $4 \
-    where s.source = $1 and s.generation = $2 and s.listed_at is not null \
+        load_items = $3, load_rcu_max = $4, \
+        listed_at = case when $5 then now() else s.listed_at end \
+    where s.source = $1 and s.generation = $2 and (s.listed_at is not null or $5) \
         and (s.halted is null or exists (select from dynaurora.gaps g \
             where g.source = s.source and g.state = 'open' and g.reason = s.halted)) \
         and not exists (select from dynaurora.gaps g where g.source = s.source \
@@ -131,8 +131,8 @@ const UNLEASE: &str = "\
         from dynaurora.partitions o where o.source = $1 and o.kind = 'shard') k \
     where p.source = $1 and p.partition = k.partition";
 
-/// What was known of the shard's newest record is not true of it any more; how far it was synced will be again
-/// before anyone sees it. One that still replays an earlier load goes to whichever place is further.
+/// What was known of the shard's newest record is not true of it any more; how far it was synced will be
+/// again before anyone sees it. One that still replays an earlier load goes to whichever place is further.
 const REWIND: &str = "\
     update dynaurora.partitions p set state = 'open', position = n.position, last_event_at = null, \
         replays_to = case when p.state = 'drained' then 'end' \
@@ -161,7 +161,8 @@ async fn begin(
     transaction: &mut Transaction<'static, Postgres>,
     load: &NewLoad,
     prepared: bool,
-) -> sqlx::Result<bool> {
+) -> Result<bool> {
+    let failed = |error| sqlstate::error(BEGIN_WHAT, error);
     let source = &*load.source;
     let replaces = i64::from(load.replaces);
     let begun = sqlx::query(BEGIN)
@@ -169,26 +170,32 @@ async fn begin(
         .bind(replaces)
         .bind(load.items.and_then(|items| i64::try_from(items).ok()))
         .bind(load.rcu_max)
+        .bind(load.stream.is_some())
         .persistent(prepared)
         .execute(&mut **transaction)
-        .await?;
+        .await
+        .map_err(failed)?;
     if begun.rows_affected() == 0 {
         return Ok(false);
     }
+    if let Some(NewStream { stream_arn, shards }) = &load.stream {
+        positions::register(transaction, source, stream_arn, shards, prepared).await?;
+    }
     let statement = |sql| sqlx::query(sql).bind(source).persistent(prepared);
-    statement(LOCK).execute(&mut **transaction).await?;
+    statement(LOCK).execute(&mut **transaction).await.map_err(failed)?;
     let mut rewound = Vec::new();
     if let Some(rewind) = &load.rewind {
-        let rows = ledger_view::partitions(transaction, source, prepared).await?;
+        let rows = ledger_view::partitions(transaction, source, prepared).await.map_err(failed)?;
         let Some(shards) = rewind.shards(&rows) else { return Ok(false) };
         rewound = shards;
     }
-    statement(UNLEASE).bind(replaces + 1).execute(&mut **transaction).await?;
+    statement(UNLEASE).bind(replaces + 1).execute(&mut **transaction).await.map_err(failed)?;
     statement(REWIND)
         .bind(texts(&rewound, |(id, _)| Some(id.as_str())))
         .bind(printed(&rewound, |(_, position)| position))
         .execute(&mut **transaction)
-        .await?;
+        .await
+        .map_err(failed)?;
     let mut partitions = load.partitions.clone();
     partitions.sort_unstable();
     statement(ENTER)
@@ -196,9 +203,10 @@ async fn begin(
         .bind(texts(&partitions, |id| Some(id.as_str())))
         .bind(texts(&partitions, |id| Some(kind(id))))
         .execute(&mut **transaction)
-        .await?;
-    statement(REPAIRING).execute(&mut **transaction).await?;
-    statement(CLEAR_CLAIMS).execute(&mut **transaction).await?;
+        .await
+        .map_err(failed)?;
+    statement(REPAIRING).execute(&mut **transaction).await.map_err(failed)?;
+    statement(CLEAR_CLAIMS).execute(&mut **transaction).await.map_err(failed)?;
     Ok(true)
 }
 

@@ -6,17 +6,22 @@ pub mod compare;
 pub mod connect;
 pub mod ddl;
 pub mod dead_letters;
+pub mod extras;
 pub mod freshness;
 pub mod gaps;
 pub mod grants;
 pub mod ident;
 pub mod ledger;
+pub mod mend;
 pub mod migrations;
 pub mod sqlstate;
+pub mod verifications;
+pub mod verify;
 
 mod catalogue;
 mod claims;
 mod encode;
+mod history;
 mod ledger_view;
 mod loads;
 mod positions;
@@ -24,6 +29,7 @@ mod publications;
 mod rows;
 mod statements;
 mod sweep;
+mod verify_sql;
 
 use std::sync::Arc;
 
@@ -36,6 +42,7 @@ use crate::engine::ports::{Applied, Batch, Sink, Stale, Sweep, Swept, TableAppli
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::TableSpec;
 use connect::{Lane, Session};
+use history::HistoryRows;
 use rows::EntityRows;
 
 /// One source's target tables.
@@ -44,6 +51,7 @@ pub struct PostgresSink {
     pools: Arc<Pools>,
     tables: Vec<TableSpec>,
     entities: Vec<EntityRows>,
+    histories: Vec<HistoryRows>,
 }
 
 impl PostgresSink {
@@ -53,8 +61,16 @@ impl PostgresSink {
     /// `Config` when a name cannot be one in Postgres.
     pub fn new(pools: Arc<Pools>, tables: &[TableSpec]) -> Result<Self> {
         let own = tables.iter().enumerate().filter(|(_, table)| table.parent.is_none());
-        let entities = own.map(|(at, _)| EntityRows::new(tables, at)).collect::<Result<_>>()?;
-        Ok(Self { pools, tables: tables.to_vec(), entities })
+        let (histories, own): (Vec<_>, Vec<_>) =
+            own.partition(|(_, table)| table.history_of.is_some());
+        let entities = own.iter().map(|(at, _)| EntityRows::new(tables, *at));
+        let histories = histories.iter().map(|(at, _)| HistoryRows::new(tables, *at));
+        Ok(Self {
+            pools,
+            tables: tables.to_vec(),
+            entities: entities.collect::<Result<_>>()?,
+            histories: histories.collect::<Result<_>>()?,
+        })
     }
 
     /// Claims, rows, dead letters, shards, and last the fence.
@@ -84,8 +100,12 @@ impl PostgresSink {
         let tables = vec![TableApplied::default(); self.tables.len()];
         let mut applied = Applied { tables, dead_letters_superseded: 0 };
         for own in units.chunk_by(|one, next| one.op.table == next.op.table) {
-            let rows = self.entity_of(own)?;
             let mut units: Vec<&Unit> = own.iter().collect();
+            if let Some(history) = self.history_of(own) {
+                history.write(connection, &units, prepared, &mut applied).await?;
+                continue;
+            }
+            let rows = self.entity_of(own)?;
             if batch.claims {
                 units = claims::take(connection, &batch.source, rows, units, prepared).await?;
                 rows.count_unclaimed(own.len() - units.len(), &mut applied)?;
@@ -93,6 +113,11 @@ impl PostgresSink {
             rows.write(connection, &units, prepared, &mut applied).await?;
         }
         Ok(applied)
+    }
+
+    fn history_of(&self, units: &[Unit]) -> Option<&HistoryRows> {
+        let table = units.first().map(|unit| unit.op.table);
+        self.histories.iter().find(|history| Some(history.table()) == table)
     }
 
     fn entity_of(&self, units: &[Unit]) -> Result<&EntityRows> {

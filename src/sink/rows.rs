@@ -25,6 +25,8 @@ pub(super) struct EntityRows {
     key_columns: usize,
     upsert: Arc<str>,
     delete: Arc<str>,
+    /// Where rows can be marked as deleted.
+    soft_delete: Option<Arc<str>>,
     children: Vec<ChildRows>,
 }
 
@@ -56,6 +58,8 @@ impl EntityRows {
         let children: Vec<_> = tables.iter().enumerate().collect();
         let children: Vec<_> = children.iter().filter(hangs_here).copied().collect();
         let specs: Vec<&TableSpec> = children.iter().map(|(_, child)| *child).collect();
+        let deleted_at = spec.deleted_at.and_then(|at| spec.columns.get(at));
+        let soft_delete = deleted_at.map(|column| statements::soft_delete(spec, column));
         Ok(Self {
             table,
             label: spec.name.to_string(),
@@ -63,6 +67,7 @@ impl EntityRows {
             key_columns: spec.key_columns,
             upsert: statements::upsert(spec)?.into(),
             delete: statements::delete(spec, &specs)?.into(),
+            soft_delete: soft_delete.transpose()?.map(Arc::from),
             children: children
                 .into_iter()
                 .map(|(number, child)| ChildRows::new(spec, child, index(number)?))
@@ -99,9 +104,12 @@ impl EntityRows {
         prepared: bool,
         applied: &mut Applied,
     ) -> Result<()> {
-        let (upserts, deletes): (Vec<&Unit>, Vec<&Unit>) =
-            units.iter().partition(|unit| unit.op.action == RowAction::Upsert);
-        self.check_shape(&upserts, &deletes)?;
+        let of = |action| -> Vec<&Unit> {
+            units.iter().filter(|unit| unit.op.action == action).copied().collect()
+        };
+        let (upserts, deletes) = (of(RowAction::Upsert), of(RowAction::Delete));
+        let softly = of(RowAction::SoftDelete);
+        self.check_shape(units)?;
         if !upserts.is_empty() {
             let written = self.run_upsert(connection, &upserts, prepared).await?;
             let count = count_of(applied, self.table)?;
@@ -125,18 +133,31 @@ impl EntityRows {
                 count_of(applied, child.table)?.deleted += deleted;
             }
         }
+        if !softly.is_empty() {
+            let marked = self.run_soft_delete(connection, &softly, prepared).await?;
+            let count = count_of(applied, self.table)?;
+            count.deleted += marked;
+            count.superseded += (softly.len() as u64).saturating_sub(marked);
+        }
         Ok(())
     }
 
     /// A row with too few or too many cells would shift values between columns.
-    fn check_shape(&self, upserts: &[&Unit], deletes: &[&Unit]) -> Result<()> {
+    fn check_shape(&self, units: &[&Unit]) -> Result<()> {
         let child_fits = |(table, cells): &(TableIndex, Cells)| {
             self.children.iter().any(|c| c.table == *table && c.columns == cells.len())
         };
-        let whole = upserts.iter().all(|unit| {
-            unit.op.cells.len() == self.columns && unit.op.children.iter().all(child_fits)
-        });
-        if whole && deletes.iter().all(|unit| unit.op.cells.len() == self.key_columns) {
+        let fits = |unit: &&Unit| match unit.op.action {
+            RowAction::Upsert => {
+                unit.op.cells.len() == self.columns && unit.op.children.iter().all(child_fits)
+            }
+            RowAction::Delete => unit.op.cells.len() == self.key_columns,
+            RowAction::SoftDelete => {
+                self.soft_delete.is_some() && unit.op.cells.len() == self.key_columns + 1
+            }
+            RowAction::Record => false,
+        };
+        if units.iter().all(fits) {
             return Ok(());
         }
         Err(malformed(format!("a row of {} has not the cells of its table", self.label)))
@@ -156,6 +177,25 @@ impl EntityRows {
         let done = query.execute(connection).await;
         done.map(|done| done.rows_affected())
             .map_err(|error| sqlstate::error(format!("upsert rows into {}", self.label), error))
+    }
+
+    async fn run_soft_delete(
+        &self,
+        connection: &mut PgConnection,
+        units: &[&Unit],
+        prepared: bool,
+    ) -> Result<u64> {
+        let Some(sql) = &self.soft_delete else {
+            return Err(malformed(format!("{} has no mark of a deletion", self.label)));
+        };
+        let mut query = statement(sql, prepared);
+        for cell in 0..=self.key_columns {
+            query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
+        }
+        query = query.bind(printed(units, |unit| unit.version));
+        let done = query.execute(connection).await;
+        done.map(|done| done.rows_affected())
+            .map_err(|error| sqlstate::error(format!("mark rows of {}", self.label), error))
     }
 
     /// Deletes the rows and what hangs on them; yields the counts, the table's own first.
@@ -228,21 +268,21 @@ impl ChildRows {
     }
 }
 
-fn statement(sql: &Arc<str>, prepared: bool) -> Query<'static, Postgres, PgArguments> {
+pub(super) fn statement(sql: &Arc<str>, prepared: bool) -> Query<'static, Postgres, PgArguments> {
     sqlx::query(AssertSqlSafe(Arc::clone(sql))).persistent(prepared)
 }
 
-fn count_of(applied: &mut Applied, table: TableIndex) -> Result<&mut TableApplied> {
+pub(super) fn count_of(applied: &mut Applied, table: TableIndex) -> Result<&mut TableApplied> {
     applied
         .tables
         .get_mut(usize::from(table.0))
         .ok_or_else(|| malformed("a table's number is beyond the mapping"))
 }
 
-fn index(at: usize) -> Result<TableIndex> {
+pub(super) fn index(at: usize) -> Result<TableIndex> {
     u16::try_from(at).map(TableIndex).map_err(|_| malformed("the mapping has too many tables"))
 }
 
-fn malformed(what: impl Into<String>) -> Error {
+pub(super) fn malformed(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Unknown, what)
 }

@@ -61,6 +61,25 @@ pub(super) fn delete(spec: &TableSpec, children: &[&TableSpec]) -> Result<String
     Ok(format!("{sql} {counts}"))
 }
 
+/// Marks rows whose version is lower as deleted; what hangs on them stays, since the row does. Where
+/// nobody knows when the item was deleted, it is now.
+///
+/// Parameters: one array per key column, then the times, then the versions.
+pub(super) fn soft_delete(spec: &TableSpec, deleted_at: &ColumnSpec) -> Result<String> {
+    let (table, version) = (quoted_table(&spec.name)?, quoted(VERSION_COLUMN)?);
+    let keys = key_columns(spec);
+    Ok(format!(
+        "update {table} t set {} = coalesce(d.at, now()), {version} = d.version \
+         from (select {}, unnest(${}::text[])::timestamptz as at, {} as version) d \
+         where {} and t.{version} < d.version",
+        quoted(&deleted_at.name)?,
+        unnested_as(keys, 1, "k")?,
+        keys.len() + 1,
+        unnested_version(keys.len() + 2),
+        joined("t", keys, "d", "k")?,
+    ))
+}
+
 /// Deletes the child rows that the batch does not have, of the parents that the batch wrote.
 ///
 /// Parameters: one array per key column of the parent, the parents' versions, then one array per
@@ -120,11 +139,11 @@ pub(super) fn upsert_children(parent: &TableSpec, child: &TableSpec) -> Result<S
     ))
 }
 
-fn key_columns(spec: &TableSpec) -> &[ColumnSpec] {
+pub(super) fn key_columns(spec: &TableSpec) -> &[ColumnSpec] {
     spec.columns.get(..spec.key_columns).unwrap_or_default()
 }
 
-fn names(columns: &[ColumnSpec]) -> Result<Vec<String>> {
+pub(super) fn names(columns: &[ColumnSpec]) -> Result<Vec<String>> {
     columns.iter().map(|column| quoted(&column.name)).collect()
 }
 
@@ -134,7 +153,7 @@ fn assignments(columns: &[ColumnSpec]) -> Result<Vec<String>> {
 }
 
 /// The columns' arrays from the `first` parameter on, each element cast to its column's type.
-fn unnested(columns: &[ColumnSpec], first: usize) -> Result<Vec<String>> {
+pub(super) fn unnested(columns: &[ColumnSpec], first: usize) -> Result<Vec<String>> {
     let numbered = columns.iter().enumerate();
     numbered
         .map(|(at, column)| {
@@ -151,7 +170,7 @@ fn unnested_as(columns: &[ColumnSpec], first: usize, prefix: &str) -> Result<Str
     Ok(named.collect::<Vec<_>>().join(", "))
 }
 
-fn unnested_version(parameter: usize) -> String {
+pub(super) fn unnested_version(parameter: usize) -> String {
     format!("unnest(${parameter}::text[])::numeric")
 }
 

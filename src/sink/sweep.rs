@@ -1,7 +1,8 @@
 //! The sweep at the end of a load: rows that the load did not find are gone from the source.
 //!
-//! A row that was found, or changed since, has a version of the load's generation. Only rows that dynaurora
-//! wrote are swept: a row that somebody else put into the table has version 0.
+//! A row that was found, or changed since, has a version of the load's generation. Only rows that
+//! dynaurora wrote are swept: a row that somebody else put into the table has version 0. Where the
+//! mapping keeps the rows of deleted items, they are marked instead of deleted.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
@@ -10,7 +11,7 @@ use super::ident::{cast_type, quoted, quoted_table};
 use super::sqlstate;
 use crate::engine::ports::{Stale, Sweep, Swept};
 use crate::error::Result;
-use crate::mapping::spec::{TableSpec, VERSION_COLUMN};
+use crate::mapping::spec::{HISTORY_COLUMNS, TableSpec, VERSION_COLUMN};
 use crate::model::{SequenceNumber, Version};
 
 /// Rows deleted in one transaction: some batches' worth. Fewer would hold locks for less time, but each step
@@ -27,9 +28,10 @@ pub(super) async fn stale(
     for table in swept(tables, sweep) {
         let version = quoted(VERSION_COLUMN)?;
         let sql = format!(
-            "select count(*) filter (where {version} < $1::numeric), count(*) from {} \
-             where {version} > 0",
-            quoted_table(&table.name)?
+            "select count(*) filter (where {version} < $1::numeric), count(*) from {} t \
+             where {version} > 0{}",
+            quoted_table(&table.name)?,
+            live(table)?
         );
         let failed = |error| sqlstate::error(format!("count the rows of {}", table.name), error);
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -92,15 +94,27 @@ async fn delete(
         |of: &str| names.iter().map(|name| format!("{of}.{name}")).collect::<Vec<_>>().join(", ");
     let mut sql = format!(
         "with dynaurora_stale as (select {own} from {name} t \
-         where t.{version} > 0 and t.{version} < $1::numeric and ({own}) not in (select {}) \
+         where t.{version} > 0 and t.{version} < $1::numeric{} and ({own}) not in (select {}) \
          order by {own} limit $2 for update), \
-         dynaurora_gone as (delete from {name} t using dynaurora_stale d where ({own}) = ({}) \
-         returning {own})",
+         dynaurora_gone as ({} where ({own}) = ({}) returning {own})",
+        live(table)?,
         spare.join(", "),
+        match mark(table)? {
+            None => format!("delete from {name} t using dynaurora_stale d"),
+            Some(mark) => format!(
+                "update {name} t set {mark} = now(), {version} = $1::numeric \
+                 from dynaurora_stale d"
+            ),
+        },
         qualified("d"),
         own = qualified("t"),
     );
-    for (number, child) in tables.iter().enumerate() {
+    for history in tables.iter().filter(|own| own.history_of.map(|of| usize::from(of.0)) == at) {
+        sql.push_str(&ended(history, &names)?);
+    }
+    // What hangs on a row that is only marked stays with it.
+    let children = tables.iter().enumerate().filter(|_| table.deleted_at.is_none());
+    for (number, child) in children {
         let Some(parent) = child.parent.filter(|parent| Some(usize::from(parent.table.0)) == at)
         else {
             continue;
@@ -127,6 +141,38 @@ async fn delete(
         sqlstate::error(format!("delete rows of {} that a load did not find", table.name), error)
     })?;
     Ok(deleted.unsigned_abs())
+}
+
+/// The quoted column that marks a row as deleted, where the table has one.
+fn mark(table: &TableSpec) -> Result<Option<String>> {
+    let column = table.deleted_at.and_then(|at| table.columns.get(at));
+    column.map(|column| quoted(&column.name)).transpose()
+}
+
+/// Leaves out rows that are marked already.
+fn live(table: &TableSpec) -> Result<String> {
+    Ok(mark(table)?.map_or(String::new(), |mark| format!(" and t.{mark} is null")))
+}
+
+/// The history of a swept row ends when it is swept: nobody knows when its item went.
+fn ended(history: &TableSpec, keys: &[String]) -> Result<String> {
+    let table = quoted_table(&history.name)?;
+    let version = quoted(VERSION_COLUMN)?;
+    let [op, valid_from, valid_to] = HISTORY_COLUMNS.map(quoted);
+    let (op, valid_from, valid_to) = (op?, valid_from?, valid_to?);
+    let of = |of: &str| keys.iter().map(|key| format!("{of}.{key}")).collect::<Vec<_>>().join(", ");
+    Ok(format!(
+        ", dynaurora_ended as (update {table} h set {valid_to} = greatest(h.{valid_from}, now()) \
+         from dynaurora_gone g where ({}) = ({}) and h.{valid_to} is null returning {}), \
+         dynaurora_end as (insert into {table} ({}, {version}, {op}, {valid_from}, {valid_to}) \
+         select {}, $1::numeric, 'remove', now(), now() from dynaurora_ended e \
+         on conflict do nothing)",
+        of("h"),
+        of("g"),
+        of("h"),
+        keys.join(", "),
+        of("e"),
+    ))
 }
 
 /// The least version of the load's generation.

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use aws_config::SdkConfig;
-use aws_sdk_dynamodb::types::{KeyType, StreamViewType as TableView, TableDescription};
+use aws_sdk_dynamodb::types::{
+    KeyType as KeyRole, ReturnConsumedCapacity, StreamViewType as TableView, TableDescription,
+};
 use aws_sdk_dynamodbstreams::types::{Shard, ShardFilter, ShardFilterType, ShardIteratorType};
 use tokio::sync::OnceCell;
 
@@ -12,7 +14,7 @@ use crate::engine::ports::{
     Listing, Page, ReadFrom, ShardIterator, ShardListing, Source, StreamInfo, StreamView,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{EpochMillis, Item, PartitionId, PartitionKind, Position, Segment};
+use crate::model::{EpochMillis, Item, KeyType, PartitionId, PartitionKind, Position, Segment};
 
 use super::answer::Answer;
 use super::decode;
@@ -100,17 +102,44 @@ impl DynamoSource {
         export.check(&table, EpochMillis(enabled_at.ok_or_else(unknown)?), now)
     }
 
-    /// The item with this key as a consistent read sees it now; `None` when there is none.
+    /// The item with this key as a consistent read sees it now; `None` when there is none. The number is
+    /// the read units that it took, where the service says.
     ///
     /// # Errors
     /// `Gone` when the table does not exist, and what any call can meet.
-    pub async fn item(&self, key: &Item) -> Result<Option<Item>> {
-        let mut request = self.tables.get_item().table_name(self.rim.table()).consistent_read(true);
+    pub async fn item(&self, key: &Item) -> Result<(Option<Item>, Option<f64>)> {
+        let mut request = self
+            .tables
+            .get_item()
+            .table_name(self.rim.table())
+            .consistent_read(true)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
         for (name, value) in key.iter() {
             request = request.key(name, value.clone().into());
         }
         let output = request.send().await.map_err(|error| self.rim.error("GetItem", error))?;
-        output.item.map(decode::table_item).transpose()
+        let units = output.consumed_capacity.and_then(|capacity| capacity.capacity_units);
+        Ok((output.item.map(decode::table_item).transpose()?, units))
+    }
+
+    /// The table's key attributes with their types, the partition key first.
+    ///
+    /// # Errors
+    /// `Gone` when the table does not exist, and what any call can meet.
+    pub async fn key_schema(&self) -> Result<Vec<(String, KeyType)>> {
+        let table = self.describe_table().await?;
+        let typed = |name: String| {
+            let mut known = table.attribute_definitions().iter();
+            let own = known.find(|definition| definition.attribute_name() == name);
+            let key_type = match own.map(|definition| definition.attribute_type().as_str()) {
+                Some("S") => KeyType::S,
+                Some("N") => KeyType::N,
+                Some("B") => KeyType::B,
+                _ => return Err(unexpected(format!("key attribute {name} has no known type"))),
+            };
+            Ok((name, key_type))
+        };
+        key_attributes(&table).into_iter().map(typed).collect()
     }
 
     async fn describe_table(&self) -> Result<TableDescription> {
@@ -118,6 +147,20 @@ impl DynamoSource {
         let output =
             request.send().await.map_err(|error| self.rim.error("DescribeTable", error))?;
         output.table.ok_or_else(|| unexpected("table description is missing"))
+    }
+
+    /// The key attributes, the partition key first, each with its type: `S`, `N` or `B`.
+    ///
+    /// # Errors
+    /// `Gone` when the table does not exist, and what any call can meet.
+    pub async fn keys(&self) -> Result<Vec<(String, String)>> {
+        let table = self.describe_table().await?;
+        let kind = |name: &str| {
+            let mut known = table.attribute_definitions().iter();
+            let own = known.find(|definition| definition.attribute_name() == name);
+            own.map_or("S", |definition| definition.attribute_type().as_str()).to_owned()
+        };
+        Ok(key_attributes(&table).into_iter().map(|name| (name.clone(), kind(&name))).collect())
     }
 
     /// The key attributes' names, asked for once: a table's key never changes under the same table id.
@@ -311,7 +354,7 @@ fn listing(shard: Shard) -> Result<ShardListing> {
 /// The names of the key attributes, the partition key first.
 fn key_attributes(table: &TableDescription) -> Vec<String> {
     let mut schema: Vec<_> = table.key_schema().iter().collect();
-    schema.sort_by_key(|element| *element.key_type() != KeyType::Hash);
+    schema.sort_by_key(|element| *element.key_type() != KeyRole::Hash);
     schema.into_iter().map(|element| element.attribute_name().to_owned()).collect()
 }
 

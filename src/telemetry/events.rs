@@ -36,6 +36,8 @@ const SHARDS: &str = "dynaurora_shards";
 const LEASES_LOST: &str = "dynaurora_leases_lost_total";
 const GAPS: &str = "dynaurora_gaps_total";
 const GAPS_OPEN: &str = "dynaurora_gaps_open";
+const VERIFY_MISMATCHED: &str = "dynaurora_verify_mismatched_rows";
+const VERIFY_AT: &str = "dynaurora_verify_timestamp_seconds";
 const AWS_REQUESTS: &str = "dynaurora_aws_requests_total";
 const RETRIES: &str = "dynaurora_retries_total";
 const HALTED: &str = "dynaurora_halted";
@@ -86,6 +88,8 @@ pub fn describe() {
     describe_counter!(LEASES_LOST, "Leases that ended before they were given back.");
     describe_counter!(GAPS, "Intervals of lost changes, by reason.");
     describe_gauge!(GAPS_OPEN, "Gaps that are not repaired yet.");
+    describe_gauge!(VERIFY_MISMATCHED, "Rows that the last verification left wrong.");
+    describe_gauge!(VERIFY_AT, "When the last verification came to its end.");
     describe_counter!(AWS_REQUESTS, "Requests to AWS by operation and answer.");
     describe_counter!(RETRIES, "Attempts that failed and are made again, by stage and kind.");
     describe_gauge!(HALTED, "1 while the source is halted and needs an operator.");
@@ -298,6 +302,8 @@ pub struct Freshness<'a> {
     pub dead_letters: u64,
     /// Open gaps.
     pub gaps: u64,
+    /// The rows that the last verification left wrong, and when it ended.
+    pub verified: Option<(u64, EpochMillis)>,
     /// Whether an operator is needed.
     pub halted: bool,
 }
@@ -319,6 +325,10 @@ impl Freshness<'_> {
         }
         gauge!(DEAD_LETTERS, "source" => source()).set(self.dead_letters as f64);
         gauge!(GAPS_OPEN, "source" => source()).set(self.gaps as f64);
+        if let Some((rows, at)) = self.verified {
+            gauge!(VERIFY_MISMATCHED, "source" => source()).set(rows as f64);
+            gauge!(VERIFY_AT, "source" => source()).set(at.as_secs_f64());
+        }
         gauge!(HALTED, "source" => source()).set(f64::from(u8::from(self.halted)));
     }
 }

@@ -154,6 +154,7 @@ pub(crate) mod tests {
                 shards: [("open", 1), ("owned", 1), ("waiting", 0), ("drained", 2)],
                 dead_letters: 0,
                 gaps: 0,
+                verified: None,
                 halted: false,
             }
             .emit();

@@ -1,133 +1,275 @@
-//! What every ledger must do when a load of older items begins and ends.
-
-use std::collections::HashMap;
+//! What every ledger and sink must do of loads.
 
 use dynaurora::engine::ports::{
-    Advance, Claim, Lease, Ledger, Loads, NewLoad, PartitionState, Rewind, Sink,
+    Batch, Claim, DeadLetter, Gap, GapReason, Lease, Ledger, Loads, NewLoad, NewStream,
+    PartitionState, Sink, Stale, Sweep, Swept, Unit, WorkerId,
 };
-use dynaurora::model::{EpochMillis, PartitionId, Position};
+use dynaurora::error::ErrorKind;
+use dynaurora::model::{Generation, Position, Reject, RejectReason, SequenceNumber, Version};
 
 use super::{
-    LONG, Rig, SOURCE, advance, batch, enrolled, leased, letter, partition, row, sequence, shard,
-    version, view, worker,
+    LETTERS, LONG, Rig, SOURCE, STREAM, batch, enrolled, identity, leased, letter, listing,
+    partition, row, sequence, shard, version, view, worker,
 };
 
-const AS_OF: EpochMillis = EpochMillis(1_700_000_000_000);
-const FILE: &str = "file/0/-/s3://bucket/data/a.json.gz";
+/// The two segments of every load here.
+const SEGMENTS: [&str; 2] = ["scan/000-of-002", "scan/001-of-002"];
 
-/// Each sentence over a fresh ledger.
+/// Every sentence of the docs of loads, each over a fresh ledger and fresh tables.
 pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
-    what_was_applied_since_is_read_again(&fresh().await).await;
-    a_load_ends_once_every_shard_is_back(&fresh().await).await;
-    without_a_start_no_load_begins(&fresh().await).await;
+    a_load_begins_at_its_time_only(&fresh().await).await;
+    a_load_fences_what_is_in_flight(&fresh().await).await;
+    a_load_repairs_gaps_and_ends_their_halt(&fresh().await).await;
+    a_new_stream_comes_with_its_load(&fresh().await).await;
+    a_recreated_table_is_never_loaded_unasked(&fresh().await).await;
+    a_load_ends_when_it_is_read(&fresh().await).await;
+    a_sweep_deletes_what_was_not_found(&fresh().await).await;
+    a_scans_reject_and_another_do_not_stand_side_by_side(&fresh().await).await;
 }
 
-/// `old` and its child were applied before the moment; `p`, drained, and its child after it; `new` not at all.
-async fn applied(rig: &impl Rig) {
-    let shards = [
-        shard("old", None, Some(100)),
-        shard("p", None, Some(100)),
-        shard("c", Some("p"), Some(200)),
-        shard("new", None, Some(100)),
-    ];
-    enrolled(rig, &shards).await;
-    let ann = worker("ann");
-    for (name, to, drained, seconds) in
-        [("old", 150, false, -1), ("p", 190, true, 1), ("c", 250, false, 2)]
-    {
-        let lease = leased(rig, &ann, name).await;
-        let step = Advance {
-            drained,
-            last_event_at: Some(EpochMillis(AS_OF.0 + seconds * 1000)),
-            ..advance(&lease, to)
-        };
-        let units = vec![letter(name, 1, None, version(to))];
-        let step = dynaurora::engine::ports::Batch {
-            advances: vec![step],
-            ..batch(&ann, &lease, to, units)
-        };
-        rig.sink().apply(&step).await.unwrap();
-    }
+fn ann() -> WorkerId {
+    worker("ann")
 }
 
-fn load(starts: &[(&str, u64)]) -> NewLoad {
-    let start = |(name, at): &(&str, u64)| (partition(name), Position::At(sequence(*at)));
-    let starts: HashMap<_, _> = starts.iter().map(start).collect();
+fn new_load(replaces: Generation) -> NewLoad {
     NewLoad {
         source: SOURCE.into(),
-        replaces: 1,
-        partitions: vec![partition(FILE)],
-        items: Some(0),
-        rcu_max: None,
-        rewind: Some(Rewind { as_of: AS_OF, starts }),
+        replaces,
+        stream: None,
+        partitions: SEGMENTS.map(partition).to_vec(),
+        items: Some(12),
+        rcu_max: Some(50.0),
+        rewind: None,
     }
 }
 
-const STARTS: [(&str, u64); 4] = [("old", 110), ("p", 110), ("c", 200), ("new", 110)];
-
-async fn what_was_applied_since_is_read_again(rig: &impl Rig) {
-    applied(rig).await;
-    assert!(rig.ledger().begin_load(&load(&STARTS)).await.unwrap());
-    let found = view(rig).await;
-    assert!(found.load.active && found.generation == 2);
-    assert_eq!(found.load.replaying, 2);
-    let at = |number| Position::At(sequence(number));
-    let after = |number| Position::After(sequence(number));
-    for (name, position) in [
-        ("old", after(150)),
-        ("p", at(110)),
-        ("c", at(200)),
-        ("new", at(100)),
-        (FILE, Position::Start),
-    ] {
-        let row = row(rig, name).await;
-        assert_eq!((row.state, row.position), (PartitionState::Open, position), "{name}");
-    }
-    assert_eq!(row(rig, "c").await.last_event_at, None, "it is not true any more");
+async fn begun(rig: &impl Rig, replaces: Generation) {
+    assert!(rig.ledger().begin_load(&new_load(replaces)).await.unwrap());
 }
 
-/// Leases in the load's generation and moves the position.
-async fn moves(rig: &impl Rig, name: &str, to: Position, drained: bool) {
-    let ann = worker("ann");
+fn gap(reason: GapReason, of: Option<&str>, stream_arn: &str) -> Gap {
+    let after = of.map(|_| Position::After(sequence(4)));
+    let (partition, stream_arn) = (of.map(partition), stream_arn.to_owned());
+    Gap { reason, stream_arn, partition, after, since: None }
+}
+
+/// Leases a partition in a generation of its own.
+async fn leased_in(rig: &impl Rig, generation: Generation, name: &str) -> Lease {
     let wanted = [partition(name)];
+    let worker = ann();
     let claim =
-        Claim { source: SOURCE, worker: &ann, generation: 2, wanted: &wanted, lease_ttl: LONG };
-    let mut leases: Vec<Lease> = rig.ledger().acquire(&claim).await.unwrap();
-    let lease = leases.pop().expect("it is free");
-    let step = Advance { to, drained, ..advance(&lease, 1) };
-    let step = dynaurora::engine::ports::Batch {
-        generation: 2,
-        advances: vec![step],
-        ..batch(&ann, &lease, 1, vec![])
-    };
-    rig.sink().apply(&step).await.unwrap();
-    let held: Vec<(PartitionId, i64)> = vec![(lease.partition, lease.epoch)];
-    rig.ledger().release(SOURCE, &ann, &held, false).await.unwrap();
+        Claim { source: SOURCE, worker: &worker, generation, wanted: &wanted, lease_ttl: LONG };
+    let mut leases = rig.ledger().acquire(&claim).await.unwrap();
+    assert_eq!(leases.len(), 1, "{name} is free");
+    leases.remove(0)
 }
 
-async fn a_load_ends_once_every_shard_is_back(rig: &impl Rig) {
-    applied(rig).await;
-    assert!(rig.ledger().begin_load(&load(&STARTS)).await.unwrap());
-    let after = |number| Position::After(sequence(number));
-    let replaying = async || view(rig).await.load.replaying;
-    let ends = async || rig.ledger().end_load(SOURCE, 2).await.unwrap();
-    moves(rig, FILE, Position::Line(0), true).await;
-    assert!(!ends().await, "two shards are not where they were");
-    moves(rig, "p", after(190), false).await;
-    assert_eq!(replaying().await, 2, "it was at its end");
-    moves(rig, "p", after(190), true).await;
-    moves(rig, "c", after(249), false).await;
-    assert_eq!(replaying().await, 1);
-    assert!(!ends().await);
-    moves(rig, "c", after(250), false).await;
-    assert_eq!(replaying().await, 0);
-    assert!(ends().await);
-    assert!(!view(rig).await.load.active);
+/// A batch of the load.
+fn page(generation: Generation, lease: &Lease, key: &str, units: Vec<Unit>) -> Batch {
+    let mut batch = batch(&ann(), lease, 1, units);
+    batch.generation = generation;
+    batch.claims = true;
+    batch.advances[0].to = Position::Key(key.into());
+    batch
 }
 
-async fn without_a_start_no_load_begins(rig: &impl Rig) {
-    applied(rig).await;
+fn scanned(generation: Generation) -> Version {
+    Version { generation, sequence: SequenceNumber::ZERO }
+}
+
+/// Reads both segments to their ends.
+async fn read_through(rig: &impl Rig, generation: Generation, mut units: Vec<Unit>) {
+    for name in SEGMENTS {
+        let lease = leased_in(rig, generation, name).await;
+        let mut last = page(generation, &lease, "{}", std::mem::take(&mut units));
+        last.advances[0].drained = true;
+        rig.sink().apply(&last).await.unwrap();
+    }
+}
+
+async fn a_load_begins_at_its_time_only(rig: &impl Rig) {
+    let ledger = rig.ledger();
+    ledger.enrol(&identity()).await.unwrap();
+    let mut partial = listing(&[shard("a", None, Some(1))]);
+    partial.complete = false;
+    ledger.register(SOURCE, STREAM, &partial).await.unwrap();
+    assert!(!ledger.begin_load(&new_load(1)).await.unwrap(), "the shards are not all known");
+    ledger.register(SOURCE, STREAM, &listing(&[])).await.unwrap();
+    assert!(!ledger.begin_load(&new_load(2)).await.unwrap(), "another generation was expected");
     let before = view(rig).await;
-    assert!(!rig.ledger().begin_load(&load(&STARTS[..2])).await.unwrap());
-    assert_eq!(view(rig).await, before, "nothing happened");
+    assert_eq!((before.generation, before.load.active), (1, false));
+
+    begun(rig, 1).await;
+    let after = view(rig).await;
+    assert_eq!((after.generation, after.load.active), (2, true));
+    assert_eq!((after.load.items, after.load.rcu_max), (Some(12), Some(50.0)));
+    assert!(!after.load.sweeps, "nothing was ever loaded, and nothing lost");
+    let segment = row(rig, SEGMENTS[0]).await;
+    assert_eq!((segment.state, segment.position), (PartitionState::Open, Position::Start));
+    assert!(!ledger.begin_load(&new_load(1)).await.unwrap(), "it was begun already");
+}
+
+async fn a_load_fences_what_is_in_flight(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    let lease = leased(rig, &ann(), "a").await;
+    let in_flight = batch(&ann(), &lease, 5, vec![letter("42", 1, None, version(5))]);
+    begun(rig, 1).await;
+    let refused = rig.sink().apply(&in_flight).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Fenced);
+    assert!(rig.rows(LETTERS).await.is_empty());
+    let again = leased_in(rig, 2, "a").await;
+    assert!(again.epoch > lease.epoch + 1, "the load itself counts as an owner");
+    assert_eq!(again.position, lease.position, "the tail goes on where it was");
+    let mut anew = batch(&ann(), &again, 5, Vec::new());
+    anew.generation = 2;
+    anew.advances[0].records = 7;
+    rig.sink().apply(&anew).await.unwrap();
+    assert_eq!(row(rig, "a").await.records, 7);
+}
+
+async fn a_load_repairs_gaps_and_ends_their_halt(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1)), shard("b", None, Some(2))]).await;
+    let ledger = rig.ledger();
+    let trimmed = gap(GapReason::Trimmed, Some("a"), STREAM);
+    ledger.record_gap(SOURCE, &trimmed, true).await.unwrap();
+    let halted = view(rig).await;
+    assert_eq!((halted.gaps, halted.gaps_open), (1, 1));
+    assert_eq!(halted.halted.as_deref(), Some("trimmed"));
+
+    begun(rig, 1).await;
+    let repairing = view(rig).await;
+    assert_eq!((repairing.gaps, repairing.gaps_open, repairing.halted), (1, 0, None));
+    assert!(repairing.load.sweeps, "what was deleted meanwhile is still there");
+    assert_eq!(row(rig, "a").await.position, Position::Horizon);
+    assert_eq!(row(rig, "b").await.position, Position::At(sequence(2)), "only what was trimmed");
+    ledger.record_gap(SOURCE, &trimmed, false).await.unwrap();
+    assert_eq!(view(rig).await.gaps_open, 0, "the same gap is not found twice");
+
+    let other = gap(GapReason::Trimmed, Some("b"), STREAM);
+    ledger.record_gap(SOURCE, &other, false).await.unwrap();
+    assert_eq!(view(rig).await.gaps_open, 1, "the load began before this one");
+    begun(rig, 2).await;
+    read_through(rig, 3, Vec::new()).await;
+    assert!(ledger.end_load(SOURCE, 3).await.unwrap());
+    assert_eq!(view(rig).await.gaps, 0);
+}
+
+async fn a_new_stream_comes_with_its_load(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    let stream_arn = format!("{STREAM}2");
+    let changed = gap(GapReason::StreamChanged, None, &stream_arn);
+    rig.ledger().record_gap(SOURCE, &changed, false).await.unwrap();
+    let stream = NewStream {
+        stream_arn: stream_arn.as_str().into(),
+        shards: vec![shard("n", None, Some(3))],
+    };
+    let load = NewLoad { stream: Some(stream), ..new_load(1) };
+    assert!(rig.ledger().begin_load(&load).await.unwrap());
+    let after = view(rig).await;
+    assert_eq!(&*after.stream_arn, stream_arn);
+    let names: Vec<_> = after.partitions.iter().map(|row| row.id.to_string()).collect();
+    assert_eq!(names, ["n", SEGMENTS[0], SEGMENTS[1]], "the old stream's shards are history");
+    assert_eq!(leased_in(rig, 2, "n").await.position, Position::At(sequence(3)));
+}
+
+async fn a_recreated_table_is_never_loaded_unasked(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    let changed = gap(GapReason::TableChanged, None, STREAM);
+    rig.ledger().record_gap(SOURCE, &changed, true).await.unwrap();
+    assert!(!rig.ledger().begin_load(&new_load(1)).await.unwrap());
+    assert_eq!(view(rig).await.halted.as_deref(), Some("table_changed"));
+}
+
+async fn a_load_ends_when_it_is_read(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    let ledger = rig.ledger();
+    assert!(!ledger.end_load(SOURCE, 1).await.unwrap(), "there is none");
+    begun(rig, 1).await;
+    assert!(!ledger.end_load(SOURCE, 2).await.unwrap(), "it is not read");
+    read_through(rig, 2, Vec::new()).await;
+    assert!(!ledger.end_load(SOURCE, 1).await.unwrap(), "it is not that load's end");
+    assert!(ledger.end_load(SOURCE, 2).await.unwrap());
+    let ended = view(rig).await.load;
+    assert_eq!((ended.active, ended.loaded), (false, true));
+    assert!(!ledger.end_load(SOURCE, 2).await.unwrap(), "it ends once");
+    begun(rig, 2).await;
+    assert!(view(rig).await.load.sweeps, "what was loaded once may hold what is gone since");
+}
+
+async fn a_sweep_deletes_what_was_not_found(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    let lease = leased(rig, &ann(), "a").await;
+    let old = ["41", "42", "43", "44"];
+    let units = old.map(|child| letter(child, 1, Some("old"), version(5))).to_vec();
+    rig.sink().apply(&batch(&ann(), &lease, 5, units)).await.unwrap();
+    begun(rig, 1).await;
+    read_through(rig, 2, vec![letter("42", 1, Some("found"), scanned(2))]).await;
+    let tail = leased_in(rig, 2, "a").await;
+    let at = Version { generation: 2, sequence: sequence(6) };
+    let mut change = batch(&ann(), &tail, 6, vec![letter("43", 1, Some("changed"), at)]);
+    change.generation = 2;
+    change.claims = true;
+    rig.sink().apply(&change).await.unwrap();
+
+    let spared = letter("44", 1, None, at).op.cells.prefix(2);
+    let sweep = Sweep {
+        source: SOURCE.into(),
+        generation: 2,
+        tables: vec![LETTERS],
+        spared: vec![(LETTERS, spared)],
+    };
+    assert_eq!(rig.sink().stale(&sweep).await.unwrap(), Stale { rows: 2, of: 4 });
+    assert_eq!(rig.sink().sweep(&sweep).await.unwrap(), Swept::Rows(1));
+    assert_eq!(rig.sink().sweep(&sweep).await.unwrap(), Swept::Done);
+    let left: Vec<_> =
+        rig.rows(LETTERS).await.iter().map(|row| row.cells.cell(0).map(str::to_owned)).collect();
+    let expected = ["42", "43", "44"].map(|child| Some(child.to_owned()));
+    assert_eq!(left, expected, "found, changed since, and held by a dead letter");
+
+    assert!(rig.ledger().end_load(SOURCE, 2).await.unwrap());
+    let everything = Sweep { spared: Vec::new(), ..sweep };
+    assert_eq!(rig.sink().sweep(&everything).await.unwrap(), Swept::Over);
+    assert_eq!(rig.rows(LETTERS).await.len(), 3, "a sweep of a load that is over deletes nothing");
+}
+
+async fn a_scans_reject_and_another_do_not_stand_side_by_side(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    begun(rig, 1).await;
+    let reject = |generation, number: u64, key: u8| DeadLetter {
+        partition: partition("a"),
+        version: Version { generation, sequence: sequence(number) },
+        key: format!("{{\"pk\":{{\"S\":\"{key}\"}}}}"),
+        key_hash: [key; 32],
+        image: format!("{{\"keys\":{{\"pk\":{{\"S\":\"{key}\"}}}},\"seen\":{number}}}"),
+        reject: Reject {
+            reason: RejectReason::Format,
+            entity: None,
+            place: None,
+            detail: "it is bad".to_owned(),
+        },
+    };
+    let lease = leased_in(rig, 2, SEGMENTS[0]).await;
+    let mut first = page(2, &lease, "{}", Vec::new());
+    first.rejects = vec![reject(2, 0, 1), reject(2, 0, 2)];
+    rig.sink().apply(&first).await.unwrap();
+    let tail = leased_in(rig, 2, "a").await;
+    let mut change = batch(&ann(), &tail, 5, Vec::new());
+    change.generation = 2;
+    change.rejects = vec![reject(2, 4, 1), reject(2, 5, 1)];
+    rig.sink().apply(&change).await.unwrap();
+    assert_eq!(view(rig).await.dead_letters, 3, "the scan's of the first key is out of date");
+    let seen = |letters: Vec<dynaurora::engine::ports::OpenLetter>| -> Vec<String> {
+        letters.into_iter().map(|letter| letter.image).collect()
+    };
+    let open = seen(rig.ledger().open_letters(SOURCE, 10).await.unwrap());
+    assert_eq!(open, [reject(2, 0, 2).image, reject(2, 4, 1).image, reject(2, 5, 1).image]);
+    assert_eq!(rig.ledger().open_letters(SOURCE, 1).await.unwrap().len(), 1);
+
+    begun(rig, 2).await;
+    let lease = leased_in(rig, 3, SEGMENTS[0]).await;
+    let mut again = page(3, &lease, "{}", Vec::new());
+    again.rejects = vec![reject(3, 0, 1), reject(3, 0, 2)];
+    rig.sink().apply(&again).await.unwrap();
+    let open = seen(rig.ledger().open_letters(SOURCE, 10).await.unwrap());
+    assert_eq!(open, [reject(3, 0, 1).image, reject(3, 0, 2).image], "a later scan is newer");
 }

@@ -6,6 +6,7 @@
 pub mod freshness;
 pub mod ledger;
 pub mod loads;
+pub mod rewind;
 pub mod sink;
 mod source;
 mod source_days;
@@ -86,7 +87,7 @@ pub fn tables() -> Vec<TableSpec> {
             column("weight", ColumnType::Numeric(None), false),
         ],
         key_columns: 2,
-        parent: None,
+        ..TableSpec::default()
     };
     let toys = TableSpec {
         name: name("toys"),
@@ -99,6 +100,7 @@ pub fn tables() -> Vec<TableSpec> {
         ],
         key_columns: 3,
         parent: Some(ParentSpec { table: LETTERS, key_columns: 2 }),
+        ..TableSpec::default()
     };
     vec![letters, toys]
 }

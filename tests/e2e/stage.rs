@@ -10,7 +10,7 @@ use dynaurora::cli::wire;
 use dynaurora::config::{Config, SourceConfig};
 use dynaurora::demo::compare::{Comparison, full_comparison};
 use dynaurora::demo::dynamodb::LocalDynamo;
-use dynaurora::demo::santa::create_table;
+use dynaurora::demo::santa::{create_reindeer, create_table};
 use dynaurora::engine::ports::Clock;
 use dynaurora::model::Position;
 use dynaurora::runtime::SystemClock;
@@ -61,13 +61,22 @@ pub(super) struct Setting {
     pub(super) endpoint: Option<String>,
     /// Whether `dynaurora apply` is run.
     pub(super) applied: bool,
+    /// Whether the reindeer are there too; their shard would count among the letters'.
+    pub(super) reindeer: bool,
     /// The host and port at which the daemons find Postgres, where that is not the server's own.
     pub(super) postgres: Option<SocketAddr>,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { lease_ttl_secs: 3, more: "", endpoint: None, applied: true, postgres: None }
+        Self {
+            lease_ttl_secs: 3,
+            more: "",
+            endpoint: None,
+            applied: true,
+            reindeer: false,
+            postgres: None,
+        }
     }
 }
 
@@ -118,8 +127,12 @@ impl Stage {
             "url = {url:?}\npassword = {{ file = {:?} }}",
             cluster.password_file().display().to_string()
         );
-        let text = SANTA.replace("url = \"postgres://dynaurora@localhost:5432/reads\"", &target);
-        assert_ne!(text, SANTA, "the sample config has the url that is replaced here");
+        let (before, reindeer) = SANTA.split_once("[source.reindeer]").unwrap();
+        let tests = reindeer.find("[[test]]").unwrap();
+        let less = format!("{before}{}", &reindeer[tests..]);
+        let sample = if setting.reindeer { SANTA } else { &less };
+        let text = sample.replace("url = \"postgres://dynaurora@localhost:5432/reads\"", &target);
+        assert_ne!(text, sample, "the sample config has the url that is replaced here");
         let text = format!(
             "{text}\n[aws]\nendpoint = {endpoint:?}\nregion = \"eu-north-1\"\n\
              [worker]\nlease_ttl_secs = {}\npoll_min_ms = 20\npoll_idle_max_ms = 100\n\
@@ -136,6 +149,9 @@ impl Stage {
         let client = Client::new(&connect(&aws).await.unwrap());
         if dynamo.is_some() {
             create_table(&client).await.unwrap();
+            if setting.reindeer {
+                create_reindeer(&client).await.unwrap();
+            }
         }
         let pool = PgPoolOptions::new().max_connections(4);
         let pool = pool.connect(&cluster.url(&database)).await.unwrap();

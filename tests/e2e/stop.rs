@@ -8,8 +8,14 @@ use super::stage::{SOON_SECS, Setting, Stage, within};
 use super::writers::Writers;
 
 /// A lease that outlives the test: who takes a partition over got it given back.
-const LONG_LEASE: Setting =
-    Setting { lease_ttl_secs: 300, more: "", endpoint: None, applied: true, postgres: None };
+const LONG_LEASE: Setting = Setting {
+    lease_ttl_secs: 300,
+    more: "",
+    endpoint: None,
+    applied: true,
+    reindeer: false,
+    postgres: None,
+};
 
 #[tokio::test]
 async fn the_first_signal_drains_and_the_next_daemon_reads_nothing_twice() {

@@ -62,7 +62,11 @@ async fn a_plan_makes_what_is_missing_and_then_nothing() {
     specs[0].columns.push(column("wish", array(ColumnType::Varchar(10))));
     let steps = ddl::plan(&pool, &specs).await.unwrap();
     assert_eq!(whats(&steps), ["add the column wish to north pole.letters"]);
-    let broken = ddl::Step { what: "break".to_owned(), sql: "select 1/0".to_owned() };
+    let broken = ddl::Step {
+        what: "break".to_owned(),
+        sql: "select 1/0".to_owned(),
+        kind: ddl::StepKind::Schema,
+    };
     let mut failing = steps.clone();
     failing.push(broken);
     assert!(ddl::apply(&pool, &failing).await.is_err());
@@ -237,4 +241,32 @@ async fn full_cycle(ledger: &PostgresLedger, sink: &PostgresSink) {
     assert!(ledger.publish(&publication).await.unwrap().taken);
     ledger.release(SOURCE, &ann, &[(lease.partition, lease.epoch)], true).await.unwrap();
     assert_eq!(ledger.load(SOURCE).await.unwrap().partitions.len(), 2);
+}
+
+#[tokio::test]
+async fn indexes_and_comments_are_made_once() {
+    let pool = database().await;
+    let mut specs = tables();
+    specs[0].extras.indexes = vec![vec!["body".to_owned()], vec!["number".into(), "body".into()]];
+    specs[0].extras.comment = Some("it's a \\ letter".to_owned());
+    specs[0].extras.column_comments = vec![("body".to_owned(), "'; drop table letters; --".into())];
+    let steps = ddl::plan(&pool, &specs).await.unwrap();
+    let asked = ["index letters by body", "index letters by number, body", "comment on letters"];
+    for what in asked {
+        assert!(whats(&steps).contains(&what), "{what}: {steps:?}");
+    }
+    ddl::apply(&pool, &steps).await.unwrap();
+    assert_eq!(ddl::plan(&pool, &specs).await.unwrap(), []);
+    let comments: Vec<String> = sqlx::query_scalar(
+        "select description from pg_description where objoid = 'letters'::regclass order by 1",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert_eq!(comments, ["'; drop table letters; --", "it's a \\ letter"]);
+    // An index that begins with the columns serves; a comment that differs is renewed.
+    specs[0].extras.indexes = vec![vec!["number".to_owned()]];
+    specs[0].extras.comment = Some("a wish".to_owned());
+    let steps = ddl::plan(&pool, &specs).await.unwrap();
+    assert_eq!(whats(&steps), ["comment on letters"]);
 }

@@ -3,7 +3,7 @@
 use dynaurora::engine::ports::{Batch, Ledger};
 use dynaurora::error::ErrorKind;
 use dynaurora::sink::dead_letters::{
-    DeadLetterFilter, DeadLetterState, counts, list, settle, show,
+    DeadLetterFilter, DeadLetterState, counts, list, open_ids, settle, show,
 };
 
 use super::rig::{Rig, SOURCE, batch, dead_letter, moved, version, worker};
@@ -41,12 +41,37 @@ async fn dead_letters_are_stored_whole_superseded_listed_and_settled() {
     assert_eq!(stored.detail, "the attribute \u{fffd} holds U+0000");
     assert!(show(&rig.pool, -1).await.unwrap().is_none());
 
-    assert!(settle(&rig.pool, stored.id, DeadLetterState::Dropped).await.unwrap());
-    assert!(!settle(&rig.pool, stored.id, DeadLetterState::Resolved).await.unwrap());
-    let error = settle(&rig.pool, stored.id, DeadLetterState::Open).await.unwrap_err();
+    assert!(settle(&rig.pool, stored.id, DeadLetterState::Dropped, Some("old")).await.unwrap());
+    assert!(!settle(&rig.pool, stored.id, DeadLetterState::Resolved, None).await.unwrap());
+    let error = settle(&rig.pool, stored.id, DeadLetterState::Open, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     let counts = counts(&rig.pool, Some(SOURCE)).await.unwrap();
     let counts: Vec<_> = counts.iter().map(|count| (count.state.label(), count.count)).collect();
     assert_eq!(counts, [("dropped", 1), ("open", 1), ("superseded", 1)]);
     assert_eq!(rig.ledger.load(SOURCE).await.unwrap().dead_letters, 1);
+}
+
+#[tokio::test]
+async fn settled_dead_letters_are_kept_for_a_month_and_open_ones_for_ever() {
+    let rig = Rig::new().await;
+    let ann = worker("ann");
+    let lease = rig.lease(&ann, "a").await;
+    let letters = ["1", "2", "3"].map(|child| dead_letter(child, 5));
+    let first = Batch { rejects: letters.to_vec(), ..batch(&ann, &lease, 5, vec![]) };
+    rig.apply(&first).await.unwrap();
+    let ids = open_ids(&rig.pool, SOURCE, Some("nul")).await.unwrap();
+    assert_eq!(ids.len(), 3);
+    assert!(open_ids(&rig.pool, SOURCE, Some("range")).await.unwrap().is_empty());
+    for id in &ids[..2] {
+        assert!(settle(&rig.pool, *id, DeadLetterState::Resolved, None).await.unwrap());
+    }
+    rig.run(
+        "update dynaurora.dead_letters set created_at = now() - interval '1 year', \
+         settled_at = settled_at - interval '31 days' where id = (select min(id) \
+         from dynaurora.dead_letters)",
+    )
+    .await;
+    rig.register(&["a", "b"]).await;
+    let left = list(&rig.pool, DeadLetterFilter::default()).await.unwrap();
+    assert_eq!(left.iter().map(|letter| letter.id).collect::<Vec<_>>(), [ids[2], ids[1]]);
 }

@@ -104,9 +104,9 @@ async fn limits_and_settings_leave_the_session_as_a_pooler_gave_it() {
 async fn what_is_missing_or_altered_is_a_matter_of_the_schema() {
     let url = fresh_database().await;
     let pool = PgPool::connect(&url).await.unwrap();
-    let all =
-        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap().count();
-    assert_eq!(migrations::pending(&pool).await.unwrap().len(), all);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+    let files = std::fs::read_dir(folder).unwrap().count();
+    assert_eq!(migrations::pending(&pool).await.unwrap().len(), files);
     let pools = Arc::new(Pools::connect(settings(&url)).await.unwrap());
     let ledger = PostgresLedger::new(pools);
     assert_eq!(ledger.load(SOURCE).await.unwrap_err().kind(), ErrorKind::Schema);

@@ -8,5 +8,7 @@ mod dead_letters;
 mod faults;
 mod freshness;
 mod leases;
+mod lifecycle;
+mod mend;
 mod rig;
 mod values;

@@ -132,7 +132,8 @@ pub(crate) fn column(name: &str, column_type: ColumnType) -> ColumnSpec {
 /// A table of one entity.
 pub(crate) fn table(name: &str, key_columns: usize, columns: Vec<ColumnSpec>) -> TableSpec {
     let name = TableName { schema: None, name: name.to_owned() };
-    TableSpec { name, entity: Arc::from("letter"), columns, key_columns, parent: None }
+    let entity = Arc::from("letter");
+    TableSpec { name, entity, columns, key_columns, ..TableSpec::default() }
 }
 
 /// `letters (child, number, body)` and its `toys (child, number, position, sku)`.

@@ -5,6 +5,7 @@
 //! at each commit; [`outcome`] for what must hold at the end.
 
 mod fold;
+mod loads;
 mod outcome;
 mod replay;
 #[cfg(test)]
@@ -95,6 +96,10 @@ pub enum Invariant {
     Convergence,
     /// I8: at every moment, rows = fold(records up to the positions).
     KillSafe,
+    /// I9: after a delete is applied, the key stays absent until a later change.
+    Resurrection,
+    /// I10: the sweep spares every key seen in this generation or held as a dead letter.
+    Sweep,
     /// I12: what is said to be in the target is there.
     Fresh = 11,
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use dynaurora::engine::OnGap;
+use dynaurora::engine::backfill::{Backfill, segments};
 use dynaurora::engine::ports::{Clock, PartitionState};
 use dynaurora::error::Result;
 use dynaurora::model::{PartitionId, Position};
@@ -68,6 +70,7 @@ enum Happening {
     Trim,
     Widen,
     Reenable,
+    Load,
     Night,
     Restart(usize),
 }
@@ -151,6 +154,7 @@ impl Simulation {
             (every.trim, Happening::Trim),
             (every.widen, Happening::Widen),
             (every.reenable, Happening::Reenable),
+            (every.load, Happening::Load),
             (every.night, Happening::Night),
         ];
         for (every, happening) in happenings {
@@ -206,6 +210,10 @@ impl Simulation {
                 self.observe(false);
                 self.world(|world| world.trim_all(TABLE));
                 self.observe(false);
+            }
+            Happening::Load => {
+                let segments = segments(self.around.plan.options.segments, None);
+                self.around.store.begin_by_hand(SOURCE, segments);
             }
             Happening::Outage => {
                 let lasting = lease.mul_f64(self.rng.f64() * 2.0);
@@ -325,12 +333,12 @@ impl Simulation {
             let next = self.around.clock.now() + Duration::from_millis(500);
             self.around.clock.sleep_until(next).await;
             self.gather();
-            if !self.violations.is_empty() || !self.around.store.gaps(SOURCE).is_empty() {
+            if !self.violations.is_empty() || self.is_halted() {
                 break;
             }
         }
         let lag = self.around.clock.now() - began;
-        if !told(&self.around.store) && self.around.store.gaps(SOURCE).is_empty() {
+        if !told(&self.around.store) && !self.is_halted() {
             let what = "in step, but it is not said so".to_owned();
             self.violations.push(Violation { invariant: Invariant::Fresh, entry: None, what });
         }
@@ -356,10 +364,25 @@ impl Simulation {
         lag
     }
 
-    /// Whether every shard is applied to its end.
+    /// Whether a gap has ended the run: one that no load repairs.
+    fn is_halted(&self) -> bool {
+        let halts = self.around.plan.options.on_gap == OnGap::Halt;
+        halts && !self.around.store.gaps(SOURCE).is_empty()
+    }
+
+    /// Whether every shard is applied to its end, and no load is under way.
     fn in_step(&self) -> bool {
-        let positions = self.around.store.positions(SOURCE);
+        let store = &self.around.store;
+        let positions = store.positions(SOURCE);
+        let wants_load = self.around.plan.options.backfill == Backfill::Auto;
+        let loading = store.loads(SOURCE) || (wants_load && !store.loaded(SOURCE));
+        if loading || !(store.gaps(SOURCE).is_empty() || self.is_halted()) {
+            return false;
+        }
         self.truth.shards.iter().all(|(id, shard)| {
+            if store.loaded(SOURCE) && shard.dropped_at.is_some() {
+                return true;
+            }
             let Some((position, state)) = positions.get(id) else {
                 return shard.dropped_at.is_some();
             };

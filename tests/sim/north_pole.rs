@@ -1,8 +1,8 @@
 //! What is written in the simulated runs: children and their letters in one table, and how they are mapped.
 
 use dynaurora::mapping::definition::{
-    ChildDefinition, ColumnDefinition, EntityDefinition, KeyDefinition, NulPolicy, OnDelete,
-    OnError, RowsDefinition, SourceDefinition, Span, Spanned,
+    ChildDefinition, ColumnDefinition, EntityDefinition, KeyDefinition, OnDelete, RowsDefinition,
+    SourceDefinition, Span, Spanned,
 };
 use dynaurora::mapping::{Mapper, Unmatched};
 use dynaurora::model::{AttributeValue, Item, RowOp};
@@ -44,6 +44,9 @@ pub fn mapper() -> Mapper {
         ],
     );
     letter.filter = Some(said("attribute_not_exists(draft)"));
+    letter.on_delete = OnDelete::Soft;
+    letter.on_ttl = Some(OnDelete::Delete);
+    letter.history = Some(said("letters_history"));
     let toys = [("position", "@index", "int"), ("sku", "@value", "text")];
     letter.children = vec![ChildDefinition {
         name: said("toys"),
@@ -134,28 +137,18 @@ fn entity(name: &str, sort: &str, table: &str, columns: &[(&str, &str, &str)]) -
     EntityDefinition {
         name: said(name),
         key: vec![key("pk", "CHILD#{child_id}"), key("sk", sort)],
-        filter: None,
-        on_delete: OnDelete::Delete,
-        on_ttl: None,
         rows: rows(table, columns),
-        children: Vec::new(),
+        ..EntityDefinition::default()
     }
 }
 
 fn rows(table: &str, columns: &[(&str, &str, &str)]) -> RowsDefinition {
     let column = |(name, from, column_type): &(&str, &str, &str)| ColumnDefinition {
-        name: said(name),
-        from: said(from),
         column_type: Some(said(column_type)),
-        epoch: None,
-        nul: NulPolicy::Reject,
-        required: false,
-        default: None,
-        value_map: None,
-        on_error: Spanned::new(OnError::DeadLetter, Span::default()),
+        ..ColumnDefinition::plain(said(name), said(from))
     };
     let columns = columns.iter().map(column).collect();
-    RowsDefinition { table: said(table), columns, primary_key: None, rest: None }
+    RowsDefinition { table: said(table), columns, ..RowsDefinition::default() }
 }
 
 fn said(text: &str) -> Spanned<String> {

@@ -47,9 +47,14 @@ pub struct Every {
     pub widen: Option<Duration>,
     /// The stream is disabled and enabled again: what was written between is lost.
     pub reenable: Option<Duration>,
+    /// An operator has the table loaded.
+    pub load: Option<Duration>,
     /// Every process is gone for about as long as the stream keeps its records.
     pub night: Option<Duration>,
 }
+
+/// How long a load of so small a table may take once all is well.
+const LOADED_WITHIN: Duration = Duration::from_secs(60);
 
 impl Plan {
     /// The plan of a seed. Every eighth seed is calm: what fails there fails without any fault.
@@ -71,13 +76,14 @@ impl Plan {
             widen: maybe(20..60),
             reenable: maybe(30..90).filter(|_| seed % 8 == 5),
             night: maybe(20..60).filter(|_| seed % 4 == 3),
+            load: None,
         };
         let store = if rough { store_faults(&mut rng, lease_ttl) } else { Knobs::default() };
         let world = if rough { world_faults(&mut rng) } else { Faults::default() };
         let refusals = rng.u8(..3) == 0;
         let refuses = if refusals { north_pole::refuses } else { |_: &_| false };
         let options = options(&mut rng, lease_ttl);
-        Self {
+        let plan = Self {
             seed,
             workers: rng.usize(1..=3),
             initial_shards: rng.usize(1..=3),
@@ -91,7 +97,23 @@ impl Plan {
             oddities: Oddities { rejects: rng.bool(), refusals },
             skew_millis_max: if rough { 5_000 } else { 0 },
             every,
+        };
+        if seed % 3 == 2 { plan.with_loads() } else { plan }
+    }
+
+    /// The same run with loads in the midst: an operator's, the first one of a new source, those of gaps.
+    pub fn with_loads(mut self) -> Self {
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ 0x10ad);
+        self.every.load = rng.bool().then(|| Duration::from_secs(rng.u64(10..40)));
+        if rng.bool() {
+            self.options.backfill = Backfill::Auto;
         }
+        if rng.u8(..4) > 0 {
+            self.options.on_gap = OnGap::Resync;
+        }
+        self.options.segments = Some(rng.u32(1..4));
+        self.calm_max += self.options.lease_ttl * 4 + LOADED_WITHIN;
+        self
     }
 
     /// Whether the service keeps what freshness relies on; most of the others lie about a shard's end for

@@ -25,8 +25,9 @@ use crate::contract::StoredRow;
 use faults::{Call, Fate, Faults};
 pub use faults::{Knobs, Sabotage};
 pub use journal::{Commit, Entry, Event};
+pub use sink::marked;
 pub use state::Row;
-use state::State;
+use state::{GapState, State, StoredGap};
 
 /// The text of a row's primary key.
 pub type Key = Vec<Option<String>>;
@@ -122,11 +123,23 @@ impl Store {
         self.state().sources.get(source)?.synced_up_to()
     }
 
-    /// The gaps of a source.
+    /// Whether a load is active.
+    pub fn loads(&self, source: &str) -> bool {
+        self.state().sources.get(source).is_some_and(|source| source.load.active)
+    }
+
+    /// Whether a load has ended.
+    pub fn loaded(&self, source: &str) -> bool {
+        self.state().sources.get(source).is_some_and(|source| source.load.loaded)
+    }
+
+    /// The gaps of a source that no load has repaired.
     pub fn gaps(&self, source: &str) -> Vec<Gap> {
         let state = self.state();
         let gaps = state.sources.get(source).map(|source| source.gaps.as_slice());
-        gaps.unwrap_or_default().iter().map(|stored| stored.gap.clone()).collect()
+        let unrepaired = |stored: &&StoredGap| stored.state != GapState::Repaired;
+        let gaps = gaps.unwrap_or_default().iter().filter(unrepaired);
+        gaps.map(|stored| stored.gap.clone()).collect()
     }
 
     /// The open dead letters of a source, as partition and version.

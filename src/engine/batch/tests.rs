@@ -1,8 +1,7 @@
 use super::*;
 use crate::engine::ports::Page;
 use crate::mapping::definition::{
-    ColumnDefinition, EntityDefinition, NulPolicy, OnDelete, OnError, RowsDefinition,
-    SourceDefinition, Span, Spanned,
+    ColumnDefinition, EntityDefinition, RowsDefinition, SourceDefinition, Span, Spanned,
 };
 use crate::mapping::{Mapper, Unmatched};
 use crate::model::{Cells, ChangeOp, Position, RowAction, RowOp, SequenceNumber};
@@ -39,31 +38,16 @@ fn change(key: &str, sequence: &str) -> Change {
 fn plain() -> Mapper {
     let said = |text: &str| Spanned::new(text.to_owned(), Span::default());
     let column = ColumnDefinition {
-        name: said("pk"),
-        from: said("pk"),
         column_type: Some(said("text")),
-        epoch: None,
-        nul: NulPolicy::Reject,
-        required: false,
-        default: None,
-        value_map: None,
-        on_error: Spanned::new(OnError::DeadLetter, Span::default()),
+        ..ColumnDefinition::plain(said("pk"), said("pk"))
     };
     let rows = RowsDefinition {
         table: said("santa"),
         columns: vec![column],
         primary_key: Some(vec![said("pk")]),
-        rest: None,
+        ..RowsDefinition::default()
     };
-    let entity = EntityDefinition {
-        name: said("santa"),
-        key: Vec::new(),
-        filter: None,
-        on_delete: OnDelete::Delete,
-        on_ttl: None,
-        rows,
-        children: Vec::new(),
-    };
+    let entity = EntityDefinition { name: said("santa"), rows, ..EntityDefinition::default() };
     let (name, unmatched) = (said("santa"), Unmatched::Count);
     Mapper::compile(&SourceDefinition { name, unmatched, entities: vec![entity] }).unwrap()
 }
@@ -201,4 +185,38 @@ fn i8_the_change_before_a_refused_one_of_the_same_key_takes_effect() {
         assert_eq!((rows(&sealed), sealed.superseded[0]), (vec![before, 1], superseded));
     }
     assert_eq!(sealed.batch.touched, [(hash("a"), version("1"))], "it supersedes nothing newer");
+}
+
+#[test]
+fn behind_a_soft_delete_stands_the_change_before_it() {
+    let soft = |sequence, record| {
+        let mut unit = unit(0, "a", sequence, record);
+        unit.op.action = RowAction::SoftDelete;
+        unit
+    };
+    let units = || {
+        vec![
+            unit(0, "a", "1", 0),
+            soft("2", 1),
+            unit(0, "a", "3", 2),
+            unit(0, "a", "4", 3),
+            soft("5", 4),
+            soft("6", 5),
+        ]
+    };
+    let changes = || (1..=6).map(|number| change("a", &number.to_string())).collect();
+    let rows = |sealed: &Sealed| -> Vec<u32> {
+        sealed.batch.units.iter().map(|unit| unit.record.index).collect()
+    };
+    let first = sealed(units(), changes());
+    assert_eq!((rows(&first), first.superseded[0]), (vec![5, 3], 4));
+    // Refused, each is replaced by what would have stood in its place without it.
+    for (refused, left) in [(0, vec![4, 3]), (1, vec![5, 2])] {
+        let mut sealed = sealed(units(), changes());
+        sealed.records.count(ChangeOp::Insert, Outcome::Mapped);
+        sealed.refuse(&[(refused, "no".to_owned())]);
+        assert_eq!((rows(&sealed), sealed.superseded[0]), (left, 3));
+        let newer = sealed.batch.touched.len();
+        assert_eq!(newer, usize::from(refused == 1), "the soft delete supersedes the refused row");
+    }
 }

@@ -54,6 +54,8 @@ pub struct LedgerView {
     pub generation: Generation,
     /// Why the source is halted, where it is.
     pub halted: Option<String>,
+    /// The stream whose shards were registered last: the one to read. Empty in a view of nothing.
+    pub stream_arn: Arc<str>,
     /// Whether the stream's shards were ever listed completely.
     pub listed: bool,
     /// Where its loads stand. While one is active, deletes and scan pages must take claims.
@@ -68,8 +70,19 @@ pub struct LedgerView {
     pub gaps: u64,
     /// Of those, how many no active load repairs.
     pub gaps_open: u64,
+    /// What the last verification found, where there was one.
+    pub verified: Option<Verified>,
     /// Every change before this time is in the target, whoever applied it; `None` while that is unknown.
     pub synced_up_to: Option<EpochMillis>,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// Rows that were left as they should not be.
+    pub mismatched: u64,
+    /// When it ended.
+    pub at: EpochMillis,
 }
 
 /// One partition as the ledger has it.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::Rewind;
+use super::{Rewind, ShardListing};
 use crate::error::Result;
 use crate::model::{Cells, Generation, PartitionId, TableIndex};
 
@@ -13,18 +13,18 @@ pub trait Loads: Send + Sync + 'static {
     /// in flight fails at the fence; the load's partitions are entered; old claims go; open gaps count as
     /// being repaired, and a shard whose position was trimmed goes on at its horizon; a halt for a gap ends.
     ///
-    /// Nothing happens, and the answer is false, unless the generation is the expected one, the stream's
-    /// shards were listed completely, the source is not halted for anything but a gap, and the table is the
-    /// one that was enrolled.
+    /// Nothing happens, and the answer is false, unless the generation is the expected one, the
+    /// stream's shards were listed completely (those of a new stream count), the source is not halted
+    /// for anything but a gap, and the table is the one that was enrolled.
     ///
-    /// A load of older items rewinds the shards that were applied past them ([`Rewind::shards`]): such a shard
-    /// is open at its start again, and what it was at is kept, since the load ends only once it is back
-    /// there. Where a start is not known the answer is false too.
+    /// A load of older items rewinds the shards that were applied past them ([`Rewind::shards`]): such a
+    /// shard is open at its start again, and what it was at is kept, since the load ends only once it
+    /// is back there. Where a start is not known the answer is false too.
     fn begin_load(&self, load: &NewLoad) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Ends the load of this generation once all its partitions are drained and every shard is past what it was
-    /// rewound from: claims go, its gaps are
-    /// repaired. False when there is no such load, or when it is not at its end.
+    /// Ends the load of this generation once all its partitions are drained and every shard is back at
+    /// what it was rewound from: claims go, its gaps are repaired. False when there is no such load, or
+    /// when it is not at its end.
     fn end_load(
         &self,
         source: &str,
@@ -46,6 +46,10 @@ pub struct NewLoad {
     pub source: Arc<str>,
     /// The generation that the load replaces.
     pub replaces: Generation,
+    /// The stream that the source has now, where it is not the one of the ledger: its shards are
+    /// entered in the same transaction, so that none of its records is ever applied under the old
+    /// generation. Sequence numbers of two streams do not compare.
+    pub stream: Option<NewStream>,
     /// The segments or files that make it up.
     pub partitions: Vec<PartitionId>,
     /// How many items there are, as far as the service knows.
@@ -54,6 +58,15 @@ pub struct NewLoad {
     pub rcu_max: Option<f64>,
     /// The shards' starts, where what is loaded is older than what was applied.
     pub rewind: Option<Rewind>,
+}
+
+/// A stream that takes another one's place.
+#[derive(Debug, Clone)]
+pub struct NewStream {
+    /// Its ARN.
+    pub stream_arn: Arc<str>,
+    /// All of its shards.
+    pub shards: Vec<ShardListing>,
 }
 
 /// The record of a dead letter, as its DynamoDB JSON.

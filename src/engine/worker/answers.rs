@@ -67,14 +67,11 @@ where
         if found.listed || self.stream_arn.is_none() {
             self.upkeep.due = now;
         }
-        let broken = found.gap.is_some();
         if let Some(gap) = found.gap {
             self.record_gap(gap);
         }
         if self.stream_arn.is_none() {
             self.generation = found.generation;
-        }
-        if self.stream_arn.is_none() || !broken {
             self.stream_arn = Some(found.stream_arn);
         }
         Ok(())
@@ -104,8 +101,12 @@ where
         self.upkeep.due = now + self.renew_every();
         self.lease_deadline = sent_at + self.run.options.lease_ttl * 2 / 3;
         self.drop_lost(&still_held, &view, now);
-        if view.generation != self.generation {
+        let same_stream = self.stream_arn.as_ref() == Some(&view.stream_arn);
+        if view.generation != self.generation || !same_stream {
+            // Shards are those of the stream that the ledger names: under another one's name they would seem
+            // to have vanished.
             self.generation = view.generation;
+            self.stream_arn = Some(Arc::clone(&view.stream_arn));
             self.reload(now);
             return Ok(());
         }

@@ -112,6 +112,7 @@ where
             shards,
             dead_letters: self.view.dead_letters,
             gaps: self.view.gaps,
+            verified: self.view.verified.map(|verified| (verified.mismatched, verified.at)),
             halted: status.halted.is_some(),
         }
         .emit();

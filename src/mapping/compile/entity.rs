@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::columns::{self, Drafted, Scope};
-use super::{Child, Column, Entity, ExistingTypes, Rows, Source, names, within};
+use super::{Child, Column, Entity, ExistingTypes, Rows, Source, extras, names, within};
+use crate::mapping::auto::is_unresolved;
 use crate::mapping::condition::Condition;
 use crate::mapping::definition::{
     ChildDefinition, EntityDefinition, Problem, RowsDefinition, Spanned,
@@ -32,7 +33,7 @@ pub(super) fn compile(
     let broken = keys.len() < definition.key.len();
     let scope = Scope { existing, captures: &captures, child: false, broken };
     let drafted = columns::draft(&definition.rows, scope, problems);
-    if keys.is_empty() && definition.key.is_empty() {
+    if definition.key.is_empty() && !is_unresolved(definition) {
         keys = keys_from_columns(definition, &drafted, problems);
     }
     let key_names = primary_key(definition, &keys, &captures, &drafted, problems);
@@ -49,24 +50,46 @@ pub(super) fn compile(
         sources: rows.columns.iter().take(key_names.len()).map(|c| c.source.clone()).collect(),
         scope,
     };
-    if let Some(name) = table {
-        let (key_columns, entity) = (key_names.len(), Arc::clone(&entity));
-        tables.push(TableSpec { name, entity, columns: specs, key_columns, parent: None });
-    }
+    let mut own = TableSpec {
+        name: table.unwrap_or_default(),
+        entity: Arc::clone(&entity),
+        columns: specs,
+        key_columns: key_names.len(),
+        ..TableSpec::default()
+    };
+    let soft = extras::soft_delete(definition, &mut own, problems);
+    own.extras = extras::extras(&definition.rows, &own, problems);
+    let history = extras::history(definition, (index, &own), problems);
+    tables.push(own);
     let children: Vec<_> = definition
         .children
         .iter()
         .filter_map(|child| self::child(child, &parent, tables, problems))
         .collect();
+    // Behind its table: the sink writes a row before its history.
+    let history = history.map(|history| {
+        tables.push(history);
+        TableIndex(u16::try_from(tables.len() - 1).unwrap_or(u16::MAX))
+    });
     if problems.len() > before {
         return None;
     }
     let rows = with_rest(rows, &definition.rows, &keys, &children);
     let on_delete = definition.on_delete;
     let on_ttl = definition.on_ttl.unwrap_or(on_delete);
-    let name = entity;
-    let table = index;
-    Some(Entity { name, keys, filter, on_delete, on_ttl, table, rows, children, needs_image_for })
+    Some(Entity {
+        name: entity,
+        keys,
+        filter,
+        on_delete,
+        on_ttl,
+        table: index,
+        soft,
+        history,
+        rows,
+        children,
+        needs_image_for,
+    })
 }
 
 fn keys(
@@ -187,7 +210,7 @@ fn rows(
     key_columns: usize,
     problems: &mut Vec<Problem>,
 ) -> (Rows, Vec<ColumnSpec>) {
-    if drafted.is_empty() {
+    if drafted.is_empty() && definition.auto.is_none() {
         let message = format!("the table `{}` has no columns", definition.table.value);
         problems.push(Problem::at(definition.table.span, message));
     }
@@ -285,13 +308,16 @@ fn child(
     let name: TableName = names::table_name(&definition.rows.table, problems)?;
     let table = TableIndex(u16::try_from(tables.len()).unwrap_or(u16::MAX));
     let parent_keys = parent.keys.len();
-    tables.push(TableSpec {
+    let mut own = TableSpec {
         name,
         entity: Arc::clone(&parent.entity),
         columns: parent.keys.iter().cloned().chain(specs).collect(),
         key_columns: parent_keys + own_keys,
         parent: Some(ParentSpec { table: parent.table, key_columns: parent_keys }),
-    });
+        ..TableSpec::default()
+    };
+    own.extras = extras::extras(&definition.rows, &own, problems);
+    tables.push(own);
     let place = Arc::from(definition.from.as_str());
     let limit = definition.limit.unwrap_or(CHILD_ROWS_MAX_DEFAULT);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -3,6 +3,7 @@
 
 mod columns;
 mod entity;
+mod extras;
 mod names;
 
 use std::sync::Arc;
@@ -27,6 +28,10 @@ pub(crate) struct Entity {
     pub(crate) on_delete: OnDelete,
     pub(crate) on_ttl: OnDelete,
     pub(crate) table: TableIndex,
+    /// Whether the row's last cell marks it as deleted.
+    pub(crate) soft: bool,
+    /// The table that keeps the row's versions.
+    pub(crate) history: Option<TableIndex>,
     pub(crate) rows: Rows,
     pub(crate) children: Vec<Child>,
     /// The first column of the primary key that the source's key alone cannot fill.

@@ -54,12 +54,13 @@ pub(super) fn table_name(text: &Spanned<String>, problems: &mut Vec<Problem>) ->
 pub(super) fn check_tables(definition: &SourceDefinition, problems: &mut Vec<Problem>) {
     let mut seen: HashMap<&str, Span> = HashMap::new();
     for entity in &definition.entities {
-        let children = entity.children.iter().map(|child| &child.rows);
-        for rows in std::iter::once(&entity.rows).chain(children) {
-            if let Some(first) = seen.insert(rows.table.as_str(), rows.table.span) {
-                let message = format!("the table `{}` is filled twice", rows.table.value);
+        let children = entity.children.iter().map(|child| &child.rows.table);
+        let tables = std::iter::once(&entity.rows.table).chain(children);
+        for table in tables.chain(&entity.history) {
+            if let Some(first) = seen.insert(table.as_str(), table.span) {
+                let message = format!("the table `{}` is filled twice", table.value);
                 problems.push(
-                    Problem::at(rows.table.span, message)
+                    Problem::at(table.span, message)
                         .with_related(first, "filled here already")
                         .with_hint("two items could hit one row: give each its own table"),
                 );

@@ -8,7 +8,8 @@ use dynaurora::model::{
 };
 
 use super::Run;
-use crate::sim::store::{Key, Row, key_of};
+
+use crate::sim::store::{Key, Row, key_of, marked};
 
 /// What a record does.
 pub enum Effect {
@@ -29,7 +30,7 @@ pub struct Fold {
     /// The newest fate of every row ever named.
     pub rows: BTreeMap<(TableIndex, Key), Folded>,
     /// The newest record of each item's key, applied or rejected.
-    newest: BTreeMap<String, SequenceNumber>,
+    newest: BTreeMap<String, Version>,
     /// The newest record of each item's key that was not rejected.
     pub succeeded: BTreeMap<String, SequenceNumber>,
     /// The rejected records of each item's key; numbers are unique within a shard only.
@@ -43,6 +44,8 @@ pub struct Folded {
     pub row: Option<(Cells, Vec<(TableIndex, Cells)>)>,
     /// The key of the item that decided it.
     pub item: String,
+    /// Whether it was a soft delete, of whatever row there was.
+    pub soft: bool,
 }
 
 impl Folded {
@@ -60,9 +63,9 @@ impl Folded {
 
 impl Fold {
     /// Takes the next record of its key; false when a later one of the same key was taken before.
-    pub fn in_order(&mut self, change: &Change) -> bool {
-        let before = self.newest.insert(item_key(&change.keys), change.sequence);
-        before.is_none_or(|before| before < change.sequence)
+    pub fn in_order(&mut self, change: &Change, version: Version) -> bool {
+        let before = self.newest.insert(item_key(&change.keys), version);
+        before.is_none_or(|before| before < version)
     }
 
     /// Writes a record's rows; returns their keys.
@@ -78,8 +81,17 @@ impl Fold {
         for op in ops {
             let columns = run.specs[usize::from(op.table.0)].key_columns;
             let key = (op.table, key_of(&op.cells, columns));
-            let row = (op.action == RowAction::Upsert).then(|| (op.cells, sorted(op.children)));
-            self.rows.insert(key.clone(), Folded { version, row, item: item.clone() });
+            let before = self.rows.get(&key).and_then(|folded| folded.row.clone());
+            let row = match op.action {
+                RowAction::Upsert | RowAction::Record => Some((op.cells, sorted(op.children))),
+                RowAction::Delete => None,
+                // Of a row that is not there nothing can stay.
+                RowAction::SoftDelete => {
+                    before.map(|(cells, children)| (marked(&cells, &op.cells), children))
+                }
+            };
+            let soft = op.action == RowAction::SoftDelete;
+            self.rows.insert(key.clone(), Folded { version, row, item: item.clone(), soft });
             keys.push(key);
         }
         keys

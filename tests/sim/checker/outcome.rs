@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dynaurora::model::{Change, ChangeOp, PartitionId, Position, RowAction, SequenceNumber};
+use dynaurora::model::{
+    Change, ChangeOp, PartitionId, Position, RowAction, SequenceNumber, TableIndex,
+};
 
 use super::fold::{Effect, effect_of};
+use super::loads::keys_of;
 use super::replay::Replay;
 use super::{Invariant, Run, ShardTruth, Violation};
-use crate::sim::store::{Entry, Event};
+use crate::sim::store::{Entry, Event, Key};
 
 /// Adds what is broken at the end to what was broken on the way.
 pub fn check(run: &Run<'_>, replay: Replay<'_>) -> Vec<Violation> {
@@ -17,7 +20,9 @@ pub fn check(run: &Run<'_>, replay: Replay<'_>) -> Vec<Violation> {
         end.rows();
         if run.quiet && run.gaps.is_empty() {
             end.positions();
-            end.dead_letters();
+            if !end.is_loaded() {
+                end.dead_letters();
+            }
             end.items();
         }
     }
@@ -32,6 +37,20 @@ struct End<'a> {
 }
 
 impl End<'_> {
+    /// Whether a load, and not the stream alone, made the target what it is.
+    fn is_loaded(&self) -> bool {
+        self.replay.loads.begun > 0
+    }
+
+    /// Whether the loss of a shard's records is on record: as its own, as that of a shard that it continues,
+    /// or as that of the whole stream.
+    fn is_told(&self, partition: &PartitionId) -> bool {
+        let gaps = &self.replay.loads.gaps;
+        let parent = |id: &PartitionId| self.run.truth.shards.get(id)?.parent.clone();
+        let mut line = std::iter::successors(Some(partition.clone()), parent);
+        gaps.contains(&None) || line.any(|id| gaps.contains(&Some(id)))
+    }
+
     /// I6: records that the stream dropped before a known shard's reader came to them are a gap, once
     /// somebody had the time to notice.
     fn losses(&mut self) {
@@ -60,6 +79,7 @@ impl End<'_> {
         if !self.run.quiet || !self.run.gaps.is_empty() {
             return;
         }
+        lost.retain(|(partition, _)| !self.is_told(partition));
         for (partition, gone) in lost {
             self.broken(Invariant::Gaps, format!("{partition}: {gone} records lost in silence"));
         }
@@ -67,6 +87,13 @@ impl End<'_> {
 
     /// I8 at the end: the tables are what the journal says, row by row.
     fn rows(&mut self) {
+        if self.is_loaded() {
+            if self.replay.rows != *self.run.contents {
+                let what = "the tables are not what the journal says".to_owned();
+                self.broken(Invariant::KillSafe, what);
+            }
+            return;
+        }
         let folded = &self.replay.fold.rows;
         let kept = folded.iter().filter(|(_, folded)| folded.row.is_some());
         let expected: BTreeSet<_> = kept.map(|(key, _)| key).collect();
@@ -81,11 +108,18 @@ impl End<'_> {
     fn positions(&mut self) {
         let mut behind = Vec::new();
         for (partition, shard) in &self.run.truth.shards {
+            if self.is_loaded() && shard.dropped_at.is_some() {
+                continue;
+            }
             match self.replay.positions.get(partition) {
                 None if shard.records.is_empty() || shard.dropped_at.is_some() => {}
                 None => behind.push(format!("{partition} was never found")),
                 Some(position) => {
-                    let left = unread(shard, position).count();
+                    let kept = |change: &&Change| {
+                        !self.is_loaded()
+                            || shard.trimmed_through.is_none_or(|through| change.sequence > through)
+                    };
+                    let left = unread(shard, position).filter(kept).count();
                     if left > 0 {
                         behind.push(format!("{partition}: {left} records are left"));
                     }
@@ -125,13 +159,17 @@ impl End<'_> {
         let unseen = |(partition, shard): (&PartitionId, &ShardTruth)| {
             !shard.records.is_empty() && !self.replay.positions.contains_key(partition)
         };
-        if self.run.truth.shards.iter().any(unseen) {
+        if !self.is_loaded() && self.run.truth.shards.iter().any(unseen) {
             return;
         }
         let mut expected = BTreeMap::new();
         let rejected: BTreeSet<String> = self.replay.fold.rejected.keys().cloned().collect();
+        let mut held = BTreeSet::new();
         for item in &self.run.truth.items {
-            let Effect::Rows(ops) = effect_of(self.run, &scanned(item)) else { continue };
+            let Effect::Rows(ops) = effect_of(self.run, &scanned(item)) else {
+                held.extend(keys_of(self.run, item.clone()));
+                continue;
+            };
             for op in ops.into_iter().filter(|op| op.action == RowAction::Upsert) {
                 let columns = self.run.specs[usize::from(op.table.0)].key_columns;
                 let key = (op.table, crate::sim::store::key_of(&op.cells, columns));
@@ -139,9 +177,9 @@ impl End<'_> {
             }
         }
         // A key with a dead letter may rightly show an older image: the fold has judged it already.
-        let judged = |key: &_| {
+        let judged = |key: &(TableIndex, Key)| {
             let folded = self.replay.fold.rows.get(key);
-            folded.is_some_and(|folded| rejected.contains(&folded.item))
+            held.contains(key) || folded.is_some_and(|folded| rejected.contains(&folded.item))
         };
         let mut wrong = Vec::new();
         for (key, cells) in &expected {
@@ -150,7 +188,13 @@ impl End<'_> {
                 wrong.push(format!("row {key:?} is not what its item maps to"));
             }
         }
-        for key in self.run.contents.keys() {
+        for (key, row) in self.run.contents {
+            let spec = &self.run.specs[usize::from(key.0.0)];
+            let gone = spec.deleted_at.is_some_and(|at| row.cells.cell(at).is_some());
+            // What outlives its item is judged by the fold alone.
+            if gone || spec.history_of.is_some() {
+                continue;
+            }
             if !expected.contains_key(key) && !judged(key) {
                 wrong.push(format!("row {key:?} has no item"));
             }

@@ -4,27 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynaurora::engine::ports::{Advance, GapReason, ShardListing, WorkerId};
+use dynaurora::engine::ports::{Advance, GapReason, ShardListing, Unit, WorkerId};
 use dynaurora::model::{
-    Change, Epoch, EpochMillis, Generation, PartitionId, Position, SequenceNumber, TableIndex,
-    Version,
+    Change, Epoch, EpochMillis, Generation, PartitionId, Position, RowAction, SequenceNumber,
+    TableIndex, Version,
 };
 
 use super::fold::{Effect, Fold, Folded, effect_of};
+use super::loads::{Loads, is_of_load};
 use super::{Invariant, Run, Violation};
 use crate::sim::store::{Commit, Event, Key, Row};
 
 /// What the replay knows once every entry was taken.
 pub struct Replay<'a> {
-    run: &'a Run<'a>,
+    pub(super) run: &'a Run<'a>,
     entry: usize,
     at: Duration,
-    generation: Generation,
+    pub(super) generation: Generation,
     pub positions: BTreeMap<PartitionId, Position>,
     pub drained: BTreeSet<PartitionId>,
     lost: BTreeSet<PartitionId>,
-    leases: BTreeMap<PartitionId, (Epoch, Option<WorkerId>)>,
-    rows: BTreeMap<(TableIndex, Key), Row>,
+    pub(super) leases: BTreeMap<PartitionId, (Epoch, Option<WorkerId>)>,
+    pub rows: BTreeMap<(TableIndex, Key), Row>,
+    pub loads: Loads,
     pub fold: Fold,
     pub violations: Vec<Violation>,
 }
@@ -41,6 +43,7 @@ pub fn replay<'a>(run: &'a Run<'a>) -> Replay<'a> {
         lost: BTreeSet::new(),
         leases: BTreeMap::new(),
         rows: BTreeMap::new(),
+        loads: Loads::default(),
         fold: Fold::default(),
         violations: Vec::new(),
     };
@@ -70,14 +73,19 @@ impl<'a> Replay<'a> {
                 self.leases.insert(partition.clone(), (*epoch, None));
             }
             Event::Gap { gap, .. } => {
+                self.loads.gaps.insert(gap.partition.clone());
+                if let (GapReason::Trimmed, Some(partition)) = (gap.reason, &gap.partition) {
+                    self.loads.trimmed.insert(partition.clone());
+                }
                 if let (GapReason::Vanished | GapReason::Trimmed, Some(partition)) =
                     (gap.reason, &gap.partition)
                 {
                     self.lost.insert(partition.clone());
                 }
             }
-            Event::LoadBegun { generation, .. } => self.generation = *generation,
-            Event::Swept { .. } | Event::LoadEnded { .. } => {}
+            Event::LoadBegun { generation, partitions } => self.load_begun(*generation, partitions),
+            Event::Swept { table, key, row } => self.swept((*table, key.clone()), row.as_ref()),
+            Event::LoadEnded { generation } => self.load_ended(*generation),
             Event::Synced { synced_up_to } => self.synced(*synced_up_to),
             Event::Committed(commit) => self.commit(&Arc::clone(commit)),
         }
@@ -92,6 +100,10 @@ impl<'a> Replay<'a> {
     fn commit(&mut self, commit: &Commit) {
         if commit.generation != self.generation {
             self.broken(Invariant::Fence, format!("generation {}", commit.generation));
+        }
+        if is_of_load(commit) {
+            self.scan(commit);
+            return;
         }
         let mut touched = BTreeMap::new();
         let mut rejects: BTreeSet<(PartitionId, SequenceNumber)> = (commit.rejects.iter())
@@ -119,11 +131,13 @@ impl<'a> Replay<'a> {
         self.books(commit);
         self.units(commit, &touched);
         self.effects(commit, &touched);
+        self.note_deletes(commit);
+        self.note_letters(commit);
         self.enter(&commit.discovered);
     }
 
     /// I4: the newest lease of the partition, and no other, allows this step.
-    fn fence(&mut self, commit: &Commit, advance: &Advance) {
+    pub(super) fn fence(&mut self, commit: &Commit, advance: &Advance) {
         let (partition, epoch) = (&advance.partition, advance.epoch);
         let allowed = match self.leases.get(partition) {
             Some((newest, owner)) => *newest == epoch && owner.as_ref() == Some(&commit.worker),
@@ -159,12 +173,17 @@ impl<'a> Replay<'a> {
             Position::After(done) => change.sequence > done,
             _ => true,
         };
-        let range: Vec<_> = shard
+        let mut range: Vec<_> = shard
             .records
             .iter()
             .filter(next)
             .take_while(|change| change.sequence <= last)
             .collect();
+        if *from == Position::Horizon && self.loads.begun > 0 {
+            // A load that repairs a gap goes on wherever the stream then began.
+            let passed = usize::try_from(advance.records).unwrap_or(usize::MAX);
+            range.drain(..range.len().saturating_sub(passed));
+        }
         if range.last().is_none_or(|change| change.sequence != last) {
             let what = format!("{partition}: {from} to {to} does not end at a record");
             self.broken(Invariant::Together, what);
@@ -199,7 +218,7 @@ impl<'a> Replay<'a> {
         touched: &mut BTreeMap<(TableIndex, Key), Version>,
     ) {
         let version = Version { generation: self.generation, sequence: change.sequence };
-        if !self.fold.in_order(change) {
+        if !self.fold.in_order(change, version) {
             let what =
                 format!("{partition}: {} comes after a later one of its key", change.sequence);
             self.broken(Invariant::Order, what);
@@ -232,6 +251,10 @@ impl<'a> Replay<'a> {
         let Some(shard) = self.run.truth.shards.get(partition).filter(|_| *drained) else { return };
         let unread = |change: &Change| match *to {
             Position::After(done) => change.sequence > done,
+            // After a load that repairs a gap, the horizon is behind what was trimmed.
+            Position::Horizon if self.loads.begun > 0 => {
+                shard.trimmed_through.is_none_or(|through| change.sequence > through)
+            }
             _ => true,
         };
         if !shard.closed || shard.records.last().is_some_and(unread) {
@@ -243,6 +266,10 @@ impl<'a> Replay<'a> {
     /// What is said of how far the source is, is never too fresh: each change before that time is applied.
     fn synced(&mut self, synced_up_to: Option<EpochMillis>) {
         let Some(synced_up_to) = synced_up_to.filter(|_| self.run.prompt) else { return };
+        if self.loads.begun > 0 && !self.loads.gaps.is_empty() {
+            // What a load has repaired is in the target, though no position tells.
+            return;
+        }
         let at = self.at;
         for (partition, shard) in &self.run.truth.shards {
             // What was gone before anybody came can only be loaded, not read.
@@ -271,7 +298,7 @@ impl<'a> Replay<'a> {
     }
 
     /// I5: every row change of the batch is counted once.
-    fn books(&mut self, commit: &Commit) {
+    pub(super) fn books(&mut self, commit: &Commit) {
         for (table, applied) in (0..).map(TableIndex).zip(&commit.applied.tables) {
             let units = commit.units.iter().filter(|unit| unit.op.table == table).count() as u64;
             let counted = applied.upserted + applied.deleted + applied.superseded;
@@ -285,15 +312,30 @@ impl<'a> Replay<'a> {
     /// I2: the batch names each row of its records once, with its newest version, and no other row.
     fn units(&mut self, commit: &Commit, touched: &BTreeMap<(TableIndex, Key), Version>) {
         let mut missing = touched.clone();
-        let sorted = commit.units.is_sorted_by(|one, other| {
+        let order = |one: &Unit, other: &Unit| {
             let columns = self.run.specs[usize::from(one.op.table.0)].key_columns;
             let tables = one.op.table.cmp(&other.op.table);
-            tables.then_with(|| one.op.cells.cmp_prefix(&other.op.cells, columns)).is_lt()
-        });
+            tables.then_with(|| one.op.cells.cmp_prefix(&other.op.cells, columns))
+        };
+        // Behind a soft delete stands the change before it.
+        let mut units: Vec<&Unit> = Vec::new();
+        for unit in &commit.units {
+            let behind = |last: &&Unit| {
+                let soft = |unit: &Unit| unit.op.action == RowAction::SoftDelete;
+                order(last, unit).is_eq()
+                    && soft(last)
+                    && !soft(unit)
+                    && last.version > unit.version
+            };
+            if !units.last().is_some_and(behind) {
+                units.push(unit);
+            }
+        }
+        let sorted = units.is_sorted_by(|one, other| order(one, other).is_lt());
         if !sorted {
             self.broken(Invariant::Together, "the rows of a batch are not sorted".to_owned());
         }
-        for unit in &commit.units {
+        for unit in units {
             let columns = self.run.specs[usize::from(unit.op.table.0)].key_columns;
             let key = (unit.op.table, crate::sim::store::key_of(&unit.op.cells, columns));
             if missing.remove(&key) != Some(unit.version) {
@@ -311,21 +353,16 @@ impl<'a> Replay<'a> {
     fn effects(&mut self, commit: &Commit, touched: &BTreeMap<(TableIndex, Key), Version>) {
         for (table, key, row) in &commit.effects {
             let at = (*table, key.clone());
-            let before = match row {
-                Some(row) => self.rows.insert(at.clone(), row.clone()),
-                None => self.rows.remove(&at),
-            };
-            let falls = |row: &Row| before.as_ref().is_some_and(|old| old.version >= row.version);
-            if row.as_ref().is_some_and(falls) {
-                self.broken(Invariant::Order, format!("the version of row {at:?} falls"));
-            }
+            self.effect(at.clone(), row.as_ref());
             if !touched.contains_key(&at) {
                 self.broken(Invariant::KillSafe, format!("row {at:?} changes without a record"));
             }
         }
         for key in touched.keys() {
             let folded: Option<&Folded> = self.fold.rows.get(key);
-            if folded.is_some_and(|folded| !folded.is(self.rows.get(key))) {
+            // What a soft delete marks may be what a load wrote.
+            let judged = |folded: &&Folded| self.loads.begun == 0 || !folded.soft;
+            if folded.filter(judged).is_some_and(|folded| !folded.is(self.rows.get(key))) {
                 let what = format!("row {key:?} is not the fold of its records");
                 self.broken(Invariant::KillSafe, what);
             }

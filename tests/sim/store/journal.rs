@@ -35,8 +35,8 @@ pub enum Event {
     Gap { gap: Gap, halted: bool },
     /// A load began: the generation changed, and these partitions make it up.
     LoadBegun { generation: Generation, partitions: Vec<PartitionId> },
-    /// A sweep deleted a row.
-    Swept { table: TableIndex, key: Key },
+    /// A sweep deleted a row, or marked it as deleted.
+    Swept { table: TableIndex, key: Key, row: Option<Row> },
     /// A load ended.
     LoadEnded { generation: Generation },
     /// What is said of how far the source is has changed.
@@ -84,7 +84,7 @@ impl fmt::Display for Event {
             Self::LoadBegun { generation, partitions } => {
                 write!(f, "load begun, generation {generation}, {} partitions", partitions.len())
             }
-            Self::Swept { table, key } => write!(f, "swept {key:?} of table {}", table.0),
+            Self::Swept { table, key, .. } => write!(f, "swept {key:?} of table {}", table.0),
             Self::LoadEnded { generation } => write!(f, "load of generation {generation} ended"),
             Self::Synced { synced_up_to } => write!(f, "synced up to {synced_up_to:?}"),
             Self::Committed(commit) => write!(f, "{commit}"),

@@ -284,6 +284,7 @@ impl SourceState {
         LedgerView {
             generation: self.generation,
             halted: self.halted.clone(),
+            stream_arn: Arc::clone(&self.stream_arn),
             listed: self.listed_at.is_some(),
             load: LoadView { replaying: self.replaying(), ..self.load },
             partitions: rows.map(|(id, row)| row.view(id, now)).collect(),
@@ -291,6 +292,7 @@ impl SourceState {
             dead_letters: self.dead_letters.iter().filter(|letter| letter.open).count() as u64,
             gaps: in_state(GapState::Open) + in_state(GapState::Repairing),
             gaps_open: in_state(GapState::Open),
+            verified: None,
             synced_up_to: self.synced_up_to(),
         }
     }

@@ -3,26 +3,40 @@
 use std::sync::Arc;
 
 use dynaurora::engine::ports::{
-    GapReason, LoadView, Loads, NewLoad, OpenLetter, PartitionState, Stale, Sweep, Swept,
+    GapReason, Listing, LoadView, Loads, NewLoad, NewStream, OpenLetter, PartitionState, Stale,
+    Sweep, Swept,
 };
 use dynaurora::error::Result;
 use dynaurora::model::{
-    Generation, PartitionId, PartitionKind, Position, SequenceNumber, TableIndex, Version,
+    Cells, Generation, PartitionId, PartitionKind, Position, SequenceNumber, TableIndex, Version,
 };
-
-use tokio::time::Instant;
 
 use super::faults::{Call, Sabotage};
 use super::state::{GapState, Partition, SourceState, State};
-use super::{Event, Key, Shared, Store, key_of};
+use super::{Event, Key, Row, Shared, Store, key_of, marked};
+
+impl Store {
+    /// What an operator's command does: the next load, if it is the time for one.
+    pub fn begin_by_hand(&self, source: &str, partitions: Vec<PartitionId>) -> bool {
+        let mut state = self.state();
+        let Ok(known) = state.source(source) else { return false };
+        let (source, replaces) = (Arc::from(source), known.generation);
+        let load = NewLoad {
+            source,
+            replaces,
+            stream: None,
+            partitions,
+            items: None,
+            rcu_max: None,
+            rewind: None,
+        };
+        begin(&mut state, &load).unwrap_or(false)
+    }
+}
 
 impl Loads for Store {
     async fn begin_load(&self, load: &NewLoad) -> Result<bool> {
-        self.call(Call::Ledger, |state| {
-            let now = state.now();
-            begin(state, load, now)
-        })
-        .await
+        self.call(Call::Ledger, |state| begin(state, load)).await
     }
 
     async fn end_load(&self, source: &str, generation: Generation) -> Result<bool> {
@@ -41,7 +55,8 @@ impl Loads for Store {
     }
 }
 
-fn begin(state: &mut State, load: &NewLoad, now: Instant) -> Result<bool> {
+fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
+    let now = state.now();
     let source = state.source(&load.source)?;
     let open = |reason: &str| {
         let of = |gap: &&super::state::StoredGap| gap.state == GapState::Open;
@@ -49,7 +64,7 @@ fn begin(state: &mut State, load: &NewLoad, now: Instant) -> Result<bool> {
     };
     let halted = source.halted.as_deref().is_some_and(|reason| !open(reason));
     let refused = source.generation != load.replaces
-        || source.listed_at.is_none()
+        || (source.listed_at.is_none() && load.stream.is_none())
         || halted
         || open(GapReason::TableChanged.label());
     if refused {
@@ -73,6 +88,10 @@ fn begin(state: &mut State, load: &NewLoad, now: Instant) -> Result<bool> {
     };
     source.generation += 1;
     source.halted = None;
+    if let Some(NewStream { stream_arn, shards }) = &load.stream {
+        source.listed_at = Some(now);
+        source.add_shards(stream_arn, shards);
+    }
     for (id, partition) in &mut source.partitions {
         partition.epoch += 1;
         partition.lease = None;
@@ -106,6 +125,10 @@ fn begin(state: &mut State, load: &NewLoad, now: Instant) -> Result<bool> {
     let generation = source.generation;
     let partitions = load.partitions.clone();
     state.claims.clear();
+    if let Some(NewStream { shards, .. }) = &load.stream {
+        let listing = Arc::new(Listing { shards: shards.clone(), complete: true });
+        state.record(Event::Registered { listing });
+    }
     state.record(Event::LoadBegun { generation, partitions });
     Ok(true)
 }
@@ -175,12 +198,15 @@ impl SourceState {
 }
 
 /// How many rows are of an older generation.
-pub fn stale(state: &State, sweep: &Sweep) -> Stale {
+pub fn stale(shared: &Shared, state: &State, sweep: &Sweep) -> Stale {
     let mut stale = Stale::default();
     for table in &sweep.tables {
-        let rows = &state.tables[usize::from(table.0)];
-        stale.of += rows.len() as u64;
-        stale.rows += rows.values().filter(|row| row.version < first_of(sweep)).count() as u64;
+        let deleted_at = shared.specs[usize::from(table.0)].deleted_at;
+        let rows = state.tables[usize::from(table.0)].values();
+        for row in rows.filter(|row| !is_marked(row, deleted_at)) {
+            stale.of += 1;
+            stale.rows += u64::from(row.version < first_of(sweep));
+        }
     }
     stale
 }
@@ -199,19 +225,32 @@ pub fn step(shared: &Shared, state: &mut State, sweep: &Sweep) -> Result<Swept> 
         })
         .collect();
     for table in &sweep.tables {
+        let deleted_at = shared.specs[usize::from(table.0)].deleted_at;
         let rows = &mut state.tables[usize::from(table.0)];
         let stale = rows.iter().find(|(key, row)| {
             row.version < first_of(sweep)
+                && !is_marked(row, deleted_at)
                 && (sabotage == Some(Sabotage::SparesNothing)
                     || !spared.contains(&(*table, (*key).clone())))
         });
         if let Some(key) = stale.map(|(key, _)| key.clone()) {
-            rows.remove(&key);
-            state.record(Event::Swept { table: *table, key });
+            if deleted_at.is_none() {
+                rows.remove(&key);
+            } else if let Some(row) = rows.get_mut(&key) {
+                row.version = first_of(sweep);
+                row.cells = marked(&row.cells, &Cells::from_iter([None]));
+            }
+            let row = rows.get(&key).cloned();
+            state.record(Event::Swept { table: *table, key, row });
             return Ok(Swept::Rows(1));
         }
     }
     Ok(Swept::Done)
+}
+
+/// Whether the row's item is known to be deleted.
+fn is_marked(row: &Row, deleted_at: Option<usize>) -> bool {
+    deleted_at.is_some_and(|at| row.cells.cell(at).is_some())
 }
 
 fn first_of(sweep: &Sweep) -> Version {

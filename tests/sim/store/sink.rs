@@ -8,7 +8,7 @@ use dynaurora::engine::ports::{
     WorkerId,
 };
 use dynaurora::error::{Error, ErrorKind, Result};
-use dynaurora::model::{RowAction, SequenceNumber, TableIndex, Version};
+use dynaurora::model::{Cells, RowAction, SequenceNumber, TableIndex, Version};
 use std::sync::{Arc, PoisonError};
 
 use super::faults::{Call, Knobs, Sabotage};
@@ -39,7 +39,7 @@ impl Sink for Store {
     }
 
     async fn stale(&self, sweep: &Sweep) -> Result<Stale> {
-        self.call(Call::Ledger, |state| Ok(loads::stale(state, sweep))).await
+        self.call(Call::Ledger, |state| Ok(loads::stale(&self.shared, state, sweep))).await
     }
 
     async fn sweep(&self, sweep: &Sweep) -> Result<Swept> {
@@ -173,11 +173,15 @@ fn write_rows(
     let mut counts = vec![TableApplied::default(); shared.specs.len()];
     let mut effects = Effects::new();
     let mut seen = BTreeSet::new();
-    for unit in units {
+    // A soft delete comes after the row that it marks, as in the statements of the real sink.
+    let (soft, others): (Vec<&Unit>, Vec<&Unit>) =
+        units.iter().partition(|unit| unit.op.action == RowAction::SoftDelete);
+    for unit in others.into_iter().chain(soft) {
         let at = usize::from(unit.op.table.0);
         let key = key_of(&unit.op.cells, shared.specs[at].key_columns);
         // Postgres refuses to touch a row twice in one statement (SQLSTATE 21000), sometimes.
-        assert!(seen.insert((unit.op.table, key.clone())), "a key stands twice in one batch");
+        let once = (unit.op.table, key.clone(), unit.op.action == RowAction::SoftDelete);
+        assert!(seen.insert(once), "a key stands twice in one batch");
         let count = &mut counts[at];
         let claims = batch.claims && knobs.sabotage != Some(Sabotage::NoClaims);
         let claimed = !claims || take_claim(state, unit, &key);
@@ -201,7 +205,21 @@ fn write_rows(
                 rows.remove(&key);
                 effects.push((unit.op.table, key, None));
             }
-            RowAction::Upsert | RowAction::Delete => count.superseded += 1,
+            RowAction::SoftDelete if newer && stored.is_some() => {
+                count.deleted += 1;
+                let Some(row) = rows.get_mut(&key) else { continue };
+                row.version = unit.version;
+                row.cells = marked(&row.cells, &unit.op.cells);
+                effects.push((unit.op.table, key, Some(row.clone())));
+            }
+            RowAction::Record if stored.is_none() => {
+                count.upserted += 1;
+                let (cells, version) = (unit.op.cells.clone(), unit.version);
+                let row = Row { cells, version, children: Vec::new() };
+                rows.insert(key.clone(), row.clone());
+                effects.push((unit.op.table, key, Some(row)));
+            }
+            _ => count.superseded += 1,
         }
     }
     (counts, effects)
@@ -211,18 +229,28 @@ fn write_rows(
 fn take_claim(state: &mut State, unit: &Unit, key: &Key) -> bool {
     let at = (unit.op.table, key.clone());
     let scanned = unit.version.sequence == SequenceNumber::ZERO;
-    if unit.op.action == RowAction::Upsert && !scanned {
+    if unit.op.action == RowAction::Record || !unit.op.action.ends_row() && !scanned {
         return true;
     }
     let higher = state.claims.get(&at).is_none_or(|claim| *claim < unit.version);
     if higher {
         state.claims.insert(at, unit.version);
     }
-    higher || unit.op.action == RowAction::Delete
+    higher || unit.op.action.ends_row()
+}
+
+/// A row with its last cell, the mark of a deletion, from the cells of a soft delete.
+pub fn marked(row: &Cells, soft_delete: &Cells) -> Cells {
+    let mut cells = row.prefix(row.len() - 1);
+    match soft_delete.iter().last().flatten() {
+        Some(at) => cells.push(at),
+        None => cells.push("now"),
+    }
+    cells
 }
 
 /// Child rows are a set: their order in the batch means nothing.
-fn sorted_children(unit: &Unit) -> Vec<(TableIndex, dynaurora::model::Cells)> {
+fn sorted_children(unit: &Unit) -> Vec<(TableIndex, Cells)> {
     let mut children = unit.op.children.clone();
     children.sort_by_cached_key(|(table, cells)| (*table, key_of(cells, cells.len())));
     children

@@ -1,0 +1,152 @@
+//! `dynaurora iam-policy`: the least that AWS must allow, for the tables of this very config.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
+
+use super::{ConfigArgs, print_json, wire};
+use crate::config::{Auth, Config, SourceConfig};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Options of `iam-policy`.
+#[derive(Debug, Args)]
+pub struct IamPolicyArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The number of the AWS account.
+    #[arg(long, value_name = "NUMBER", default_value = "ACCOUNT")]
+    account: String,
+    /// The region of sources for which the config names none.
+    #[arg(long, env = "AWS_REGION", default_value = "REGION")]
+    region: String,
+    /// The cluster's resource id, as `aws rds describe-db-clusters` shows it: for login by IAM.
+    #[arg(long, value_name = "ID", default_value = "CLUSTER_RESOURCE_ID")]
+    cluster: String,
+    /// Leave out what only backfill, verify, dead-letters retry and infer need.
+    #[arg(long)]
+    tail_only: bool,
+}
+
+/// Prints the policy; what the config does not tell stands in capitals, to be replaced.
+///
+/// # Errors
+/// When the config is wrong.
+pub fn run(args: &IamPolicyArgs) -> Result<ExitCode> {
+    let config = wire::load(&args.config)?;
+    print_json(&policy(&config, args)?)?;
+    anstream::eprintln!("Scan is for: backfill, verify, infer; GetItem for: verify, retry");
+    anstream::eprintln!("next: attach it to the role that runs dynaurora, then dynaurora check");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn policy(config: &Config, args: &IamPolicyArgs) -> Result<Value> {
+    let arn = |source: &SourceConfig| {
+        let region = source.region.as_ref().or(config.aws.region.as_ref()).unwrap_or(&args.region);
+        let (partition, account) = (partition(region), &args.account);
+        format!("arn:{partition}:dynamodb:{region}:{account}:table/{}", source.table)
+    };
+    let mut tables: Vec<String> = config.sources.iter().map(arn).collect();
+    tables.sort();
+    tables.dedup();
+    let streams: Vec<String> = tables.iter().map(|table| format!("{table}/stream/*")).collect();
+    let mut statements = vec![
+        statement("DescribeTable", &["dynamodb:DescribeTable"], &tables),
+        statement(
+            "TailStream",
+            &["dynamodb:DescribeStream", "dynamodb:GetShardIterator", "dynamodb:GetRecords"],
+            &streams,
+        ),
+    ];
+    if !args.tail_only {
+        statements.push(statement("BackfillVerifyInfer", &["dynamodb:Scan"], &tables));
+        statements.push(statement("VerifyRetry", &["dynamodb:GetItem"], &tables));
+    }
+    if config.target.auth == Auth::Iam {
+        let user: PgConnectOptions = config.target.url.parse().map_err(|_| {
+            Error::new(ErrorKind::Config, "the target's url is not a postgres url")
+                .with_hint("write it as postgres://user@host:5432/database")
+        })?;
+        // Login is signed for the region of the database, which is that of `[aws]`.
+        let region = config.aws.region.as_ref().unwrap_or(&args.region);
+        let user = format!(
+            "arn:{}:rds-db:{region}:{}:dbuser:{}/{}",
+            partition(region),
+            args.account,
+            args.cluster,
+            user.get_username()
+        );
+        statements.push(statement("ConnectToAurora", &["rds-db:connect"], &[user]));
+    }
+    Ok(json!({ "Version": "2012-10-17", "Statement": statements }))
+}
+
+fn statement(sid: &str, actions: &[&str], resources: &[String]) -> Value {
+    let one_or_many = |values: Vec<&str>| match values.as_slice() {
+        [one] => json!(one),
+        many => json!(many),
+    };
+    json!({
+        "Sid": sid,
+        "Effect": "Allow",
+        "Action": one_or_many(actions.to_vec()),
+        "Resource": one_or_many(resources.iter().map(String::as_str).collect()),
+    })
+}
+
+/// The part of AWS that a region belongs to, as its ARNs name it.
+fn partition(region: &str) -> &'static str {
+    if region.starts_with("cn-") {
+        "aws-cn"
+    } else if region.starts_with("us-gov-") {
+        "aws-us-gov"
+    } else {
+        "aws"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(more: &str, tail_only: bool) -> Value {
+        let text = format!(
+            "version = 1\n[target]\nurl = \"postgres://elf@db.example.com/reads\"\n\
+             auth = \"iam\"\n[aws]\nregion = \"eu-north-1\"\n[source.a]\ntable = \"A\"\n\
+             primary_key = [\"id\"]\n[source.a.columns]\nid = \"id\"\n{more}"
+        );
+        let config = Config::parse(&text, "t", &[], std::iter::empty())
+            .unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+        let args = IamPolicyArgs {
+            config: ConfigArgs { config: "t".into(), set: Vec::new() },
+            account: "123456789012".to_owned(),
+            region: "us-east-1".to_owned(),
+            cluster: "cluster-X".to_owned(),
+            tail_only,
+        };
+        policy(&config, &args).unwrap()
+    }
+
+    #[test]
+    fn it_names_the_tables_of_the_config_and_nothing_else() {
+        let more = "[source.b]\ntable = \"B\"\nregion = \"cn-north-1\"\nprimary_key = [\"id\"]\n\
+                    [source.b.columns]\nid = \"id\"\n";
+        let policy = printed(more, false);
+        let statements = policy["Statement"].as_array().unwrap();
+        let resources = |at: usize| statements[at]["Resource"].clone();
+        let a = "arn:aws:dynamodb:eu-north-1:123456789012:table/A";
+        let b = "arn:aws-cn:dynamodb:cn-north-1:123456789012:table/B";
+        assert_eq!(resources(0), json!([b, a]));
+        assert_eq!(resources(1), json!([format!("{b}/stream/*"), format!("{a}/stream/*")]));
+        let user = "arn:aws:rds-db:eu-north-1:123456789012:dbuser:cluster-X/elf";
+        assert_eq!(statements[4]["Resource"], user);
+    }
+
+    #[test]
+    fn tailing_alone_reads_no_table() {
+        let text = printed("", true).to_string();
+        assert!(!text.contains("Scan") && !text.contains("GetItem"), "{text}");
+        assert!(printed("", false).to_string().contains("GetItem"));
+    }
+}

@@ -1,0 +1,117 @@
+//! What the file leaves to the two databases: the types of columns that exist already, and which
+//! columns `columns = "auto"` means.
+//!
+//! The daemon takes both as it finds them, so that an unexpected attribute never stops it; only `plan` and
+//! `apply` look for columns to add.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::PgPool;
+
+use super::wire;
+use crate::config::{Config, SourceConfig};
+use crate::error::{Error, Result};
+use crate::mapping::Known;
+use crate::mapping::spec::{AutoColumn, ColumnType};
+use crate::model::TableIndex;
+use crate::sink::ddl;
+use crate::sink::extras::{AUTO_MARK, rest_attributes};
+
+/// Items that are looked at for attributes without a column; what they do not show waits in the rest column
+/// for the next `plan`.
+const SAMPLE: usize = 2_000;
+
+/// Compiles every mapping onto the tables that exist.
+///
+/// # Errors
+/// When one of the databases does not answer, or the mapping does not fit what is there.
+pub async fn resolve(config: &mut Config, pool: &PgPool) -> Result<()> {
+    for at in 0..config.sources.len() {
+        let Some(source) = config.sources.get(at) else { continue };
+        let (known, _) = known(config, source, pool).await?;
+        compile(config, at, &known)?;
+    }
+    Ok(())
+}
+
+/// The same, and every attribute that has no column yet gets one in the mapping.
+///
+/// # Errors
+/// As for [`resolve`].
+pub async fn resolve_with_new_columns(config: &mut Config, pool: &PgPool) -> Result<()> {
+    for at in 0..config.sources.len() {
+        let Some(source) = config.sources.get(at) else { continue };
+        let (mut known, foreign) = known(config, source, pool).await?;
+        compile(config, at, &known)?;
+        let Some(source) = config.sources.get(at).filter(|own| own.definition.is_auto()) else {
+            continue;
+        };
+        let dynamo = wire::source(config, source).await?;
+        let items = super::infer::sample(&dynamo, SAMPLE).await?;
+        let mut in_rest: HashMap<TableIndex, Vec<AutoColumn>> = HashMap::new();
+        for (number, table) in (0_u16..).zip(source.mapper.tables()) {
+            in_rest.insert(TableIndex(number), rest_attributes(pool, table).await?);
+        }
+        for (table, columns) in source.mapper.missing_columns(&items, &in_rest) {
+            for mut column in columns {
+                let place = (table.clone(), column.name.clone());
+                if foreign.contains(&place) {
+                    continue;
+                }
+                // A column of this name that nobody has commented on is taken over; the plan says so.
+                let own_type = known.types.get(&place);
+                column.column_type = own_type.cloned().unwrap_or(column.column_type);
+                known.auto.entry(table.clone()).or_default().push(column);
+            }
+        }
+        compile(config, at, &known)?;
+    }
+    Ok(())
+}
+
+/// Columns by table and name.
+type Places = HashSet<(String, String)>;
+
+/// What is known, and which columns are surely somebody else's: commented on otherwise, or of a type that the
+/// mapping does not have.
+async fn known(config: &Config, source: &SourceConfig, pool: &PgPool) -> Result<(Known, Places)> {
+    let (mut known, mut foreign) = (Known::default(), Places::new());
+    if source.definition.needs_keys() {
+        let dynamo = wire::source(config, source).await?;
+        let keys = dynamo.keys().await.map_err(|error| wire::no_table(source, error))?;
+        known.keys = keys.into_iter().map(|(name, kind)| (name, key_type(&kind))).collect();
+    }
+    for table in ddl::existing(pool, source.mapper.tables()).await? {
+        for column in table.columns {
+            let place = (table.name.clone(), column.name.clone());
+            let mark = column.comment.as_deref().and_then(|own| own.strip_prefix(AUTO_MARK));
+            if column.column_type.is_none() || column.comment.is_some() && mark.is_none() {
+                foreign.insert(place.clone());
+            }
+            let Some(column_type) = column.column_type else { continue };
+            known.types.insert(place, column_type.clone());
+            if let Some(attribute) = mark {
+                let attribute = attribute.to_owned();
+                let made = AutoColumn { name: column.name, attribute, column_type };
+                known.auto.entry(table.name.clone()).or_default().push(made);
+            }
+        }
+    }
+    Ok((known, foreign))
+}
+
+fn compile(config: &mut Config, at: usize, known: &Known) -> Result<()> {
+    config.resolve(at, known).map_err(|diagnostics| {
+        anstream::eprintln!("{}\n", diagnostics.render(true));
+        Error::from(diagnostics)
+    })
+}
+
+/// The type that takes every key of a kind: a key attribute is a string, a number or binary.
+fn key_type(kind: &str) -> ColumnType {
+    match kind {
+        "N" => ColumnType::Numeric(None),
+        "B" => ColumnType::Bytea,
+        _ => ColumnType::Text,
+    }
+}

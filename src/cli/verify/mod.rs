@@ -1,0 +1,180 @@
+//! `dynaurora verify`: is the target what the source says? Both are read, consistently and typed, in both
+//! directions; what is merely on its way is told from what is wrong.
+
+mod context;
+mod passes;
+mod repair;
+mod report;
+mod scan;
+mod settle;
+
+#[cfg(test)]
+mod keys_tests;
+
+pub(super) use context::{Context, scanned};
+pub(super) use repair::{Asked, truth};
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::resolve::resolve;
+use super::{ConfigArgs, Output, print_json, wire};
+use crate::config::{Config, SourceConfig};
+use crate::engine::ports::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::SystemClock;
+use crate::sink::Pools;
+use crate::sink::verifications::{self, Verification};
+use passes::{Passes, Plan};
+use report::{Meter, SourceReport};
+use scan::Share;
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Only this source.
+    #[arg(long)]
+    source: Option<String>,
+    /// Only this target table, with its child tables or the table that it hangs on.
+    #[arg(long)]
+    table: Option<String>,
+    /// Read only this part of the source, chosen at random: 0.01 is one item in a hundred.
+    #[arg(long, value_name = "PART", value_parser = part)]
+    sample: Option<f64>,
+    /// Mend what differs; a change of the stream always wins over a repair.
+    #[arg(long)]
+    repair: bool,
+    /// How many segments of the source are read at a time.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    segments: u32,
+    /// Read no more than this many capacity units a second.
+    #[arg(long, value_name = "UNITS", value_parser = rate)]
+    max_rcu: Option<f64>,
+    /// How long a change may take to reach the target before what differs counts.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    settle_secs: u64,
+    /// Print the values that differ too; without it only keys and columns are shown.
+    #[arg(long)]
+    show_values: bool,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(serde::Serialize)]
+struct Report {
+    sources: Vec<SourceReport>,
+}
+
+/// Verifies, prints, and answers with 1 where differences are left, with 75 where none are but some rows did
+/// not come to rest or were not looked at.
+///
+/// # Errors
+/// When one of the servers does not answer; `Conflict` while a source is being backfilled.
+pub async fn run(args: &VerifyArgs) -> Result<ExitCode> {
+    let mut config = wire::load(&args.config)?;
+    let pools = wire::target(&config).await?;
+    resolve(&mut config, &pools.pool().await?).await?;
+    let sources = chosen(&config, args)?;
+    let mut report = Report { sources: Vec::new() };
+    for source in sources {
+        report.sources.push(Box::pin(verify(args, &config, source, &pools)).await?);
+    }
+    let left = |own: &SourceReport| own.mismatched > own.repaired;
+    let (drift, undecided) = (
+        report.sources.iter().any(left),
+        report.sources.iter().any(|own| own.undecided > 0 || own.stopped_early),
+    );
+    if args.output == Output::Json {
+        print_json(&report)?;
+    } else {
+        for own in &report.sources {
+            own.print();
+        }
+        match (drift, args.repair) {
+            (true, false) => anstream::eprintln!("next: dynaurora verify --repair"),
+            (true, true) => anstream::eprintln!("next: dynaurora verify, to see what is left"),
+            (false, _) => anstream::eprintln!("next: dynaurora status"),
+        }
+    }
+    Ok(match (drift, undecided) {
+        (true, _) => ExitCode::FAILURE,
+        (false, true) => super::exit_code(ErrorKind::Conflict),
+        (false, false) => ExitCode::SUCCESS,
+    })
+}
+
+async fn verify(
+    args: &VerifyArgs,
+    config: &Config,
+    source: &SourceConfig,
+    pools: &Arc<Pools>,
+) -> Result<SourceReport> {
+    let started = SystemClock.now();
+    let context = Arc::new(Context::open(config, source, pools, args.max_rcu).await?);
+    let share = match args.sample {
+        Some(part) if part < 1.0 => Share::sample(part, args.segments),
+        _ => Share::whole(args.segments),
+    };
+    let part = share.part;
+    let plan = Plan {
+        tables: context.own_tables(args.table.as_deref()),
+        share,
+        readers: args.segments,
+        lag: Duration::from_secs(args.settle_secs),
+    };
+    let meter = Meter::new(&source.name);
+    let mut found = Passes::new(&context, plan, &meter).run().await?;
+    if args.repair {
+        repair::mend(&context, &mut found.settled.drift).await?;
+    }
+    meter.done();
+    let took = SystemClock.now() - started;
+    let report = SourceReport::new(&context, &found, (part, took), args.show_values);
+    let verification = Verification {
+        took,
+        share: part,
+        items: report.items,
+        mismatched: report.mismatched,
+        repaired: report.repaired,
+    };
+    // Neither a part of the target nor an open question is an answer that a metric may show.
+    if args.table.is_none() && report.undecided == 0 {
+        verifications::record(&pools.pool().await?, &source.name, verification).await?;
+    }
+    Ok(report)
+}
+
+fn chosen<'a>(config: &'a Config, args: &VerifyArgs) -> Result<Vec<&'a SourceConfig>> {
+    let wanted = |source: &&SourceConfig| {
+        let named = args.source.as_ref().is_none_or(|name| **name == *source.name);
+        let has = |table: &String| {
+            source.mapper.tables().iter().any(|own| own.name.to_string() == *table)
+        };
+        named && args.table.as_ref().is_none_or(has)
+    };
+    let sources: Vec<_> = config.sources.iter().filter(wanted).collect();
+    if sources.is_empty() {
+        let what = match (&args.table, &args.source) {
+            (Some(table), _) => format!("no source that was named fills a table {table}"),
+            (None, name) => format!("the config has no source {}", name.as_deref().unwrap_or("")),
+        };
+        return Err(Error::new(ErrorKind::Usage, what).with_hint("dynaurora config show"));
+    }
+    Ok(sources)
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    let part = text.parse().ok().filter(|part: &f64| *part > 0.0 && *part <= 1.0);
+    part.ok_or_else(|| "a part is above 0 and at most 1".to_owned())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| *rate > 0.0 && rate.is_finite());
+    rate.ok_or_else(|| "a rate is above 0".to_owned())
+}

@@ -1,0 +1,309 @@
+//! The two directions: every item beside its rows, then every row beside its item.
+//!
+//! The first direction leaves behind a hash of each row that it met, so that the second need look closer only
+//! at the others: rows that are new, and rows that no item has. A table whose key tells its item's key is
+//! settled by reading those items. Where it does not, the source is read a second time: a row that stood
+//! before that reading began, that no item of it maps to, and that has the same version afterwards, has no
+//! item; had there been one, it would have been met, or its removal would have reached the row.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::context::Context;
+use super::report::Meter;
+use super::scan::{self, Share};
+use super::settle::{CHUNK_ROWS, Settled, Suspect, settle};
+use crate::error::Result;
+use crate::mapping::Outcome;
+use crate::model::{Cells, Change, Item, RowAction, RowOp, TableIndex};
+use crate::sink::mend::is_given;
+use crate::sink::verify::MetRow;
+
+/// Suspects that are settled together; while writers write, some rows are always a moment behind.
+const SUSPECTS_MAX: usize = 1_000;
+/// Differences after which a verification ends early: whatever it is, a backfill mends it better.
+const DRIFT_MAX: usize = 10_000;
+/// Rows in one page through a target table.
+const PAGE_ROWS: u32 = 1_000;
+
+/// How one source is verified.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) tables: Vec<TableIndex>,
+    pub(crate) share: Share,
+    pub(crate) readers: u32,
+    /// How long a change may take from the source to the target.
+    pub(crate) lag: Duration,
+}
+
+/// What both directions found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) items: u64,
+    /// Rows compared, by table; child rows are not counted.
+    pub(crate) rows: u64,
+    /// Items that cannot be mapped as they are.
+    pub(crate) rejected: u64,
+    pub(crate) settled: Settled,
+    /// Whether it ended before everything was read.
+    pub(crate) stopped_early: bool,
+    /// Tables whose rows without an item could not be looked for, with the number of rows in doubt.
+    pub(crate) unchecked: Vec<(TableIndex, u64)>,
+}
+
+/// One source's verification under way.
+pub(crate) struct Passes<'a> {
+    context: &'a Arc<Context>,
+    plan: Plan,
+    meter: &'a Meter,
+    /// The hashes of the rows met, by table; eight bytes a row.
+    met: Vec<Vec<u64>>,
+    hasher: RandomState,
+    suspects: Vec<Suspect>,
+    suspected: HashSet<(TableIndex, Cells)>,
+    found: Found,
+}
+
+/// A row whose key does not tell its item.
+#[derive(Debug)]
+struct Unnamed {
+    table: TableIndex,
+    key: Vec<String>,
+    version: Option<String>,
+}
+
+impl<'a> Passes<'a> {
+    pub(crate) fn new(context: &'a Arc<Context>, plan: Plan, meter: &'a Meter) -> Self {
+        let met = vec![Vec::new(); context.mapper.tables().len()];
+        let (hasher, suspects) = (RandomState::new(), Vec::new());
+        let suspected = HashSet::new();
+        Self { context, plan, meter, met, hasher, suspects, suspected, found: Found::default() }
+    }
+
+    /// Both directions.
+    pub(crate) async fn run(mut self) -> Result<Found> {
+        self.forwards(true).await?;
+        let mut unnamed = Vec::new();
+        let tables = self.context.mapper.tables().iter();
+        let parents: Vec<_> =
+            (0_u16..).zip(tables).map(|(at, table)| (TableIndex(at), table.parent)).collect();
+        for (table, parent) in parents {
+            let own = parent.map_or(table, |parent| parent.table);
+            if self.plan.tables.contains(&own) && !self.full() {
+                self.backwards(table, own, &mut unnamed).await?;
+            }
+        }
+        self.settle().await?;
+        if !unnamed.is_empty() {
+            self.second_reading(unnamed).await?;
+        }
+        Ok(self.found)
+    }
+
+    /// Reads the source and compares the rows of each item. Without `judging` it only notes which rows it
+    /// meets.
+    async fn forwards(&mut self, judging: bool) -> Result<()> {
+        let (mut pages, tasks) = scan::start(self.context, &self.plan.share, self.plan.readers);
+        while let Some(page) = pages.recv().await {
+            let changes = page?;
+            self.compare(&changes, judging).await?;
+            if self.suspects.len() >= SUSPECTS_MAX {
+                self.settle().await?;
+            }
+            if self.full() {
+                break;
+            }
+        }
+        drop(tasks);
+        for met in &mut self.met {
+            met.sort_unstable();
+        }
+        Ok(())
+    }
+
+    async fn compare(&mut self, changes: &[Change], judging: bool) -> Result<()> {
+        let mut rows: Vec<(usize, RowOp)> = Vec::new();
+        let mut own = Vec::new();
+        for (at, change) in changes.iter().enumerate() {
+            if let Outcome::Rejected(_) = self.context.mapper.map(change, &mut own) {
+                self.found.rejected += u64::from(judging);
+            }
+            // A history is of changes; the item alone does not tell it.
+            own.retain(|op| op.action != RowAction::Record);
+            rows.extend(own.drain(..).map(|op| (at, op)));
+        }
+        rows.retain(|(_, op)| self.plan.tables.contains(&op.table));
+        rows.sort_by_key(|(_, op)| op.table);
+        for of_table in rows.chunk_by(|(_, a), (_, b)| a.table == b.table) {
+            for chunk in of_table.chunks(CHUNK_ROWS) {
+                self.compare_chunk(changes, chunk, judging).await?;
+            }
+        }
+        if judging {
+            self.found.items += changes.len() as u64;
+            self.meter.items(self.found.items, self.found.settled.drift.len());
+        }
+        Ok(())
+    }
+
+    async fn compare_chunk(
+        &mut self,
+        changes: &[Change],
+        chunk: &[(usize, RowOp)],
+        judging: bool,
+    ) -> Result<()> {
+        let Some(table) = chunk.first().map(|(_, op)| op.table) else { return Ok(()) };
+        let ops: Vec<RowOp> = chunk.iter().map(|(_, op)| op.clone()).collect();
+        let answers = self.context.reader.compare(table, &ops).await?;
+        for ((at, op), answer) in chunk.iter().zip(answers) {
+            if answer.version.is_some() {
+                let hash = self.hasher.hash_one(&answer.key);
+                if let Some(met) = self.met.get_mut(usize::from(table.0)) {
+                    met.push(hash);
+                }
+            }
+            if !judging {
+                continue;
+            }
+            self.found.rows += u64::from(op.action == RowAction::Upsert);
+            if let (false, Some(change)) = (answer.differences.is_empty(), changes.get(*at)) {
+                let row = op.cells.prefix(self.key_columns(table));
+                self.suspect(Some(change.keys.clone()), table, row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Pages through a target table. Rows of an entity's own table are looked at where the first direction
+    /// did not meet them; of a child table, those whose parent is missing.
+    async fn backwards(
+        &mut self,
+        table: TableIndex,
+        own: TableIndex,
+        unnamed: &mut Vec<Unnamed>,
+    ) -> Result<()> {
+        let mut after = None;
+        loop {
+            let (rows, next) = self.context.reader.page(table, after.as_deref(), PAGE_ROWS).await?;
+            for row in rows {
+                if table == own && !self.wanted(table, &row.key) {
+                    continue;
+                }
+                if table == own && self.plan.share.is_whole() && self.may_be_kept(own, &row) {
+                    self.found.settled.kept += 1;
+                    continue;
+                }
+                let mut key = row.key;
+                key.truncate(self.key_columns(own));
+                let cells: Cells = key.iter().map(|text| Some(text.as_str())).collect();
+                match self.context.mapper.item_key(own, &cells, &self.context.schema) {
+                    Some(item) => self.suspect(Some(item), own, cells),
+                    None => unnamed.push(Unnamed { table: own, key, version: row.version }),
+                }
+            }
+            self.found.stopped_early |= unnamed.len() >= DRIFT_MAX;
+            self.meter.rows(PAGE_ROWS);
+            if self.suspects.len() >= SUSPECTS_MAX {
+                self.settle().await?;
+            }
+            match next {
+                Some(_) if self.full() => return Ok(()),
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether to look closer: after a whole reading at the rows that it did not meet, after a sample at a
+    /// sample.
+    fn wanted(&self, table: TableIndex, key: &[String]) -> bool {
+        if !self.plan.share.is_whole() {
+            return fastrand::f64() < self.plan.share.part;
+        }
+        !self.was_met(table, key)
+    }
+
+    /// A row that no item was met for, in a table that keeps rows whose items are gone: nobody can tell
+    /// whether it is one of those, unless its version is none that a change can have given.
+    fn may_be_kept(&self, table: TableIndex, row: &MetRow) -> bool {
+        let given = row.version.as_deref();
+        let given = given.is_some_and(|version| is_given(version, self.context.generation));
+        given && self.context.mapper.keeps_rows(table)
+    }
+
+    fn was_met(&self, table: TableIndex, key: &[String]) -> bool {
+        let met = self.met.get(usize::from(table.0)).map_or(&[][..], Vec::as_slice);
+        met.binary_search(&self.hasher.hash_one(key)).is_ok()
+    }
+
+    /// Settles rows whose keys do not tell their items.
+    async fn second_reading(&mut self, mut unnamed: Vec<Unnamed>) -> Result<()> {
+        // An item that cannot be mapped may be the one behind an old row: nobody can tell which.
+        let doubtful = !self.plan.share.is_whole() || self.found.rejected > 0 || self.full();
+        if doubtful {
+            for row in unnamed {
+                self.doubt(row.table);
+            }
+            return Ok(());
+        }
+        self.meter.again();
+        self.forwards(false).await?;
+        unnamed.retain(|row| !self.was_met(row.table, &row.key));
+        let mut before = Vec::with_capacity(unnamed.len());
+        for row in unnamed {
+            let cells: Cells = row.key.iter().map(|text| Some(text.as_str())).collect();
+            self.suspect(None, row.table, cells.clone());
+            before.push((row.table, cells, row.version));
+        }
+        let earlier = self.found.settled.drift.len();
+        self.settle().await?;
+        // One with another version now was written meanwhile: it may well have an item.
+        let mut at = 0;
+        let drift = &mut self.found.settled.drift;
+        drift.retain(|own| {
+            at += 1;
+            let version =
+                before.iter().find(|(table, row, _)| (*table, row) == (own.table, &own.row));
+            at <= earlier || version.is_none_or(|(_, _, was)| *was == own.answer.version)
+        });
+        Ok(())
+    }
+
+    fn doubt(&mut self, table: TableIndex) {
+        match self.found.unchecked.iter_mut().find(|(own, _)| *own == table) {
+            Some((_, rows)) => *rows += 1,
+            None => self.found.unchecked.push((table, 1)),
+        }
+    }
+
+    fn suspect(&mut self, item: Option<Item>, table: TableIndex, row: Cells) {
+        if self.suspected.insert((table, row.clone())) {
+            self.suspects.push(Suspect::new(item, table, row));
+        }
+    }
+
+    async fn settle(&mut self) -> Result<()> {
+        let suspects = std::mem::take(&mut self.suspects);
+        for suspect in &suspects {
+            // Later it may be suspected again, and then rightly.
+            self.suspected.remove(&(suspect.table, suspect.row.clone()));
+        }
+        let settled = settle(self.context, suspects, self.plan.lag).await?;
+        for drift in &settled.drift {
+            self.suspected.insert((drift.table, drift.row.clone()));
+        }
+        self.found.settled.add(settled);
+        self.found.stopped_early |= self.full();
+        Ok(())
+    }
+
+    fn full(&self) -> bool {
+        self.found.stopped_early || self.found.settled.drift.len() >= DRIFT_MAX
+    }
+
+    fn key_columns(&self, table: TableIndex) -> usize {
+        self.context.mapper.tables().get(usize::from(table.0)).map_or(0, |spec| spec.key_columns)
+    }
+}

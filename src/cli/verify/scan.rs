@@ -1,0 +1,120 @@
+//! Reads the source, or a share of it, in parallel segments.
+
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+
+use super::context::Context;
+use crate::engine::ports::ReadFrom;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Change, Position, Segment};
+
+/// The most segments that a scan can have (the service's own limit).
+const SEGMENTS_MAX: f64 = 1_000_000.0;
+
+/// The segments to read: all of them, or a random choice of many smaller ones.
+#[derive(Debug, Clone)]
+pub(crate) struct Share {
+    segments: Vec<Segment>,
+    /// The part of the table that they are.
+    pub(crate) part: f64,
+}
+
+impl Share {
+    /// The whole table in this many segments.
+    pub(crate) fn whole(segments: u32) -> Self {
+        let total = segments.max(1);
+        let segments = (0..total).map(|index| Segment { index, total }).collect();
+        Self { segments, part: 1.0 }
+    }
+
+    /// About this part of the table. The service places items in segments by a hash of their partition key,
+    /// so some segments out of many are a fair sample, and the others cost nothing.
+    pub(crate) fn sample(part: f64, segments: u32) -> Self {
+        let wanted = segments.max(1);
+        let total = (f64::from(wanted) / part).ceil().clamp(f64::from(wanted), SEGMENTS_MAX);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "1 to 1,000,000"
+        )]
+        let total = total as u32;
+        let mut indices: Vec<u32> = (0..total).collect();
+        fastrand::shuffle(&mut indices);
+        indices.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+        let segments: Vec<_> = indices.into_iter().map(|index| Segment { index, total }).collect();
+        Self { segments, part: f64::from(wanted.min(total)) / f64::from(total) }
+    }
+
+    /// Whether it is all of the table.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.part >= 1.0
+    }
+}
+
+/// Starts reading; the pages come out of the channel, which holds few. The tasks end when the set is dropped.
+pub(crate) fn start(
+    context: &Arc<Context>,
+    share: &Share,
+    readers: u32,
+) -> (mpsc::Receiver<Result<Vec<Change>>>, JoinSet<()>) {
+    let readers = readers.max(1).min(u32::try_from(share.segments.len()).unwrap_or(u32::MAX));
+    let (send, receive) = mpsc::channel(usize::try_from(readers).unwrap_or(1));
+    let left = Arc::new(Mutex::new(share.segments.clone()));
+    let mut tasks = JoinSet::new();
+    for _ in 0..readers {
+        let (context, left, send) = (Arc::clone(context), Arc::clone(&left), send.clone());
+        tasks.spawn(async move {
+            loop {
+                let next = left.lock().await.pop();
+                let Some(segment) = next else { return };
+                if let Err(error) = read(&context, segment, &send).await {
+                    // Whoever listens no more needs no reason either.
+                    drop(send.send(Err(error)).await);
+                    return;
+                }
+            }
+        });
+    }
+    (receive, tasks)
+}
+
+async fn read(
+    context: &Context,
+    segment: Segment,
+    send: &mpsc::Sender<Result<Vec<Change>>>,
+) -> Result<()> {
+    let mut from = ReadFrom {
+        stream_arn: "".into(),
+        partition: segment.partition(),
+        position: Position::Start,
+        iterator: None,
+    };
+    loop {
+        let page = context.page(&from).await?;
+        let (end, next) = (page.end, page.next);
+        send.send(Ok(page.changes))
+            .await
+            .map_err(|_| Error::new(ErrorKind::Unavailable, "the scan was given up"))?;
+        if end {
+            return Ok(());
+        }
+        from.position = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_some_small_segments() {
+        let sample = Share::sample(0.01, 4);
+        assert_eq!(sample.segments.len(), 4);
+        assert!(sample.segments.iter().all(|segment| segment.total == 400));
+        assert!((sample.part - 0.01).abs() < 1e-9 && !sample.is_whole());
+        assert!(Share::sample(1.0, 4).is_whole() && Share::whole(0).is_whole());
+        assert_eq!(Share::sample(1e-9, 1).segments[0].total, 1_000_000);
+    }
+}

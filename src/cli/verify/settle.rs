@@ -1,0 +1,247 @@
+//! Tells lag from drift: a row that looks wrong is read again, with its item, until it is right, or until
+//! neither has moved for so long that what differs cannot be on its way any more.
+//!
+//! A difference counts once the item and the row were seen twice, unchanged, with the time for lag between,
+//! and, where the ledger can tell how far the source is synced, once that is past the first of the two. A
+//! row that keeps changing starts anew each time; the number of tries is bounded, and what is left then is
+//! reported as undecided, never as right.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::context::{Context, Truth};
+use crate::engine::ports::Clock;
+use crate::error::Result;
+use crate::model::{Cells, Item, RowOp, TableIndex};
+use crate::runtime::SystemClock;
+use crate::sink::verifications::{self, Progress};
+use crate::sink::verify::Answer;
+
+/// How often both sides are read again within the time for lag.
+const LOOKS: u32 = 4;
+/// How many times the time for lag may pass before what still moves is left undecided.
+const WAITS_MAX: u32 = 6;
+/// The ledger's own progress is waited for no less than this: it is held back by some seconds.
+const WAIT_MIN: Duration = Duration::from_secs(30);
+/// The pause between two looks, where the time for lag is long.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The ledger's time may be that of another clock.
+const CLOCK_MARGIN_MS: i64 = 2_000;
+/// Rows compared in one statement.
+pub(super) const CHUNK_ROWS: usize = 500;
+
+/// A row that looks wrong.
+#[derive(Debug, Clone)]
+pub(crate) struct Suspect {
+    /// Its item's key; `None` where only the row is known.
+    pub(crate) item: Option<Item>,
+    /// The entity's table.
+    pub(crate) table: TableIndex,
+    /// The row's primary key.
+    pub(crate) row: Cells,
+    /// How it was first seen, where it was compared already.
+    seen: Option<Sighting>,
+}
+
+/// Both sides at one moment.
+#[derive(Debug, Clone)]
+struct Sighting {
+    expected: RowOp,
+    answer: Answer,
+    at: Instant,
+    at_ms: i64,
+}
+
+/// A difference that stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Drift {
+    pub(crate) item: Option<Item>,
+    pub(crate) table: TableIndex,
+    pub(crate) row: Cells,
+    /// What the target has, with all that is wrong.
+    pub(crate) answer: Answer,
+    /// What became of it.
+    pub(crate) repaired: bool,
+}
+
+/// What became of the suspects.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    pub(crate) drift: Vec<Drift>,
+    /// Rows whose item waits as an open dead letter.
+    pub(crate) dead_letters: u64,
+    /// Rows whose item cannot be mapped, without a dead letter that is open.
+    pub(crate) unmappable: u64,
+    /// Rows without an item that the mapping may have kept.
+    pub(crate) kept: u64,
+    /// Rows that did not come to rest.
+    pub(crate) undecided: u64,
+}
+
+impl Suspect {
+    pub(crate) fn new(item: Option<Item>, table: TableIndex, row: Cells) -> Self {
+        Self { item, table, row, seen: None }
+    }
+
+    fn absent(&self, context: &Context) -> RowOp {
+        context.absence(self.table, self.row.clone())
+    }
+}
+
+impl Settled {
+    pub(crate) fn add(&mut self, more: Self) {
+        self.drift.extend(more.drift);
+        self.dead_letters += more.dead_letters;
+        self.unmappable += more.unmappable;
+        self.kept += more.kept;
+        self.undecided += more.undecided;
+    }
+}
+
+/// Reads the suspects again until each is settled; `lag` is the time that a change may take.
+pub(crate) async fn settle(
+    context: &Context,
+    mut suspects: Vec<Suspect>,
+    lag: Duration,
+) -> Result<Settled> {
+    let mut settled = Settled::default();
+    let pause = (lag / LOOKS).clamp(Duration::from_millis(50), PAUSE_MAX);
+    let deadline = SystemClock.now() + ((lag + pause) * WAITS_MAX).max(WAIT_MIN);
+    while !suspects.is_empty() {
+        suspects = look(context, suspects, lag, &mut settled).await?;
+        if suspects.is_empty() {
+            break;
+        }
+        if SystemClock.now() >= deadline {
+            settled.undecided += suspects.len() as u64;
+            break;
+        }
+        SystemClock.sleep_until(SystemClock.now() + pause).await;
+    }
+    Ok(settled)
+}
+
+/// One look at all of them; those that are not settled come back.
+async fn look(
+    context: &Context,
+    suspects: Vec<Suspect>,
+    lag: Duration,
+    settled: &mut Settled,
+) -> Result<Vec<Suspect>> {
+    let pool = context.pools.pool().await?;
+    let progress = verifications::progress(&pool, &context.name).await?;
+    let at = SystemClock.now();
+    let expected = expectations(context, &suspects).await?;
+    let mut by_table: Vec<(TableIndex, Vec<(Suspect, RowOp)>)> = Vec::new();
+    for (suspect, truth) in suspects.into_iter().zip(expected) {
+        let op = match truth {
+            Truth::Row(op) => op,
+            Truth::Kept => {
+                settled.kept += 1;
+                continue;
+            }
+            Truth::Unmappable => {
+                count_unmappable(context, &suspect, settled).await?;
+                continue;
+            }
+            Truth::Silent => continue,
+        };
+        match by_table.iter_mut().find(|(table, _)| *table == suspect.table) {
+            Some((_, own)) => own.push((suspect, op)),
+            None => by_table.push((suspect.table, vec![(suspect, op)])),
+        }
+    }
+    let (mut open, mut stand) = (Vec::new(), Vec::new());
+    for (table, own) in by_table {
+        for chunk in own.chunks(CHUNK_ROWS) {
+            let ops: Vec<RowOp> = chunk.iter().map(|(_, op)| op.clone()).collect();
+            let answers = context.reader.compare(table, &ops).await?;
+            for ((suspect, op), answer) in chunk.iter().cloned().zip(answers) {
+                if answer.differences.is_empty() {
+                    continue;
+                }
+                let sighting = Sighting { expected: op, answer, at, at_ms: progress.now_ms };
+                match judge(suspect, sighting, (at, progress), lag) {
+                    Judged::Stands(drift) => stand.push(drift),
+                    Judged::Open(suspect) => open.push(suspect),
+                }
+            }
+        }
+    }
+    excuse(context, stand, settled).await?;
+    Ok(open)
+}
+
+enum Judged {
+    Stands(Drift),
+    Open(Suspect),
+}
+
+fn judge(
+    mut suspect: Suspect,
+    now: Sighting,
+    (at, progress): (Instant, Progress),
+    lag: Duration,
+) -> Judged {
+    match &suspect.seen {
+        Some(seen) if seen.expected == now.expected && seen.answer == now.answer => {
+            let synced = progress.synced_ms.is_none_or(|ms| ms >= seen.at_ms + CLOCK_MARGIN_MS);
+            if synced && at.saturating_duration_since(seen.at) >= lag {
+                let Suspect { item, table, row, .. } = suspect;
+                return Judged::Stands(Drift {
+                    item,
+                    table,
+                    row,
+                    answer: now.answer,
+                    repaired: false,
+                });
+            }
+        }
+        _ => suspect.seen = Some(now),
+    }
+    Judged::Open(suspect)
+}
+
+/// What each row should be by its item's present state.
+async fn expectations(context: &Context, suspects: &[Suspect]) -> Result<Vec<Truth>> {
+    let keys: Vec<&Item> = suspects.iter().filter_map(|suspect| suspect.item.as_ref()).collect();
+    let mut items = context.items(&keys).await?.into_iter();
+    let truth = |suspect: &Suspect| {
+        let Some(key) = &suspect.item else { return Truth::Row(suspect.absent(context)) };
+        let item = items.next().flatten();
+        let version = suspect.seen.as_ref().and_then(|seen| seen.answer.version.as_deref());
+        context.truth((key, item), (suspect.table, &suspect.row), version)
+    };
+    Ok(suspects.iter().map(truth).collect())
+}
+
+async fn count_unmappable(
+    context: &Context,
+    suspect: &Suspect,
+    settled: &mut Settled,
+) -> Result<()> {
+    let keys: Vec<&Item> = suspect.item.iter().collect();
+    if context.dead_lettered(&keys).await?.is_empty() {
+        settled.unmappable += 1;
+    } else {
+        settled.dead_letters += 1;
+    }
+    Ok(())
+}
+
+/// Leaves out what waits as a dead letter: such a row is known to be old.
+async fn excuse(context: &Context, stand: Vec<Drift>, settled: &mut Settled) -> Result<()> {
+    let keyed: Vec<usize> = (0..stand.len()).filter(|at| stand[*at].item.is_some()).collect();
+    let keys: Vec<&Item> = stand.iter().filter_map(|drift| drift.item.as_ref()).collect();
+    let waiting = context.dead_lettered(&keys).await?;
+    let waiting: Vec<usize> = waiting.into_iter().filter_map(|at| keyed.get(at).copied()).collect();
+    for (at, drift) in stand.into_iter().enumerate() {
+        if waiting.contains(&at) {
+            settled.dead_letters += 1;
+        } else {
+            settled.drift.push(drift);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! Repairs beside a stream that goes on: nothing newer is lost, nothing deleted comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dynaurora::engine::ports::{Clock, Unit};
+use dynaurora::error::{ErrorKind, Result};
+use dynaurora::model::{Cells, RowOp};
+use dynaurora::runtime::SystemClock;
+use dynaurora::sink::mend::{Guard, Mended, Mender, Wound};
+
+use super::rig::{
+    LETTERS, Rig, SOURCE, batch, burnt, cells, letter, moved, tables, version, wishing, worker,
+};
+
+fn mender(rig: &Rig) -> Mender {
+    Mender::new(Arc::clone(&rig.pools), SOURCE.into(), &tables())
+}
+
+fn key(child: &str) -> Cells {
+    cells(&[Some(child), Some("1")])
+}
+
+fn wound(child: &str, guard: Guard) -> Wound {
+    Wound { key: key(child), guard }
+}
+
+/// The truth that a test knows beforehand.
+fn known(units: Vec<Unit>) -> std::future::Ready<Result<Vec<Option<RowOp>>>> {
+    std::future::ready(Ok(units.into_iter().map(|unit| Some(unit.op)).collect()))
+}
+
+const ROWS: &str = "select child || ' ' || coalesce(body, '-') || ' ' || dynaurora_version::text \
+                    from letters order by 1";
+
+fn row(child: &str, body: &str, version: &str) -> Option<String> {
+    Some(format!("{child} {body} {version}"))
+}
+
+/// Waits until some transaction waits for a lock.
+async fn somebody_waits(rig: &Rig) {
+    let sql = "select count(*)::text from pg_stat_activity where datname = current_database() \
+               and wait_event_type = 'Lock'";
+    for _ in 0..2_000 {
+        if rig.texts(sql).await != [Some("0".to_owned())] {
+            return;
+        }
+        SystemClock.sleep_until(SystemClock.now() + Duration::from_millis(5)).await;
+    }
+    panic!("nobody waits for a lock");
+}
+
+#[tokio::test]
+async fn a_delete_that_comes_during_a_repair_finds_the_row() {
+    let rig = Rig::new().await;
+    let ann = worker("ann");
+    let lease = rig.lease(&ann, "a").await;
+    let first = wishing(letter("ada", "kite", 5), &[(0, "kite")]);
+    rig.apply(&batch(&ann, &lease, 5, vec![first.clone()])).await.unwrap();
+    rig.run("delete from letters; delete from toys").await;
+
+    let gone = batch(&ann, &moved(&lease, 5), 9, vec![burnt("ada", 9)]);
+    let mender = mender(&rig);
+    let (started, start) = tokio::sync::oneshot::channel();
+    let repair = async {
+        let wounds = [wound("ada", Guard::Same(None))];
+        let truth = || async {
+            // The item is there when it is read; it is deleted a moment later.
+            started.send(()).unwrap();
+            somebody_waits(&rig).await;
+            known(vec![first.clone()]).await
+        };
+        mender.mend(LETTERS, &wounds, truth).await.unwrap()
+    };
+    let delete = async {
+        start.await.unwrap();
+        rig.apply(&gone).await.unwrap()
+    };
+    let (fates, applied) = tokio::join!(repair, delete);
+    assert_eq!(fates, [Mended::Written]);
+    assert_eq!(applied.tables[0].deleted, 1, "the delete waited, and found the row");
+    assert_eq!((rig.count("letters").await, rig.count("toys").await), (0, 0));
+}
+
+#[tokio::test]
+async fn a_repair_waits_for_writers_before_it_asks_for_the_truth() {
+    let rig = Rig::new().await;
+    let mut other = rig.pool.begin().await.unwrap();
+    let insert = "insert into letters values ('ada', 1, 'from elsewhere', 1)";
+    sqlx::raw_sql(insert).execute(&mut *other).await.unwrap();
+    let mender = mender(&rig);
+    let asked = std::sync::atomic::AtomicBool::new(false);
+    let repair = async {
+        let wounds = [wound("bo", Guard::Any)];
+        let truth = || async {
+            asked.store(true, std::sync::atomic::Ordering::SeqCst);
+            known(vec![letter("bo", "ball", 0)]).await
+        };
+        mender.mend(LETTERS, &wounds, truth).await.unwrap()
+    };
+    let commit = async {
+        somebody_waits(&rig).await;
+        assert!(!asked.load(std::sync::atomic::Ordering::SeqCst));
+        other.commit().await.unwrap();
+    };
+    let (fates, ()) = tokio::join!(repair, commit);
+    assert_eq!(fates, [Mended::Written]);
+    let scanned = format!("1{}", "0".repeat(40));
+    assert!(rig.texts(ROWS).await.contains(&row("bo", "ball", &scanned)));
+}
+
+#[tokio::test]
+async fn rows_keep_their_versions_and_what_moved_is_left_alone() {
+    let rig = Rig::new().await;
+    let ann = worker("ann");
+    let lease = rig.lease(&ann, "a").await;
+    let units = ["a", "b", "c", "d"].map(|child| letter(child, "old", 5)).to_vec();
+    rig.apply(&batch(&ann, &lease, 5, units)).await.unwrap();
+    let five = version(5).to_string();
+    rig.run(
+        "alter table letters add column own text; update letters set own = 'mine', body = 'bad'; \
+         update letters set dynaurora_version = 9e50 where child = 'b'; \
+         insert into toys values ('gone', 1, 0, 'orphan')",
+    )
+    .await;
+    let same = || Guard::Same(Some(five.clone()));
+    let future = Guard::Same(Some(format!("9{}", "0".repeat(50))));
+    let wounds = [
+        wound("a", same()),
+        wound("b", future),
+        wound("c", Guard::Same(Some(version(4).to_string()))),
+        wound("d", same()),
+        wound("gone", Guard::Same(None)),
+    ];
+    let truth = vec![
+        wishing(letter("a", "good", 0), &[(0, "kite")]),
+        letter("b", "good", 0),
+        letter("c", "good", 0),
+        burnt("d", 0),
+        burnt("gone", 0),
+    ];
+    let fates = mender(&rig).mend(LETTERS, &wounds, || known(truth)).await.unwrap();
+    let expected =
+        [Mended::Written, Mended::Written, Mended::Moved, Mended::Deleted, Mended::Deleted];
+    assert_eq!(fates, expected);
+    let scanned = format!("1{}", "0".repeat(40));
+    let left = [row("a", "good", &five), row("b", "good", &scanned), row("c", "bad", &five)];
+    assert_eq!(rig.texts(ROWS).await, left);
+    assert_eq!(rig.texts("select sku from toys").await, [Some("kite".to_owned())]);
+    assert_eq!(rig.texts("select own from letters").await, vec![Some("mine".to_owned()); 3]);
+
+    let later = ["a", "b"].map(|child| letter(child, "new", 6)).to_vec();
+    let applied = rig.apply(&batch(&ann, &moved(&lease, 5), 6, later)).await.unwrap();
+    assert_eq!(applied.tables[0].upserted, 2, "a newer change wins over a repair");
+}
+
+#[tokio::test]
+async fn what_cannot_be_repaired_stays_as_it_is() {
+    let rig = Rig::new().await;
+    let ann = worker("ann");
+    let lease = rig.lease(&ann, "a").await;
+    rig.apply(&batch(&ann, &lease, 5, vec![letter("a", "good", 5)])).await.unwrap();
+    rig.run("alter table letters add check (body <> 'bad')").await;
+    let mender = mender(&rig);
+    let both = [wound("a", Guard::Any), wound("b", Guard::Any)];
+    let truth = || known(vec![letter("a", "bad", 0), letter("b", "good", 0)]);
+    let refused = mender.mend(LETTERS, &both, truth).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Data);
+    let silent = || async { Ok(vec![None, None]) };
+    let fates = mender.mend(LETTERS, &both, silent).await.unwrap();
+    assert_eq!(fates, [Mended::LeftAlone; 2]);
+    rig.run("update dynaurora.sources set backfilling = true").await;
+    let truth = || known(vec![letter("a", "x", 0), letter("b", "y", 0)]);
+    let busy = mender.mend(LETTERS, &both, truth).await.unwrap_err();
+    assert_eq!(busy.kind(), ErrorKind::Conflict);
+    assert_eq!(rig.texts(ROWS).await, [row("a", "good", &version(5).to_string())]);
+}
