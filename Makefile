@@ -2,10 +2,10 @@
 # a Rust toolchain; they install what is missing and say so.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint tools
+.PHONY: help demo test bench bench-load lint tools
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## the whole system on this machine, without an account
 	cargo run --locked --features demo -- demo
@@ -15,6 +15,9 @@ test: tools ## all tests, those over a real Postgres included
 
 bench: tools ## the whole path against the raw upsert of the same rows; ten minutes with the build
 	cargo bench --locked --features demo --bench replay
+
+bench-load: tools ## a table of a million items loaded beside its stream, against the raw insert and a COPY
+	cargo bench --locked --features demo --bench replay -- --load 1000000
 
 lint: ## format, clippy and documentation, warnings being errors
 	cargo fmt --check

@@ -20,7 +20,7 @@ pub(crate) async fn run(stage: &mut Stage, replay: &Replay, program: &Path) -> O
     let mut database = stage.database(replay).await?;
     let (server, postgres) = (replay.cpu()?, stage.cpu()?);
     let start = SystemClock.now();
-    let mut daemon = Daemon::spawn(stage, &database, replay, program)?;
+    let mut daemon = Daemon::spawn(stage, &database, replay, (program, &TAIL))?;
     let mut first_row = None;
     while !daemon.is_done(&mut database, replay, &mut first_row, start).await? {
         SystemClock.sleep_until(SystemClock.now() + LOOK_EVERY).await;
@@ -49,7 +49,7 @@ pub(crate) async fn idle(
     length: Duration,
 ) -> Outcome<f64> {
     let database = stage.database(replay).await?;
-    let daemon = Daemon::spawn(stage, &database, replay, program)?;
+    let daemon = Daemon::spawn(stage, &database, replay, (program, &TAIL))?;
     SystemClock.sleep_until(SystemClock.now() + WARM_UP).await;
     let (before, start) = (usage::cpu(daemon.0.id())?, SystemClock.now());
     SystemClock.sleep_until(start + length).await;
@@ -60,12 +60,20 @@ pub(crate) async fn idle(
     Ok(share)
 }
 
-struct Daemon(Child);
+/// What a daemon is told that has nothing to load.
+const TAIL: [&str; 2] = ["--backfill", "never"];
+
+pub(crate) struct Daemon(Child);
 
 impl Daemon {
-    fn spawn(stage: &Stage, database: &Database, replay: &Replay, program: &Path) -> Outcome<Self> {
+    pub(crate) fn spawn(
+        stage: &Stage,
+        database: &Database,
+        replay: &Replay,
+        (program, more): (&Path, &[&str]),
+    ) -> Outcome<Self> {
         let mut command = Command::new(program);
-        command.args(["run", "--config", CONFIG_FILE]);
+        command.args(["run", "--config", CONFIG_FILE]).args(more);
         for set in stage.sets(&database.name, &replay.endpoint) {
             command.args(["--set", &set]);
         }
@@ -98,8 +106,16 @@ impl Daemon {
         Ok(usize::try_from(done)? == load.shards)
     }
 
+    /// Fails when it has ended.
+    pub(crate) fn still_runs(&mut self) -> Outcome<u32> {
+        match self.0.try_wait()? {
+            Some(status) => Err(format!("the daemon ended with {status}").into()),
+            None => Ok(self.0.id()),
+        }
+    }
+
     /// Drains it as a service manager does.
-    fn stop(mut self) -> Outcome<()> {
+    pub(crate) fn stop(mut self) -> Outcome<()> {
         let process = self.0.id().to_string();
         Command::new("kill").args(["-TERM", &process]).status()?;
         let status = self.0.wait()?;

@@ -5,6 +5,7 @@
 //! client take turns, each into an empty database and over one applying connection.
 
 mod daemon;
+mod load;
 mod raw;
 mod report;
 mod stage;
@@ -42,6 +43,10 @@ struct Cli {
     /// How long the idle daemon is watched, in seconds; 0 leaves it out.
     #[arg(long, default_value_t = 30)]
     idle_secs: u64,
+    /// Load a table of so many items beside its stream instead, against the raw insert and a plain COPY of
+    /// the same rows.
+    #[arg(long, value_name = "ITEMS")]
+    load: Option<usize>,
     /// One short round, to see that it works.
     #[arg(long)]
     quick: bool,
@@ -59,9 +64,15 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Role {
     #[command(hide = true)]
-    Serve { shards: usize, pages_per_shard: usize, records_per_page: usize },
+    Serve {
+        shards: usize,
+        pages_per_shard: usize,
+        records_per_page: usize,
+        table_pages: usize,
+        trickle_per_sec: usize,
+    },
     #[command(hide = true)]
-    Raw { url: String, batch: usize, sets: Vec<String> },
+    Raw { url: String, batch: usize, way: raw::Way, sets: Vec<String> },
 }
 
 /// What one run took.
@@ -97,11 +108,26 @@ fn main() -> Outcome<()> {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match cli.role {
-        None => runtime.block_on(measure(&cli)),
-        Some(Role::Serve { shards, pages_per_shard, records_per_page }) => {
-            stage::serve(Load { shards, pages_per_shard, records_per_page })
+        None => match cli.load {
+            Some(items) => runtime.block_on(load::measure(items, &cli.program)),
+            None => runtime.block_on(measure(&cli)),
+        },
+        Some(Role::Serve {
+            shards,
+            pages_per_shard,
+            records_per_page,
+            table_pages,
+            trickle_per_sec,
+        }) => stage::serve(Load {
+            shards,
+            pages_per_shard,
+            records_per_page,
+            table_pages,
+            trickle_per_sec,
+        }),
+        Some(Role::Raw { url, batch, way, sets }) => {
+            runtime.block_on(raw::write(&url, batch, way, &sets))
         }
-        Some(Role::Raw { url, batch, sets }) => runtime.block_on(raw::write(&url, batch, &sets)),
     }
 }
 
@@ -113,7 +139,13 @@ async fn measure(cli: &Cli) -> Outcome<()> {
     };
     let shards = cli.shards.clamp(1, 100);
     let pages_per_shard = (records / (shards * PAGE_RECORDS)).max(1);
-    let load = Load { shards, pages_per_shard, records_per_page: PAGE_RECORDS };
+    let load = Load {
+        shards,
+        pages_per_shard,
+        records_per_page: PAGE_RECORDS,
+        table_pages: 0,
+        trickle_per_sec: 0,
+    };
     let mut stage = Stage::start().await?;
     let mut report = Report { load, rounds: Vec::new(), idle: None };
     let replay = Replay::spawn(load)?;
@@ -122,7 +154,7 @@ async fn measure(cli: &Cli) -> Outcome<()> {
         tell(round, "daemon", &daemon);
         // Batches of the size that the daemon came to, so that neither gains by its own.
         let batch = usize::try_from(daemon.rows / daemon.transactions.max(1))?;
-        let raw = raw::run(&mut stage, &replay, batch.max(1)).await?;
+        let raw = raw::run(&mut stage, &replay, batch.max(1), raw::Way::Stream).await?;
         tell(round, "raw", &raw);
         let expected = i64::try_from(load.records())?;
         if daemon.rows != expected || raw.rows != expected || daemon.sum != raw.sum {
@@ -131,7 +163,7 @@ async fn measure(cli: &Cli) -> Outcome<()> {
         report.rounds.push((daemon, raw));
     }
     if idle_secs > 0 {
-        let load = Load { shards: IDLE_SHARDS, pages_per_shard: 0, records_per_page: 1 };
+        let load = Load { shards: IDLE_SHARDS, pages_per_shard: 0, records_per_page: 1, ..load };
         let replay = Replay::spawn(load)?;
         let length = Duration::from_secs(idle_secs);
         report.idle = Some(daemon::idle(&mut stage, &replay, &cli.program, length).await?);

@@ -1,12 +1,14 @@
 //! The yardstick: the same rows from memory, by the plainest client that there is, in a process of its own.
 
 use std::io::BufRead;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dynaurora::cli::wire;
+use dynaurora::engine::backfill::segments;
 use dynaurora::engine::ports::{Clock, ReadFrom, Source};
 use dynaurora::mapping::Outcome as Mapped;
-use dynaurora::model::{Cells, Version};
+use dynaurora::model::{Cells, Position, Version};
 use dynaurora::runtime::SystemClock;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -25,16 +27,39 @@ const UPSERT: &str = "insert into letters as t \
     wishes = excluded.wishes, letter = excluded.letter, \
     dynaurora_version = excluded.dynaurora_version \
     where t.dynaurora_version < excluded.dynaurora_version";
+/// The same columns, without a look at what is there.
+const COPY: &str = "copy letters (child_id, name, city, age, good, written_at, wishes, letter, \
+    dynaurora_version) from stdin";
+/// Segments of the scan, on both sides.
+pub(crate) const SEGMENTS: u32 = 8;
 /// The parameters of the statement: the mapping's columns and the version.
 const COLUMNS: usize = 9;
 
 /// One statement's parameters.
 type Columns = [Vec<String>; COLUMNS];
 
+/// Where the rows come from, and how they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Way {
+    /// The stream's records, by the guarded upsert.
+    Stream,
+    /// The table's items, by the guarded upsert.
+    Table,
+    /// The table's items, by COPY: what no upsert can be faster than.
+    Copy,
+}
+
 /// Writes everything into an empty database, in transactions of one statement with `batch` rows.
-pub(crate) async fn run(stage: &mut Stage, replay: &Replay, batch: usize) -> Outcome<Run> {
+pub(crate) async fn run(
+    stage: &mut Stage,
+    replay: &Replay,
+    batch: usize,
+    way: Way,
+) -> Outcome<Run> {
     let mut database = stage.database(replay).await?;
-    let arguments = ["raw".to_owned(), stage.url(&database.name), batch.to_string()];
+    let named = clap::ValueEnum::to_possible_value(&way).ok_or("a way without a name")?;
+    let (batch, named) = (batch.to_string(), named.get_name().to_owned());
+    let arguments = ["raw".to_owned(), stage.url(&database.name), batch, named];
     let sets = stage.sets(&database.name, &replay.endpoint);
     let mut helper = Helper::spawn(&[&arguments[..], &sets].concat())?;
     let process = helper.process.id();
@@ -55,14 +80,20 @@ pub(crate) async fn run(stage: &mut Stage, replay: &Replay, batch: usize) -> Out
 }
 
 /// The client's process: makes all rows, says so, waits for a line, writes them, tells the seconds.
-pub(crate) async fn write(url: &str, batch: usize, sets: &[String]) -> Outcome<()> {
-    let batches = rows(batch, sets).await?;
+pub(crate) async fn write(url: &str, batch: usize, way: Way, sets: &[String]) -> Outcome<()> {
+    let batches = rows(batch, way, sets).await?;
     let mut connection = PgConnection::connect(url).await?;
     let mut nods = std::io::stdin().lock().lines();
     println!("ready");
     nods.next();
     let start = SystemClock.now();
     for columns in batches {
+        if way == Way::Copy {
+            let mut copy = connection.copy_in_raw(COPY).await?;
+            copy.send(lines(&columns)).await?;
+            copy.finish().await?;
+            continue;
+        }
         let mut transaction = connection.begin().await?;
         let mut query = sqlx::query(UPSERT);
         for column in columns {
@@ -78,18 +109,23 @@ pub(crate) async fn write(url: &str, batch: usize, sets: &[String]) -> Outcome<(
 }
 
 /// The rows that the daemon makes, the shards in turn, sorted by key within each batch.
-async fn rows(batch: usize, sets: &[String]) -> Outcome<Vec<Columns>> {
+async fn rows(batch: usize, way: Way, sets: &[String]) -> Outcome<Vec<Columns>> {
     let config = config(sets)?;
     let own = config.sources.first().ok_or("a config without a source")?;
     let source = wire::source(&config, own).await?;
     let stream_arn = source.describe().await?.stream_arn.ok_or("a table without a stream")?;
-    let shards = source.list_shards(&stream_arn).await?.shards;
-    let mut reads: Vec<ReadFrom> = (shards.into_iter())
-        .map(|shard| ReadFrom {
-            stream_arn: stream_arn.as_str().into(),
-            position: shard.start(),
-            partition: shard.id,
-            iterator: None,
+    let stream_arn: Arc<str> = stream_arn.into();
+    let (partitions, generation): (Vec<_>, _) = if way == Way::Stream {
+        let shards = source.list_shards(&stream_arn).await?.shards;
+        (shards.into_iter().map(|shard| (shard.id.clone(), shard.start())).collect(), 1)
+    } else {
+        let segments = segments(Some(SEGMENTS), None).into_iter();
+        (segments.map(|segment| (segment, Position::Start)).collect(), 2)
+    };
+    let mut reads: Vec<ReadFrom> = (partitions.into_iter())
+        .map(|(partition, position)| {
+            let stream_arn = Arc::clone(&stream_arn);
+            ReadFrom { stream_arn, partition, position, iterator: None }
         })
         .collect();
     let mut rows: Vec<(Cells, Version)> = Vec::new();
@@ -102,17 +138,30 @@ async fn rows(batch: usize, sets: &[String]) -> Outcome<Vec<Columns>> {
                 if own.mapper.map(change, &mut mapped) != Mapped::Mapped {
                     return Err("a record was not mapped".into());
                 }
-                let version = Version { generation: 1, sequence: change.sequence };
+                let version = Version { generation, sequence: change.sequence };
                 rows.extend(mapped.drain(..).map(|row| (row.cells, version)));
             }
-            if !page.changes.is_empty() {
-                read.iterator = page.iterator;
+            if !page.changes.is_empty() && !page.end {
+                (read.iterator, read.position) = (page.iterator, page.next);
                 unread.push(read);
             }
         }
         reads = unread;
     }
     Ok(rows.chunks_mut(batch).map(columns).collect())
+}
+
+/// The same rows in the text format of COPY; none of the values needs an escape.
+fn lines(columns: &Columns) -> Vec<u8> {
+    let mut text = String::new();
+    for row in 0..columns[0].len() {
+        for (number, column) in columns.iter().enumerate() {
+            text.push_str(if number > 0 { "\t" } else { "" });
+            text.push_str(&column[row]);
+        }
+        text.push('\n');
+    }
+    text.into_bytes()
 }
 
 fn columns(rows: &mut [(Cells, Version)]) -> Columns {

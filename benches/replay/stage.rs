@@ -11,7 +11,7 @@ use dynaurora::sink::{ddl, migrations};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
-use crate::world::replay::ReplayServer;
+use crate::world::replay::{ReplayServer, Table};
 use crate::{Outcome, usage};
 
 /// The mapping, with the defaults of everything that it leaves out.
@@ -90,7 +90,8 @@ impl Database {
     /// is in them.
     pub(crate) async fn contents(&mut self) -> Outcome<(i64, i64, String)> {
         let sql = "select count(*), count(distinct xmin::text), \
-                   coalesce(sum(hashtextextended(l::text, 0)), 0)::text from letters l";
+                   coalesce(sum(hashtextextended(l::text, 0)), 0)::text from letters l \
+                   where child_id < '9'";
         Ok(sqlx::query_as(sql).fetch_one(&mut self.connection).await?)
     }
 
@@ -164,18 +165,23 @@ pub(crate) struct Load {
     pub(crate) shards: usize,
     pub(crate) pages_per_shard: usize,
     pub(crate) records_per_page: usize,
+    /// Pages of items that a scan finds.
+    pub(crate) table_pages: usize,
+    /// Writes a second while that goes on.
+    pub(crate) trickle_per_sec: usize,
 }
 
 impl Load {
     pub(crate) fn records(self) -> usize {
-        self.shards * self.pages_per_shard * self.records_per_page
+        (self.shards * self.pages_per_shard + self.table_pages) * self.records_per_page
     }
 }
 
 impl Replay {
     pub(crate) fn spawn(load: Load) -> Outcome<Self> {
-        let Load { shards, pages_per_shard, records_per_page } = load;
-        let numbers = [shards, pages_per_shard, records_per_page].map(|number| number.to_string());
+        let Load { shards, pages_per_shard, records_per_page, table_pages, trickle_per_sec } = load;
+        let numbers = [shards, pages_per_shard, records_per_page, table_pages, trickle_per_sec];
+        let numbers = numbers.map(|number| number.to_string());
         let mut helper = Helper::spawn(&[&["serve".to_owned()], &numbers[..]].concat())?;
         Ok(Self { endpoint: helper.hear()?, load, helper })
     }
@@ -187,7 +193,10 @@ impl Replay {
 
 /// The server's process: tells its address and serves until its input ends.
 pub(crate) fn serve(load: Load) -> Outcome<()> {
-    let server = ReplayServer::start(load.shards, load.pages_per_shard, load.records_per_page);
+    let trickle_per_sec = u64::try_from(load.trickle_per_sec)?;
+    let table = Table { pages: load.table_pages, trickle_per_sec };
+    let Load { shards, pages_per_shard, records_per_page, .. } = load;
+    let server = ReplayServer::with(shards, pages_per_shard, records_per_page, table);
     println!("{}", server.endpoint);
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     Ok(())

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "for the tests these are modules of a crate of their own")]
 
 #[path = "../../tests/world/replay.rs"]
+#[allow(dead_code, reason = "the tests use the rest of it")]
 pub(crate) mod replay;
 #[path = "../../tests/world/server.rs"]
 pub(crate) mod server;

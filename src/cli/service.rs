@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::backfill::progress;
 use crate::engine::freshness::SourceStatus;
 use crate::engine::lineage::{Readiness, readiness};
 use crate::engine::ports::{Clock, Ledger, Sink, Source, WorkerId};
@@ -197,6 +198,7 @@ fn tell(source: &Watched, known: &SourceStatus, now: EpochMillis) -> status::Sou
         lag_secs: lag.map(|lag| lag.as_secs_f64()),
         retention_headroom_secs: known.started.then_some(known.retention_headroom.as_secs_f64()),
         backfilling: known.view.load.active,
+        backfill_progress_ratio: progress(&known.view),
         dead_letters: known.view.dead_letters,
         gaps: known.view.gaps,
         halted: known.halted.clone(),

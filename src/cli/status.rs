@@ -70,10 +70,9 @@ fn render(status: &Status) -> String {
 
 fn source_row(source: &SourceStatus) -> Vec<String> {
     let span = |secs: Option<f64>| secs.map_or_else(|| "-".into(), duration);
-    let state = if source.backfilling {
-        format!("{}, backfill", source.state)
-    } else {
-        source.state.clone()
+    let state = match source.backfill_progress_ratio {
+        Some(ratio) => format!("{} {:.0} %", source.state, ratio * 100.0),
+        None => source.state.clone(),
     };
     vec![
         source.source.clone(),

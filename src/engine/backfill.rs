@@ -199,13 +199,19 @@ where
     if finish.sweeps {
         let letters = ports.ledger.open_letters(&finish.source, SPARED_MAX + 1).await?;
         if letters.len() > SPARED_MAX as usize {
-            let what = format!("more than {SPARED_MAX} dead letters are open");
+            let what = format!(
+                "more than {SPARED_MAX} dead letters are open: `dynaurora dead-letters retry` or \
+                 `drop` some before the sweep"
+            );
             return Ok(Finished::Waits(what));
         }
         let spared = match spared(&finish.mapper, &letters) {
             Ok(spared) => spared,
             Err(id) => {
-                let what = format!("dead letter {id} does not tell which row is its own");
+                let what = format!(
+                    "dead letter {id} does not tell which row is its own: `dynaurora dead-letters \
+                     retry` or `drop` it before the sweep"
+                );
                 return Ok(Finished::Waits(what));
             }
         };
@@ -223,7 +229,8 @@ where
             let above = stale.rows as f64 > limit;
             if above && stale.rows > SWEEP_FREE_ROWS {
                 let what = format!(
-                    "the sweep would delete {} of {} rows, more than the limit of {:.0} %",
+                    "the sweep would delete {} of {} rows, more than worker.sweep_share_max of {:.0} %; \
+                     if that is meant: dynaurora backfill --confirm-sweep",
                     stale.rows,
                     stale.of,
                     finish.share_max * 100.0

@@ -112,6 +112,28 @@ pub fn remedy(kind: ErrorKind) -> &'static str {
     }
 }
 
+/// What a halt for a gap means and what an operator can do; `reason` is what the ledger says. Other halts
+/// speak for themselves.
+#[must_use]
+pub fn explained(reason: &str) -> String {
+    let lost = match reason {
+        "trimmed" => "the stream dropped changes before they were read",
+        "vanished" => "a shard was gone before it was read to its end",
+        "stream_changed" => "the stream was disabled and enabled again",
+        "unpolled" => "nobody listed the shards for 23 hours, so some may have come and gone",
+        "table_changed" => {
+            return "the table was deleted and created again: if that is meant, `dynaurora gaps \
+                    accept`, then `dynaurora backfill`"
+                .to_owned();
+        }
+        other => return other.to_owned(),
+    };
+    format!(
+        "{reason}: {lost}; `dynaurora backfill` loads the table again and repairs it, \
+         `dynaurora gaps accept` lives with it"
+    )
+}
+
 /// The first pause after a failure. A quarter of a second is the pace of a poll: one is as good as lost.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 /// The longest pause: long enough not to press a sick service, short enough to notice within half a minute

@@ -1,4 +1,4 @@
-//! A page of records, read from the service's JSON straight into changes.
+//! Pages of records and of items, read from the service's JSON straight into changes and items.
 //!
 //! What is not known is passed over, as the SDK does it, so that the service may add to its answers; an
 //! event or a type of value that is not known is an error, since to leave it out would lose data.
@@ -38,6 +38,32 @@ pub(super) fn read(answer: &[u8]) -> Result<Records> {
     })?;
     let changes = page.records.unwrap_or_default().into_iter().map(change);
     Ok(Records { changes: changes.collect::<Result<_>>()?, next_iterator: page.next_iterator })
+}
+
+/// What Scan answers.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    /// The items in the order of the segment.
+    pub(super) items: Vec<Item>,
+    /// The key after which to go on; nothing at the end of the segment.
+    pub(super) last: Option<Item>,
+    /// The read units that it took.
+    pub(super) consumed_capacity: Option<f64>,
+}
+
+/// Reads the answer to a scan.
+///
+/// # Errors
+/// `Unknown` when it is none, or when it holds a value that this version does not know.
+pub(super) fn read_scan(answer: &[u8]) -> Result<Scanned> {
+    let page: ScanPage = serde_json::from_slice(answer).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        unknown(format!("the answer to Scan makes no sense at line {line}, column {column}"))
+    })?;
+    let items = page.items.unwrap_or_default().into_iter().map(|item| item.0).collect();
+    let last = page.last.map(|key| key.0).filter(|key| key.iter().next().is_some());
+    let consumed_capacity = page.consumed.and_then(|consumed| consumed.units);
+    Ok(Scanned { items, last, consumed_capacity })
 }
 
 fn change(record: Record<'_>) -> Result<Change> {
@@ -84,6 +110,22 @@ struct Page<'a> {
     records: Option<Vec<Record<'a>>>,
     #[serde(rename = "NextShardIterator")]
     next_iterator: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ScanPage {
+    #[serde(rename = "Items")]
+    items: Option<Vec<Attributes>>,
+    #[serde(rename = "LastEvaluatedKey")]
+    last: Option<Attributes>,
+    #[serde(rename = "ConsumedCapacity")]
+    consumed: Option<Consumed>,
+}
+
+#[derive(Deserialize)]
+struct Consumed {
+    #[serde(rename = "CapacityUnits")]
+    units: Option<f64>,
 }
 
 #[derive(Deserialize)]

@@ -12,8 +12,10 @@ use crate::engine::ports::{Page, ReadFrom};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{AttributeValue, Change, ChangeOp, Item, Position, Segment, SequenceNumber};
 
+use super::answer::Answer;
 use super::decode;
 use super::errors::Rim;
+use super::records::{self, Scanned};
 
 /// What a scan of a table needs besides the place to go on from.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +30,8 @@ pub(super) struct Scanner<'a> {
 /// may show an item as it was before a change that the stream delivered already.
 pub(super) async fn read(scanner: Scanner<'_>, segment: Segment, from: &ReadFrom) -> Result<Page> {
     let Scanner { client, rim, key_attributes, limit } = scanner;
-    let output = client
+    let answer = Answer::default();
+    client
         .scan()
         .table_name(rim.table())
         .segment(as_parameter(segment.index)?)
@@ -37,25 +40,23 @@ pub(super) async fn read(scanner: Scanner<'_>, segment: Segment, from: &ReadFrom
         .set_limit(limit)
         .consistent_read(true)
         .return_consumed_capacity(ReturnConsumedCapacity::Total)
+        .customize()
+        .interceptor(answer.clone())
         .send()
         .await
         .map_err(|error| rim.error("Scan", error))?;
+    let bytes = answer.bytes(rim, "Scan").await?.into_bytes();
+    let Scanned { items, last, consumed_capacity } = records::read_scan(&bytes)?;
 
-    let items = output.items.unwrap_or_default();
     let mut changes = Vec::with_capacity(items.len());
-    for attributes in items {
-        changes.push(change(decode::table_item(attributes)?, key_attributes)?);
+    for item in items {
+        changes.push(change(item, key_attributes)?);
     }
-    let last = match output.last_evaluated_key {
-        Some(key) if !key.is_empty() => Some(decode::table_item(key)?),
-        _ => None,
-    };
     let end = last.is_none();
     let next = match last.as_ref().or(changes.last().map(|change| &change.keys)) {
         Some(key) => position(key)?,
         None => from.position.clone(),
     };
-    let consumed_capacity = output.consumed_capacity.and_then(|units| units.capacity_units);
     Ok(Page { changes, next, iterator: None, end, consumed_capacity })
 }
 

@@ -54,7 +54,9 @@ fn write_source(html: &mut String, source: &SourceStatus) -> fmt::Result {
     }
     let time = |at: Option<_>| at.map_or_else(|| "unknown".into(), timestamp);
     let span = |secs: Option<f64>| secs.map_or_else(|| "unknown".into(), duration);
-    let backfill = if source.backfilling { "running" } else { "none" };
+    let backfill = source
+        .backfill_progress_ratio
+        .map_or_else(|| "none".to_owned(), |ratio| format!("{:.0} %", ratio * 100.0));
     let count = &source.partitions;
     let partitions = format!(
         "{} owned, {} open, {} waiting, {} drained, {} lost",
@@ -68,7 +70,7 @@ fn write_source(html: &mut String, source: &SourceStatus) -> fmt::Result {
         ("newest change", time(source.last_event_at)),
         ("last poll", time(source.last_poll_at)),
         ("retention headroom", span(source.retention_headroom_secs)),
-        ("backfill", backfill.into()),
+        ("backfill", backfill),
         ("generation", source.generation.to_string()),
         ("partitions", partitions),
     ] {

@@ -63,6 +63,8 @@ pub struct SourceStatus {
     pub retention_headroom_secs: Option<f64>,
     /// Whether a backfill runs beside the tail.
     pub backfilling: bool,
+    /// How far it is, from 0 to 1; `None` while there is none.
+    pub backfill_progress_ratio: Option<f64>,
     /// How many partitions there are of each state.
     pub partitions: PartitionCounts,
     /// The stream's shards and the segments of an active backfill.

@@ -9,6 +9,7 @@ mod export;
 mod export_s3;
 mod fold;
 mod freshness;
+mod gaps;
 mod kill;
 mod mapping;
 mod outage;

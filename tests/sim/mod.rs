@@ -1,7 +1,8 @@
 //! The simulator: the real engine, an in-memory ledger and sink with the contract of the real ones, a
 //! world that writes and fails, and a checker of the protocol's numbered invariants.
 //!
-//! A seed is a run. `DYNAURORA_SEEDS=2000` runs more of them than usual, `DYNAURORA_FIRST_SEED` others.
+//! A seed is a run. `DYNAURORA_SEEDS=2000` runs more of them than usual, `DYNAURORA_FIRST_SEED` others;
+//! `DYNAURORA_LOADS=1` has loads in each rather than in a third of them.
 
 pub mod checker;
 pub mod clock;
@@ -29,7 +30,7 @@ fn seeds() {
     let mut failed = Vec::new();
     let (mut halted, mut records, mut commits, mut lags) = (0, 0, 0, Vec::new());
     for seed in first..first + count {
-        let verdict = driver::run(Plan::of(seed));
+        let verdict = driver::run(planned(seed));
         halted += usize::from(verdict.halted);
         records += verdict.records;
         commits += verdict.journal.len();
@@ -56,7 +57,7 @@ fn seeds() {
 #[test]
 fn replay_one() {
     let Some(seed) = number("DYNAURORA_SEED") else { return };
-    let plan = Plan::of(seed);
+    let plan = planned(seed);
     println!("{plan:#?}");
     let verdict = driver::run(plan);
     for (number, entry) in verdict.journal.iter().enumerate() {
@@ -74,6 +75,11 @@ fn the_same_seed_gives_the_same_run() {
     }
 }
 
+fn planned(seed: u64) -> Plan {
+    let plan = Plan::of(seed);
+    if number("DYNAURORA_LOADS").is_some() { plan.with_loads() } else { plan }
+}
+
 fn number(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{variable} must be a number")))
@@ -81,8 +87,9 @@ fn number(variable: &str) -> Option<u64> {
 
 /// What was broken, and the one command that shows it again.
 fn report(seed: u64, verdict: &Verdict) -> String {
+    let loads = number("DYNAURORA_LOADS").map_or("", |_| "DYNAURORA_LOADS=1 ");
     let mut text = format!(
-        "seed {seed}: DYNAURORA_SEED={seed} cargo test --features demo --test it sim::replay_one \
+        "seed {seed}: {loads}DYNAURORA_SEED={seed} cargo test --features demo --test it sim::replay_one \
          -- --nocapture\n"
     );
     for violation in verdict.violations.iter().take(5) {

@@ -13,6 +13,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use dynaurora::engine::ports::Clock;
+use dynaurora::runtime::SystemClock;
+
 use super::server::Server;
 
 /// The stream that every table of the server has.
@@ -44,20 +47,86 @@ pub struct ReplayServer {
 impl ReplayServer {
     /// Renders the page and starts serving.
     pub fn start(shards: usize, pages_per_shard: usize, records_per_page: usize) -> Self {
+        Self::with(shards, pages_per_shard, records_per_page, Table::default())
+    }
+
+    /// The same with a table that can be scanned.
+    pub fn with(
+        shards: usize,
+        pages_per_shard: usize,
+        records_per_page: usize,
+        table: Table,
+    ) -> Self {
         assert!((1..=1000).contains(&records_per_page), "a page holds 1 to 1000 records");
         assert!((1..=100).contains(&shards), "a listing's page shows 1 to 100 shards");
+        let page = Page::render(records_per_page);
+        let scanned = ScannedPage::render(records_per_page);
         let replay =
-            Arc::new(Replay { shards, pages_per_shard, page: Page::render(records_per_page) });
+            Replay { shards, pages_per_shard, page, table, scanned, began_at: millis_now() };
+        let replay = Arc::new(replay);
         let router = Router::new().fallback(answer).with_state(replay);
         let server = Server::start(router);
         Self { endpoint: server.endpoint.clone(), _server: server }
     }
 }
 
+/// What the table holds beside what its stream tells.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Table {
+    /// Pages of items, each as large as a page of records.
+    pub pages: usize,
+    /// Writes a second from now on, of items of their own, in the first shard.
+    pub trickle_per_sec: u64,
+}
+
 struct Replay {
     shards: usize,
     pages_per_shard: usize,
     page: Page,
+    table: Table,
+    scanned: ScannedPage,
+    began_at: u64,
+}
+
+/// A rendered page of items and the places of its keys, the last of which is where to go on.
+struct ScannedPage {
+    bytes: Vec<u8>,
+    keys: Vec<usize>,
+    items: usize,
+    /// Where the key to go on with begins; what comes before it is a whole answer but for its last brace.
+    last: usize,
+}
+
+impl ScannedPage {
+    fn render(items: usize) -> Self {
+        let item = record()["dynamodb"]["NewImage"].to_string();
+        let (count, units) = (items, items.div_ceil(8));
+        let items_text = vec![item; items].join(",");
+        let mut text = format!(
+            "{{\"Count\":{count},\"ScannedCount\":{count},\"Items\":[{items_text}],\
+             \"ConsumedCapacity\":{{\"TableName\":\"letters\",\"CapacityUnits\":{units}}}"
+        );
+        let last = text.len();
+        let key = json!({ "pk": { "S": format!("CHILD#{KEY_MARK}") }, "sk": { "S": "LETTER" } });
+        text.push_str(&format!(",\"LastEvaluatedKey\":{key}}}"));
+        let keys = text.match_indices(KEY_MARK).map(|(at, _)| at).collect();
+        Self { bytes: text.into_bytes(), keys, items, last }
+    }
+
+    /// The table's page of this number; the last of its segment names no key to go on with.
+    fn numbered(&self, page: usize, is_last: bool) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        let first = page * self.items;
+        for (index, key) in self.keys.iter().enumerate() {
+            let number = first + index.min(self.items - 1);
+            write_digits(&mut bytes[*key..*key + KEY_DIGITS], number);
+        }
+        if is_last {
+            bytes.truncate(self.last);
+            bytes.push(b'}');
+        }
+        bytes
+    }
 }
 
 /// A rendered page and the places of its digits.
@@ -174,7 +243,8 @@ async fn answer(State(replay): State<Arc<Replay>>, headers: HeaderMap, body: Byt
         Some("GetRecords") => records(&replay, &request),
         Some("GetShardIterator") => shard_iterator(&replay, &request),
         Some("DescribeStream") => Some(stream(&replay)),
-        Some("DescribeTable") => Some(table(request["TableName"].as_str().unwrap_or_default())),
+        Some("DescribeTable") => Some(table(&replay, &request)),
+        Some("Scan") => scan(&replay, &request),
         _ => None,
     };
     let kind = [(header::CONTENT_TYPE, "application/x-amz-json-1.0")];
@@ -187,10 +257,55 @@ async fn answer(State(replay): State<Arc<Replay>>, headers: HeaderMap, body: Byt
     }
 }
 
+/// The pages of a segment are every so-manieth of the table's.
+fn scan(replay: &Replay, request: &Value) -> Option<Vec<u8>> {
+    let number = |field: &str| usize::try_from(request[field].as_u64()?).ok();
+    let (segment, segments) = (number("Segment")?, number("TotalSegments")?);
+    let start = request["ExclusiveStartKey"]["pk"]["S"].as_str();
+    let page = match start.and_then(|key| key.strip_prefix("CHILD#")) {
+        Some(key) => key.parse::<usize>().ok()? / replay.scanned.items + segments,
+        None => segment,
+    };
+    if page >= replay.table.pages {
+        return Some(json!({ "Count": 0, "Items": [] }).to_string().into_bytes());
+    }
+    Some(replay.scanned.numbered(page, page + segments >= replay.table.pages))
+}
+
+/// What was written since the iterator's record, each dated as it was.
+fn trickle(replay: &Replay, from: usize) -> Vec<u8> {
+    let rate = replay.table.trickle_per_sec;
+    let due = millis_now().saturating_sub(replay.began_at) * rate / 1000;
+    let due = usize::try_from(due).unwrap_or(usize::MAX).min(from + 1000).max(from);
+    let template = record();
+    let written = (from..due).map(|number| {
+        let mut record = template.clone();
+        let own = format!("CHILD#9{number:011}");
+        let body = &mut record["dynamodb"];
+        body["Keys"]["pk"]["S"] = json!(own);
+        body["NewImage"]["pk"]["S"] = json!(own);
+        body["SequenceNumber"] = json!(sequence(0, number));
+        let after_millis = u64::try_from(number).unwrap_or(0) * 1000 / rate;
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit into 52 bits")]
+        let at_secs = (replay.began_at + after_millis) as f64 / 1000.0;
+        body["ApproximateCreationDateTime"] = json!(at_secs);
+        record
+    });
+    let records: Vec<Value> = written.collect();
+    json!({ "NextShardIterator": iterator(0, due), "Records": records }).to_string().into_bytes()
+}
+
+fn millis_now() -> u64 {
+    u64::try_from(SystemClock.wall().0).unwrap_or(0)
+}
+
 fn records(replay: &Replay, request: &Value) -> Option<Vec<u8>> {
     let mut parts = request["ShardIterator"].as_str()?.strip_prefix("replay/")?.split('/');
     let shard: usize = parts.next()?.parse().ok()?;
     let page: usize = parts.next()?.parse().ok()?;
+    if shard == 0 && replay.table.trickle_per_sec > 0 {
+        return Some(trickle(replay, page));
+    }
     if page < replay.pages_per_shard {
         return Some(replay.page.numbered(shard, page, replay.pages_per_shard));
     }
@@ -201,7 +316,9 @@ fn records(replay: &Replay, request: &Value) -> Option<Vec<u8>> {
 fn shard_iterator(replay: &Replay, request: &Value) -> Option<Vec<u8>> {
     let shard: usize = request["ShardId"].as_str()?.rsplit('-').next()?.parse().ok()?;
     let record = || request["SequenceNumber"].as_str()?.get(5..)?.parse::<usize>().ok();
-    let records_per_page = replay.page.places.len();
+    // In a shard that trickles the iterator counts records.
+    let trickles = shard == 0 && replay.table.trickle_per_sec > 0;
+    let records_per_page = if trickles { 1 } else { replay.page.places.len() };
     let page = match request["ShardIteratorType"].as_str()? {
         "TRIM_HORIZON" => 0,
         "AT_SEQUENCE_NUMBER" => record()? / records_per_page,
@@ -227,13 +344,15 @@ fn stream(replay: &Replay) -> Vec<u8> {
     json!({ "StreamDescription": description }).to_string().into_bytes()
 }
 
-fn table(name: &str) -> Vec<u8> {
+fn table(replay: &Replay, request: &Value) -> Vec<u8> {
+    let name = request["TableName"].as_str().unwrap_or_default();
     let key = |name: &str, kind: &str| json!({ "AttributeName": name, "KeyType": kind });
     let table = json!({
         "TableName": name,
         "TableArn": "arn:aws:dynamodb:us-east-1:000000000000:table/letters",
         "TableId": "00000000-0000-4000-8000-000000000000",
         "TableStatus": "ACTIVE",
+        "ItemCount": replay.table.pages * replay.scanned.items,
         "KeySchema": [key("pk", "HASH"), key("sk", "RANGE")],
         "LatestStreamArn": STREAM_ARN,
         "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_IMAGE" },

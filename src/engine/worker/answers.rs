@@ -12,7 +12,7 @@ use crate::engine::ports::{
     Clock, Gap, GapReason, Lease, Ledger, LedgerView, PartitionState, ShardListing, Sink, Source,
 };
 use crate::engine::readers::Ticket;
-use crate::engine::retry::{Directive, Stage, directive};
+use crate::engine::retry::{Directive, Stage, directive, explained};
 use crate::engine::upkeep::{Discovered, Upkept};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Epoch, PartitionId};
@@ -340,6 +340,7 @@ where
             return;
         };
         if !self.halt_told {
+            let reason = explained(&reason);
             events::Halted { source: &self.run.name, reason: &reason }.emit();
             self.halt_told = true;
         }

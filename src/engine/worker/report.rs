@@ -10,7 +10,7 @@ use crate::engine::batch::Sealed;
 use crate::engine::freshness::{self, ShardProgress, SourceStatus};
 use crate::engine::lineage::{Readiness, readiness};
 use crate::engine::ports::{Applied, Clock, Ledger, Sink, Source};
-use crate::engine::retry::{Directive, Stage, directive, pause};
+use crate::engine::retry::{Directive, Stage, directive, explained, pause};
 use crate::error::{Error, Result};
 use crate::model::PartitionKind;
 use crate::telemetry::events;
@@ -93,7 +93,7 @@ where
         let status = SourceStatus {
             turned_at: wall,
             generation: self.generation,
-            halted: self.view.halted.clone(),
+            halted: self.view.halted.as_deref().map(explained),
             failing: self.failing.iter().flatten().next().cloned(),
             started: self.stream_arn.is_some() && self.view.generation > 0,
             synced_up_to: freshness::synced_up_to(&progress),
