@@ -1,9 +1,9 @@
 //! Everything that knows the AWS SDK: tables, streams and scans behind the engine's `Source`.
 //!
 //! [`connect()`] makes the SDK's config, [`DynamoSource`] is the port; `streams.rs` reads shards, `scan.rs`
-//! reads tables for a backfill, `export/` exports of them, `records.rs` turns a page's JSON into changes, past the SDK's own reader
-//! (`answer.rs`), `decode.rs` its items into ours, `errors.rs` its errors. No AWS type leaves this room,
-//! except for the config that enters it again.
+//! reads tables for a backfill, `export/` exports of them, `records.rs` turns a page's JSON into changes,
+//! past the SDK's own reader (`answer.rs`), `decode.rs` its items into ours, `errors.rs` its errors. No AWS
+//! type leaves this room, except for the config that enters it again.
 
 mod answer;
 mod connect;

@@ -22,7 +22,7 @@ pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
     without_a_start_no_load_begins(&fresh().await).await;
 }
 
-/// `old` and its child were applied before the moment; `p`, drained, and its child after it; `new` not at all.
+/// `old` was applied before the moment; `p`, which is drained, and its child after it; `new` not at all.
 async fn applied(rig: &impl Rig) {
     let shards = [
         shard("old", None, Some(100)),

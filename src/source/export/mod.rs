@@ -59,7 +59,8 @@ pub struct Export {
 }
 
 impl Export {
-    /// Whether this export may be loaded into this table's target now; its stream was enabled at `enabled_at`.
+    /// Whether this export may be loaded into this table's target now; its stream was enabled at
+    /// `enabled_at`.
     ///
     /// # Errors
     /// `Config` when it is of another table, of one that was deleted and created again, or of a time that the

@@ -11,6 +11,8 @@ use dynaurora::model::{
     Cells, Generation, PartitionId, PartitionKind, Position, SequenceNumber, TableIndex, Version,
 };
 
+use tokio::time::Instant;
+
 use super::faults::{Call, Sabotage};
 use super::state::{GapState, Partition, SourceState, State};
 use super::{Event, Key, Row, Shared, Store, key_of, marked};
@@ -70,10 +72,7 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     if refused {
         return Ok(false);
     }
-    let rows = source.partitions.iter().filter(|(_, row)| row.stream_arn == source.stream_arn);
-    let rows: Vec<_> = rows.map(|(id, row)| row.view(id, now)).collect();
-    let rewound = load.rewind.as_ref().map_or(Some(Vec::new()), |rewind| rewind.shards(&rows));
-    let Some(rewound) = rewound else { return Ok(false) };
+    let Some(rewound) = rewound(source, load, now) else { return Ok(false) };
     let unrepaired = |gap: &super::state::StoredGap| gap.state != GapState::Repaired;
     source.load = LoadView {
         active: true,
@@ -92,24 +91,7 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
         source.listed_at = Some(now);
         source.add_shards(stream_arn, shards);
     }
-    for (id, partition) in &mut source.partitions {
-        partition.epoch += 1;
-        partition.lease = None;
-        partition.records = 0;
-        let trimmed = source.gaps.iter().any(|gap| {
-            gap.state == GapState::Open
-                && gap.gap.reason == GapReason::Trimmed
-                && gap.gap.partition.as_ref() == Some(id)
-                && *gap.gap.stream_arn == *partition.stream_arn
-        });
-        if trimmed {
-            partition.position = Position::Horizon;
-        }
-        let at_end = partition.replays_to == Some(None);
-        if !partition.is_replaying() || (trimmed && !at_end) {
-            partition.replays_to = None;
-        }
-    }
+    unlease(source);
     for (id, start) in rewound {
         if let Some(shard) = source.partitions.get_mut(&id) {
             rewind(shard, start);
@@ -131,6 +113,41 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     }
     state.record(Event::LoadBegun { generation, partitions });
     Ok(true)
+}
+
+/// The shards that the load rewinds; none of a new stream, of which nothing was applied yet.
+fn rewound(
+    source: &SourceState,
+    load: &NewLoad,
+    now: Instant,
+) -> Option<Vec<(PartitionId, Position)>> {
+    let Some(rewind) = load.rewind.as_ref().filter(|_| load.stream.is_none()) else {
+        return Some(Vec::new());
+    };
+    let rows = source.partitions.iter().filter(|(_, row)| row.stream_arn == source.stream_arn);
+    rewind.shards(&rows.map(|(id, row)| row.view(id, now)).collect::<Vec<_>>())
+}
+
+/// Ends every lease; what was trimmed goes on at its horizon.
+fn unlease(source: &mut SourceState) {
+    for (id, partition) in &mut source.partitions {
+        partition.epoch += 1;
+        partition.lease = None;
+        partition.records = 0;
+        let trimmed = source.gaps.iter().any(|gap| {
+            gap.state == GapState::Open
+                && gap.gap.reason == GapReason::Trimmed
+                && gap.gap.partition.as_ref() == Some(id)
+                && *gap.gap.stream_arn == *partition.stream_arn
+        });
+        if trimmed {
+            partition.position = Position::Horizon;
+        }
+        let at_end = partition.replays_to == Some(None);
+        if !partition.is_replaying() || (trimmed && !at_end) {
+            partition.replays_to = None;
+        }
+    }
 }
 
 fn rewind(shard: &mut Partition, start: Position) {
