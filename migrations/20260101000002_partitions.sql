@@ -9,6 +9,9 @@
 -- segments and files of a backfill to none. `records` counts what was applied in this generation. Rows are
 -- updated once a batch: the free space keeps that cheap.
 --
+-- `replays_to` is where a load of older items found the shard before it rewound it: the text of a position, or
+-- `end` where it was drained. While it is `replaying`, rows may be older than they were, and the load goes on.
+--
 -- While `covered_epoch` is the epoch, what the owner publishes in `workers` is true of this partition too; a
 -- new lease thus uncovers it until its new owner has published with it. Whatever ends a cover raises the
 -- row's own `synced_up_to` to what was published last, so that the source's value does not fall. `continued`
@@ -27,6 +30,13 @@ create table dynaurora.partitions (
     owner text,
     lease_until timestamptz,
     records bigint not null default 0,
+    replays_to text,
+    replaying boolean not null generated always as (
+        case
+            when replays_to is null or state <> 'open' then false
+            when replays_to = 'end' or position not like 'after:%' then true
+            else split_part(position, ':', 2)::numeric < split_part(replays_to, ':', 2)::numeric
+        end) stored,
     last_event_at timestamptz,
     last_poll_at timestamptz,
     synced_up_to timestamptz,
@@ -40,6 +50,7 @@ create table dynaurora.partitions (
     constraint positions_are_known
         check (position in ('horizon', 'start') or position ~ '^(at|after|line):[0-9]+$'
             or position like 'key:%'),
+    constraint replays_are_known check (replays_to = 'end' or replays_to ~ '^after:[0-9]+$'),
     constraint generations_start_at_one check (generation >= 1),
     constraint epochs_count_leases check (epoch >= 0 and (owner is null or epoch > 0)),
     constraint a_lease_has_an_owner_and_an_end check ((owner is null) = (lease_until is null)),

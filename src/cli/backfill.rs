@@ -22,6 +22,10 @@ use crate::model::PartitionKind;
 use crate::runtime::{self, SystemClock, signals};
 use crate::sink::{Pools, PostgresLedger};
 
+mod export;
+
+use export::ExportLoad;
+
 /// How often the ledger is asked how far the load is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a line says so where there is no terminal.
@@ -59,6 +63,10 @@ pub struct BackfillArgs {
     source: Option<String>,
     #[command(flatten)]
     load: LoadArgs,
+    /// Load a full export of the table in place of a scan: its folder, or s3://BUCKET/PREFIX/AWSDynamoDB/ID.
+    /// No older than 23 hours; all daemons of the source must reach it there.
+    #[arg(long, value_name = "PLACE", conflicts_with_all = ["segments", "max_rcu"])]
+    from_export: Option<String>,
     /// Begin anew even though a load is active already.
     #[arg(long)]
     restart: bool,
@@ -110,6 +118,10 @@ pub async fn run(args: &BackfillArgs) -> Result<ExitCode> {
         return Err(Error::new(ErrorKind::Usage, format!("there is no source {name}"))
             .with_hint(format!("the config has {}", known.join(", "))));
     }
+    if args.from_export.is_some() && config.sources.iter().filter(asked).count() > 1 {
+        return Err(Error::new(ErrorKind::Usage, "an export is of one table")
+            .with_hint("say which source it is for: --source NAME"));
+    }
     let pools = wire::target(&config).await?;
     wire::prepare_target(&mut config, &pools).await?;
     let mut loaded = Vec::new();
@@ -141,6 +153,10 @@ async fn load(
     pools: &Arc<Pools>,
 ) -> Result<Loaded> {
     let ledger = PostgresLedger::new(Arc::clone(pools));
+    let mut export = match &args.from_export {
+        Some(place) => Some(Box::pin(ExportLoad::open(place, (config, source), pools)).await?),
+        None => None,
+    };
     let started = SystemClock.now();
     let known = match ledger.load(&source.name).await {
         Ok(view) => Some(view),
@@ -149,27 +165,40 @@ async fn load(
         Err(error) => return Err(error),
     };
     let workers = known.as_ref().map_or(0, |view| view.workers);
+    if workers == 0 && args.detach {
+        return Err(Error::new(ErrorKind::Usage, "no daemon runs that could do the work")
+            .with_hint("leave out --detach, and this process does it"));
+    }
+    // Before a worker of this process takes up what an earlier load has left. One that nobody has listed yet
+    // waits for that worker.
+    let may_begin = |view: &LedgerView| view.listed || workers > 0;
+    if let Some(export) = export.take_if(|_| known.as_ref().is_some_and(may_begin)) {
+        Box::pin(export.begin(args.restart)).await?;
+    }
     let mut service = None;
     if workers == 0 {
-        if args.detach {
-            return Err(Error::new(ErrorKind::Usage, "no daemon runs that could do the work")
-                .with_hint("leave out --detach, and this process does it"));
-        }
         anstream::eprintln!("{}: no daemon runs, so this process does its work", source.name);
         let active = known.as_ref().is_some_and(|view| view.load.active) && !args.restart;
-        let when = if active { BackfillWhen::Never } else { BackfillWhen::Force };
+        let scans = !active && args.from_export.is_none();
+        let when = if scans { BackfillWhen::Force } else { BackfillWhen::Never };
         let mut own = Service::new(runtime::worker_id(), fastrand::u64(..));
         let only = Some(&*source.name);
         wire::add_sources(&mut own, (config, only), pools, args.load.wish(when)).await?;
         service = Some(own);
-    } else if let Some(view) = known {
-        begin(args, (config, source), (&ledger, &view), pools).await?;
+    } else if let Some(view) = known.as_ref().filter(|_| args.from_export.is_none()) {
+        begin(args, (config, source), (&ledger, view), pools).await?;
     }
     if args.confirm_sweep {
         ledger.confirm_sweep(&source.name).await?;
     }
-    // Its own worker begins the load once it has listed the shards.
-    let watch = watch(args, source, &ledger, service.is_some());
+    // Its own worker begins a scan once it has listed the shards.
+    let begins = service.is_some() && args.from_export.is_none();
+    let watch = async {
+        if let Some(export) = &export {
+            Box::pin(export.begin(args.restart)).await?;
+        }
+        watch(args, source, &ledger, begins).await
+    };
     let (view, complete) = match service {
         None if args.detach => (ledger.load(&source.name).await?, false),
         None => (watch.await?, true),

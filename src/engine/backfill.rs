@@ -69,7 +69,7 @@ pub fn next_step(view: &LedgerView, wish: Backfill, on_gap: OnGap) -> Step {
             .partitions
             .iter()
             .any(|row| row.id.kind() != PartitionKind::Shard && row.state == PartitionState::Open);
-        return if unread { Step::Rest } else { Step::Finish };
+        return if unread || view.load.replaying > 0 { Step::Rest } else { Step::Finish };
     }
     match wish {
         Backfill::Force => Step::Begin,
@@ -136,21 +136,27 @@ where
 {
     let info = ports.source.describe().await?;
     let known = ports.ledger.load(&source).await?.stream_arn;
-    let stream = match info.stream_arn.filter(|arn| *arn != *known) {
-        None => None,
-        Some(stream_arn) => {
-            let Listing { shards, complete } = ports.source.list_shards(&stream_arn).await?;
-            if !complete {
-                return Ok(false);
-            }
-            Some(NewStream { stream_arn: stream_arn.into(), shards })
-        }
-    };
+    let stream = new_stream(&ports.source, info.stream_arn, &known).await?;
+    let Some(stream) = stream else { return Ok(false) };
     let items = info.items;
     let partitions = segments(options.segments, items);
     let rcu_max = options.rcu_max;
-    let load = NewLoad { source, replaces, stream, partitions, items, rcu_max };
+    let rewind = None;
+    let load = NewLoad { source, replaces, stream, partitions, items, rcu_max, rewind };
     ports.ledger.begin_load(&load).await
+}
+
+/// The stream that took the place of the known one, if another did; `None` when its shards cannot all be
+/// listed now.
+pub(super) async fn new_stream<S: Source>(
+    source: &S,
+    newest: Option<String>,
+    known: &str,
+) -> Result<Option<Option<NewStream>>> {
+    let Some(stream_arn) = newest.filter(|arn| *arn != *known) else { return Ok(Some(None)) };
+    let Listing { shards, complete } = source.list_shards(&stream_arn).await?;
+    let stream = NewStream { stream_arn: stream_arn.into(), shards };
+    Ok(complete.then_some(Some(stream)))
 }
 
 /// What a load is ended with.
@@ -347,6 +353,8 @@ mod tests {
         active.partitions[1].state = PartitionState::Drained;
         assert_eq!(next_step(&active, Backfill::Auto, OnGap::Halt), Step::Finish);
         assert_eq!(progress(&active), Some(1.0));
+        active.load.replaying = 1;
+        assert_eq!(next_step(&active, Backfill::Auto, OnGap::Halt), Step::Rest);
         assert_eq!(progress(&view(LoadView::default())), None);
     }
 

@@ -17,6 +17,7 @@ pub mod ports;
 pub mod readers;
 pub mod rejects;
 pub mod retry;
+pub mod rewind;
 mod upkeep;
 mod worker;
 

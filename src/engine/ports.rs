@@ -18,11 +18,14 @@ use crate::model::{
 
 mod entries;
 mod loads;
+mod rewind;
 pub use entries::{
     Claim, Continuity, Enrolment, Gap, GapReason, Held, Lease, LedgerView, PartitionRow,
     PartitionState, Publication, Published, Renewal, SourceIdentity, Verified,
 };
 pub use loads::{LoadView, Loads, NewLoad, NewStream, OpenLetter, Stale, Sweep, Swept};
+pub use rewind::Rewind;
+pub(crate) use rewind::past;
 
 /// Names one process among all that ever share a ledger; a restarted process has a new one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::freshness::{self, CAUGHT_UP_POLLS, ShardProgress};
 use super::ports::{Held, Lease, Page, ReadFrom, ShardIterator};
-use crate::model::{Epoch, EpochMillis, PartitionId, Position};
+use crate::model::{Epoch, EpochMillis, PartitionId, PartitionKind, Position};
 
 /// A page with at least this many records is followed by the next read at once: the shard is behind.
 const BEHIND_RECORDS: usize = 250;
@@ -51,6 +51,8 @@ struct Reader {
     position: Position,
     iterator: Option<ShardIterator>,
     reading: bool,
+    /// When the read in flight, or the last one, was due.
+    was_due: Instant,
     ended: bool,
     leaving: bool,
     due: Option<Instant>,
@@ -100,6 +102,7 @@ impl Readers {
             position,
             iterator: None,
             reading: false,
+            was_due: now,
             ended: false,
             leaving: false,
             due: None,
@@ -172,6 +175,7 @@ impl Readers {
         reader.reading = true;
         reader.asked_at = asked_at;
         reader.due = None;
+        reader.was_due = *due;
         let from = ReadFrom {
             stream_arn: Arc::clone(stream_arn),
             partition: partition.clone(),
@@ -217,11 +221,18 @@ impl Readers {
         let caught_up = reader.empty_polls >= CAUGHT_UP_POLLS;
         reader.empty_at = reader.asked_at.filter(|_| caught_up);
         reader.ended = page.end;
-        let pause = pace.pause(page.changes.len(), reader.empty_polls, readers);
+        let next_due = match partition.kind() {
+            PartitionKind::Shard => {
+                at.0 + pace.pause(page.changes.len(), reader.empty_polls, readers)
+            }
+            PartitionKind::Segment => at.0,
+            // It goes on before files that were not begun: each keeps its place while it is open.
+            PartitionKind::File => reader.was_due,
+        };
         let rest = reader.ended || reader.leaving;
         self.read_ended(was_empty);
         if !rest {
-            self.schedule(partition, at.0 + pause);
+            self.schedule(partition, next_due);
         }
         Some(Lease { partition: partition.clone(), epoch, position: from })
     }
@@ -397,6 +408,26 @@ mod tests {
         assert_eq!(readers.page_read(&early, &page(1), at, PACE), None);
         assert_eq!(readers.read_failed(&early), None);
         assert_eq!(readers.page_read(&late, &page(1), at, PACE), Some(lease));
+    }
+
+    #[test]
+    fn a_file_that_was_begun_goes_before_the_others() {
+        let now = Instant::now();
+        let mut readers = Readers::new(ReadLimits { busy: 2, idle: 2 });
+        for number in 0..5 {
+            let partition = PartitionId::new(format!("file/9/-/{number}"));
+            readers.insert(Lease { partition, epoch: 1, position: Position::Start }, None, now);
+        }
+        let mut next = |later: u64, ticket: Option<&Ticket>| {
+            let at = (now + Duration::from_secs(later), EpochMillis(5));
+            if let Some(ticket) = ticket {
+                readers.page_read(ticket, &page(1000), at, PACE).unwrap();
+            }
+            readers.next_read(&"arn".into(), at.0, None).unwrap().1
+        };
+        let (first, second) = (next(0, None), next(0, None));
+        assert_eq!(next(1, Some(&first)).partition, first.partition);
+        assert_eq!(next(2, Some(&second)).partition, second.partition);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::retry::{Stage, remedy};
 use super::upkeep::{Ask, Discovered, Survey, Upkept, discover, keep_up, request};
 use super::{Ports, SourceRun};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Epoch, Generation, PartitionId};
+use crate::model::{Epoch, Generation, PartitionId, PartitionKind};
 use crate::telemetry::events;
 
 mod answers;
@@ -401,7 +401,8 @@ where
         let remedy = error.hint().unwrap_or_else(|| remedy(error.kind()));
         let reason = format!("{}; {remedy}", error.chain());
         events::Halted { source: &self.run.name, reason: &reason }.emit();
-        self.run.status.send_modify(|status| status.halted = Some(reason));
+        // What is published on leaving must still say so.
+        self.view = Arc::new(LedgerView { halted: Some(reason), ..(*self.view).clone() });
         self.draining = true;
         self.leave().await?;
         Err(error)
@@ -421,10 +422,14 @@ where
     C: Clock,
 {
     let answer = ports.source.read(from).await;
-    request("GetRecords", answer.as_ref().err());
+    if from.partition.kind() != PartitionKind::File {
+        request("GetRecords", answer.as_ref().err());
+    }
     let page = answer?;
     let mut children = Vec::new();
-    for attempt in 0..if page.end { CHILD_LOOKUPS } else { 0 } {
+    // Only shards are continued by others.
+    let at_end = page.end && from.partition.kind() == PartitionKind::Shard;
+    for attempt in 0..if at_end { CHILD_LOOKUPS } else { 0 } {
         if attempt > 0 {
             ports.clock.sleep_until(ports.clock.now() + CHILD_LOOKUP_PAUSE).await;
         }

@@ -1,6 +1,6 @@
 //! The ledger as it stands, read in one transaction.
 
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Postgres, Row, Transaction};
 
 use super::{connect, sqlstate};
@@ -13,6 +13,8 @@ use crate::model::{EpochMillis, PartitionId, Position};
 const SOURCE: &str = "\
     select generation, stream_arn, halted, listed_at is not null as listed, backfilling, \
         loaded_at is not null as loaded, load_sweeps, sweep_confirmed, load_items, load_rcu_max, \
+        (select count(*) from dynaurora.partitions p where p.source = s.source \
+            and p.stream_arn = s.stream_arn and p.replaying) as replaying, \
         (select count(*) from dynaurora.workers w \
             where w.source = s.source and w.alive_until > now()) as workers, \
         (select count(*) from dynaurora.dead_letters d \
@@ -54,14 +56,18 @@ pub(super) async fn load(
         .map_err(failed)?
         .ok_or_else(|| never_enrolled(source))?;
     let mut view = source_view(&row).map_err(failed)?;
-    let rows = sqlx::query(PARTITIONS)
-        .bind(source)
-        .persistent(prepared)
-        .fetch_all(&mut **transaction)
-        .await
-        .map_err(failed)?;
-    view.partitions = rows.iter().map(partition).collect::<sqlx::Result<_>>().map_err(failed)?;
+    view.partitions = partitions(transaction, source, prepared).await.map_err(failed)?;
     Ok(view)
+}
+
+/// The partitions of the source's newest stream and load.
+pub(super) async fn partitions(
+    connection: &mut PgConnection,
+    source: &str,
+    prepared: bool,
+) -> sqlx::Result<Vec<PartitionRow>> {
+    let rows = sqlx::query(PARTITIONS).bind(source).persistent(prepared);
+    rows.fetch_all(connection).await?.iter().map(partition).collect()
 }
 
 pub(super) fn never_enrolled(source: &str) -> Error {
@@ -83,6 +89,7 @@ fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
             active: row.try_get("backfilling")?,
             loaded: row.try_get("loaded")?,
             sweeps: row.try_get("load_sweeps")?,
+            replaying: row.try_get::<i64, _>("replaying")?.unsigned_abs(),
             sweep_confirmed: row.try_get("sweep_confirmed")?,
             items: row.try_get::<Option<i64>, _>("load_items")?.map(i64::unsigned_abs),
             rcu_max: row.try_get("load_rcu_max")?,

@@ -7,9 +7,9 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Postgres, Row, Transaction};
 
 use super::connect::Lane;
-use super::encode::texts;
+use super::encode::{printed, texts};
 use super::ledger::PostgresLedger;
-use super::{positions, sqlstate};
+use super::{ledger_view, positions, sqlstate};
 use crate::engine::ports::{Loads, NewLoad, NewStream, OpenLetter};
 use crate::error::{Error, Result};
 use crate::model::{Generation, PartitionId, PartitionKind};
@@ -122,10 +122,27 @@ const LOCK: &str = "\
 const UNLEASE: &str = "\
     update dynaurora.partitions p set generation = $2, epoch = p.epoch + 1, owner = null, \
         lease_until = null, records = 0, \
-        position = case when exists (select from dynaurora.gaps g where g.source = p.source \
-            and g.state = 'open' and g.reason = 'trimmed' and g.partition = p.partition \
-            and g.stream_arn = p.stream_arn) then 'horizon' else p.position end \
-    where p.source = $1 and p.kind = 'shard'";
+        position = case when k.trimmed then 'horizon' else p.position end, \
+        replays_to = case when p.replaying and (p.replays_to = 'end' or not k.trimmed) \
+            then p.replays_to end \
+    from (select o.partition, exists (select from dynaurora.gaps g where g.source = o.source \
+            and g.state = 'open' and g.reason = 'trimmed' and g.partition = o.partition \
+            and g.stream_arn = o.stream_arn) as trimmed \
+        from dynaurora.partitions o where o.source = $1 and o.kind = 'shard') k \
+    where p.source = $1 and p.partition = k.partition";
+
+/// What was known of the shard's newest record is not true of it any more; how far it was synced will be
+/// again before anyone sees it. One that still replays an earlier load goes to whichever place is further.
+const REWIND: &str = "\
+    update dynaurora.partitions p set state = 'open', position = n.position, last_event_at = null, \
+        replays_to = case when p.state = 'drained' then 'end' \
+            when p.position not like 'after:%' then p.replays_to \
+            when p.replays_to = 'end' then 'end' \
+            when split_part(p.replays_to, ':', 2)::numeric \
+                > split_part(p.position, ':', 2)::numeric then p.replays_to \
+            else p.position end \
+    from (select unnest($2::text[]) as partition, unnest($3::text[]) as position) n \
+    where p.source = $1 and p.partition = n.partition";
 
 const ENTER: &str = "\
     insert into dynaurora.partitions as p (source, partition, kind, position, generation) \
@@ -166,7 +183,19 @@ async fn begin(
     }
     let statement = |sql| sqlx::query(sql).bind(source).persistent(prepared);
     statement(LOCK).execute(&mut **transaction).await.map_err(failed)?;
+    let mut rewound = Vec::new();
+    if let Some(rewind) = &load.rewind {
+        let rows = ledger_view::partitions(transaction, source, prepared).await.map_err(failed)?;
+        let Some(shards) = rewind.shards(&rows) else { return Ok(false) };
+        rewound = shards;
+    }
     statement(UNLEASE).bind(replaces + 1).execute(&mut **transaction).await.map_err(failed)?;
+    statement(REWIND)
+        .bind(texts(&rewound, |(id, _)| Some(id.as_str())))
+        .bind(printed(&rewound, |(_, position)| position))
+        .execute(&mut **transaction)
+        .await
+        .map_err(failed)?;
     let mut partitions = load.partitions.clone();
     partitions.sort_unstable();
     statement(ENTER)
@@ -186,7 +215,8 @@ const END: &str = "\
         loaded_at = now() \
     where s.source = $1 and s.generation = $2 and s.backfilling \
         and not exists (select from dynaurora.partitions p where p.source = s.source \
-            and p.kind <> 'shard' and p.generation = s.generation and p.state = 'open')";
+            and (p.kind <> 'shard' and p.generation = s.generation and p.state = 'open' \
+                or p.stream_arn = s.stream_arn and p.replaying))";
 
 const REPAIRED: &str = "\
     update dynaurora.gaps set state = 'repaired' where source = $1 and state = 'repairing'";

@@ -88,9 +88,9 @@ const REGISTER: &str = "\
     on conflict (source, partition) do update set kind = 'shard', \
         stream_arn = excluded.stream_arn, parent = excluded.parent, state = 'open', \
         position = excluded.position, generation = excluded.generation, owner = null, \
-        lease_until = null, records = 0, last_event_at = null, last_poll_at = null, \
-        synced_up_to = null, \
-        covered_epoch = null, continued = false, registered_at = now() \
+        lease_until = null, records = 0, replays_to = null, last_event_at = null, \
+        last_poll_at = null, synced_up_to = null, covered_epoch = null, continued = false, \
+        registered_at = now() \
     where p.stream_arn is distinct from excluded.stream_arn";
 
 /// Enters the shards that are new, or known from another stream only, and makes their stream the

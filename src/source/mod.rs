@@ -1,19 +1,21 @@
 //! Everything that knows the AWS SDK: tables, streams and scans behind the engine's `Source`.
 //!
 //! [`connect()`] makes the SDK's config, [`DynamoSource`] is the port; `streams.rs` reads shards, `scan.rs`
-//! reads tables for a backfill, `records.rs` turns a page's JSON into changes, past the SDK's own reader
-//! (`answer.rs`), `decode.rs` its items into ours, `errors.rs` its errors. No AWS type leaves this room,
-//! except for the config that enters it again.
+//! reads tables for a backfill, `export/` exports of them, `records.rs` turns a page's JSON into changes,
+//! past the SDK's own reader (`answer.rs`), `decode.rs` its items into ours, `errors.rs` its errors. No AWS
+//! type leaves this room, except for the config that enters it again.
 
 mod answer;
 mod connect;
 mod decode;
 mod errors;
+mod export;
 mod rds_token;
 mod records;
 mod scan;
 mod streams;
 
 pub use connect::{ConnectOptions, connect};
+pub use export::Export;
 pub use rds_token::{RdsUser, TOKEN_TTL, rds_token};
 pub use streams::{DynamoSource, SourceOptions};

@@ -76,7 +76,7 @@ pub async fn rds_token(config: &SdkConfig, to: RdsUser<'_>, now: SystemTime) -> 
 }
 
 /// Percent-encodes all but the unreserved characters, as the signature's rules want it.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     use std::fmt::Write;
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -60,7 +60,11 @@ pub(super) async fn read(scanner: Scanner<'_>, segment: Segment, from: &ReadFrom
     Ok(Page { changes, next, iterator: None, end, consumed_capacity })
 }
 
-fn change(item: Item, key_attributes: &[String]) -> Result<Change> {
+/// An item that was read whole, as a change.
+///
+/// # Errors
+/// `Unknown` when it lacks a key attribute.
+pub(super) fn change(item: Item, key_attributes: &[String]) -> Result<Change> {
     let mut keys = Item::with_capacity(key_attributes.len());
     for name in key_attributes {
         let value = item.attribute(name).ok_or_else(|| {

@@ -14,11 +14,12 @@ use crate::engine::ports::{
     Listing, Page, ReadFrom, ShardIterator, ShardListing, Source, StreamInfo, StreamView,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Item, KeyType, PartitionId, PartitionKind, Position, Segment};
+use crate::model::{EpochMillis, Item, KeyType, PartitionId, PartitionKind, Position, Segment};
 
 use super::answer::Answer;
 use super::decode;
 use super::errors::Rim;
+use super::export::{Export, Exports};
 use super::records::{self, Records};
 use super::scan::{self, Scanner};
 
@@ -50,6 +51,7 @@ pub struct DynamoSource {
     rim: Rim,
     options: SourceOptions,
     key_attributes: OnceCell<Vec<String>>,
+    exports: Exports,
 }
 
 impl DynamoSource {
@@ -64,7 +66,40 @@ impl DynamoSource {
             rim: Rim::new(table.into(), region, config.endpoint_url()),
             options,
             key_attributes: OnceCell::new(),
+            exports: Exports::new(config, std::env::var("AWS_ENDPOINT_URL_S3").ok()),
         }
+    }
+
+    /// The same source with another S3 than the environment says, for the exports that it reads.
+    #[must_use]
+    pub fn with_s3_endpoint(self, config: &SdkConfig, endpoint: impl Into<String>) -> Self {
+        Self { exports: Exports::new(config, Some(endpoint.into())), ..self }
+    }
+
+    /// Opens an export of a table that lies in a folder or under `s3://BUCKET/PREFIX`: reads its manifest and
+    /// sees that its files are there. [`Export::check`] says whether it is this table's.
+    ///
+    /// # Errors
+    /// `Config`, with what is wrong, when it is no full export in DynamoDB JSON or not all of it is there;
+    /// and as S3 or the file system answers.
+    pub async fn export(&self, location: &str) -> Result<Export> {
+        self.exports.open(location).await
+    }
+
+    /// Whether the export may be loaded into this table's target now.
+    ///
+    /// # Errors
+    /// `Config` when it is of another table, of one that was deleted and created again, or of a time that the
+    /// stream does not hold; and as the service answers.
+    pub async fn check_export(&self, export: &Export, now: EpochMillis) -> Result<()> {
+        let table = self.describe().await?;
+        let stream = table.stream_arn.as_deref().unwrap_or_default();
+        let request = self.streams.describe_stream().stream_arn(stream).limit(1).send();
+        let output = request.await.map_err(|error| self.rim.error("DescribeStream", error))?;
+        let enabled_at = output.stream_description.and_then(|told| told.creation_request_date_time);
+        let enabled_at = enabled_at.and_then(|time| time.to_millis().ok());
+        let unknown = || unexpected("stream description has no time of creation");
+        export.check(&table, EpochMillis(enabled_at.ok_or_else(unknown)?), now)
     }
 
     /// The item with this key as a consistent read sees it now; `None` when there is none. The number is
@@ -290,7 +325,9 @@ impl Source for DynamoSource {
         let segment = match from.partition.kind() {
             PartitionKind::Shard => return self.read_shard(from).await,
             PartitionKind::Segment => Segment::of(&from.partition),
-            PartitionKind::File => None,
+            PartitionKind::File => {
+                return self.exports.read(from, self.key_attributes().await?).await;
+            }
         };
         let no_segment = || unexpected(format!("{} is no part of a table", from.partition));
         let segment = segment.ok_or_else(no_segment)?;

@@ -39,6 +39,7 @@ fn new_load(replaces: Generation) -> NewLoad {
         partitions: SEGMENTS.map(partition).to_vec(),
         items: Some(12),
         rcu_max: Some(50.0),
+        rewind: None,
     }
 }
 

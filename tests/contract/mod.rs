@@ -6,6 +6,7 @@
 pub mod freshness;
 pub mod ledger;
 pub mod loads;
+pub mod rewind;
 pub mod sink;
 mod source;
 mod source_days;

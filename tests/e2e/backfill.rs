@@ -20,7 +20,7 @@ const WORK_MILLIS_MAX: u64 = 700;
 
 /// While a scan's row waits for its claim, the tail overtakes it: what chance seldom brings about, in every
 /// page.
-const SLOW_CLAIMS: &str = "\
+pub(super) const SLOW_CLAIMS: &str = "\
     create function slow() returns trigger language plpgsql as $$ begin \
         if mod(new.version, 1e40) = 0 then perform pg_sleep(0.002); end if; \
         return new; end $$; \
@@ -35,7 +35,7 @@ const NO_CLAIMS: &str = "\
     create trigger forget before insert on dynaurora.claims for each row execute function forget()";
 
 /// A table that was loaded once has lost half of its rows, and some are there that no item has.
-const DAMAGE: [&str; 5] = [
+pub(super) const DAMAGE: [&str; 5] = [
     "update dynaurora.sources set loaded_at = now()",
     "delete from letter_toys where hashtext(letter_id) % 2 = 0",
     "delete from letters where hashtext(letter_id) % 2 = 0",

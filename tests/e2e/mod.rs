@@ -5,6 +5,8 @@ mod backfill;
 mod commands;
 mod daemon;
 mod dead_letters;
+mod export;
+mod export_s3;
 mod fold;
 mod freshness;
 mod gaps;

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::cluster::fresh_database;
 use super::rig::settings;
-use crate::contract::{self, StoredRow, ledger, loads, sink};
+use crate::contract::{self, StoredRow, ledger, loads, rewind, sink};
 
 struct Rig {
     ledger: PostgresLedger,
@@ -95,4 +95,9 @@ async fn the_sink_keeps_its_contract() {
 #[tokio::test]
 async fn ledger_and_sink_keep_the_contract_of_loads() {
     loads::suite(fresh).await;
+}
+
+#[tokio::test]
+async fn shards_are_rewound_as_the_contract_says() {
+    rewind::suite(fresh).await;
 }

@@ -6,7 +6,7 @@ use dynaurora::model::{RowOp, TableIndex};
 
 use super::clock::{SimClock, pause};
 use super::store::{Knobs, Store};
-use crate::contract::{Rig, StoredRow, ledger, loads, sink, tables};
+use crate::contract::{Rig, StoredRow, ledger, loads, rewind, sink, tables};
 
 struct Memory {
     store: Store,
@@ -57,4 +57,9 @@ async fn the_store_keeps_the_sinks_contract() {
 #[tokio::test(start_paused = true)]
 async fn the_store_keeps_the_contract_of_loads() {
     loads::suite(async || Memory::fresh()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_are_rewound_as_the_contract_says() {
+    rewind::suite(async || Memory::fresh()).await;
 }

@@ -6,7 +6,7 @@ use super::plan::Plan;
 use super::store::Sabotage;
 
 /// Seeds until a planted fault must have shown.
-const SEEDS_MAX: u64 = 40;
+const SEEDS_MAX: u64 = 120;
 
 #[test]
 fn i2_i4_a_sink_without_fence_is_found() {

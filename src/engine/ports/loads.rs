@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::ShardListing;
+use super::{Rewind, ShardListing};
 use crate::error::Result;
 use crate::model::{Cells, Generation, PartitionId, TableIndex};
 
@@ -16,10 +16,15 @@ pub trait Loads: Send + Sync + 'static {
     /// Nothing happens, and the answer is false, unless the generation is the expected one, the
     /// stream's shards were listed completely (those of a new stream count), the source is not halted
     /// for anything but a gap, and the table is the one that was enrolled.
+    ///
+    /// A load of older items rewinds the shards that were applied past them ([`Rewind::shards`]): such a
+    /// shard is open at its start again, and what it was at is kept, since the load ends only once it
+    /// is back there. Where a start is not known the answer is false too.
     fn begin_load(&self, load: &NewLoad) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Ends the load of this generation once all its partitions are drained: claims go, its gaps are
-    /// repaired. False when there is no such load, or when it is not at its end.
+    /// Ends the load of this generation once all its partitions are drained and every shard is back at
+    /// what it was rewound from: claims go, its gaps are repaired. False when there is no such load, or
+    /// when it is not at its end.
     fn end_load(
         &self,
         source: &str,
@@ -51,6 +56,8 @@ pub struct NewLoad {
     pub items: Option<u64>,
     /// The read units a second that all workers together may take.
     pub rcu_max: Option<f64>,
+    /// The shards' starts, where what is loaded is older than what was applied.
+    pub rewind: Option<Rewind>,
 }
 
 /// A stream that takes another one's place.
@@ -113,6 +120,8 @@ pub struct LoadView {
     pub loaded: bool,
     /// Whether the active load deletes what it does not find.
     pub sweeps: bool,
+    /// How many shards are not back at what the load rewound them from.
+    pub replaying: u64,
     /// Whether an operator confirmed a sweep beyond the usual share.
     pub sweep_confirmed: bool,
     /// How many items there were when it began, as far as the service knew.

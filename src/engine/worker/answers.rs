@@ -209,7 +209,8 @@ where
                 let Some(lease) = lane.readers.page_read(ticket, page, at, pace) else {
                     return Ok(());
                 };
-                if page.end && children.is_empty() {
+                let is_shard = LaneId::of(&ticket.partition) == LaneId::Tail;
+                if page.end && is_shard && children.is_empty() {
                     self.childless.insert(ticket.partition.clone());
                     self.discovery.due = now;
                 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dynaurora::engine::ports::{
-    Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, PartitionRow,
-    PartitionState, Publication, Published, Renewal, SourceIdentity, WorkerId,
+    Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, LoadView,
+    PartitionRow, PartitionState, Publication, Published, Renewal, SourceIdentity, WorkerId,
 };
 use dynaurora::error::Result;
 use dynaurora::model::{Epoch, EpochMillis, PartitionId};
@@ -286,7 +286,7 @@ impl SourceState {
             halted: self.halted.clone(),
             stream_arn: Arc::clone(&self.stream_arn),
             listed: self.listed_at.is_some(),
-            load: self.load,
+            load: LoadView { replaying: self.replaying(), ..self.load },
             partitions: rows.map(|(id, row)| row.view(id, now)).collect(),
             workers: self.workers.values().filter(|own| own.alive_until > now).count(),
             dead_letters: self.dead_letters.iter().filter(|letter| letter.open).count() as u64,
@@ -298,8 +298,16 @@ impl SourceState {
     }
 }
 
+impl SourceState {
+    /// How many shards of the newest stream are not back where a load found them.
+    pub fn replaying(&self) -> u64 {
+        let newest = self.partitions.values().filter(|row| row.stream_arn == self.stream_arn);
+        newest.filter(|row| row.is_replaying()).count() as u64
+    }
+}
+
 impl Partition {
-    fn view(&self, id: &PartitionId, now: Instant) -> PartitionRow {
+    pub fn view(&self, id: &PartitionId, now: Instant) -> PartitionRow {
         PartitionRow {
             id: id.clone(),
             parent: self.parent.clone(),

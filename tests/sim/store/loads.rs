@@ -11,6 +11,8 @@ use dynaurora::model::{
     Cells, Generation, PartitionId, PartitionKind, Position, SequenceNumber, TableIndex, Version,
 };
 
+use tokio::time::Instant;
+
 use super::faults::{Call, Sabotage};
 use super::state::{GapState, Partition, SourceState, State};
 use super::{Event, Key, Row, Shared, Store, key_of, marked};
@@ -21,8 +23,15 @@ impl Store {
         let mut state = self.state();
         let Ok(known) = state.source(source) else { return false };
         let (source, replaces) = (Arc::from(source), known.generation);
-        let load =
-            NewLoad { source, replaces, stream: None, partitions, items: None, rcu_max: None };
+        let load = NewLoad {
+            source,
+            replaces,
+            stream: None,
+            partitions,
+            items: None,
+            rcu_max: None,
+            rewind: None,
+        };
         begin(&mut state, &load).unwrap_or(false)
     }
 }
@@ -63,6 +72,7 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     if refused {
         return Ok(false);
     }
+    let Some(rewound) = rewound(source, load, now) else { return Ok(false) };
     let unrepaired = |gap: &super::state::StoredGap| gap.state != GapState::Repaired;
     source.load = LoadView {
         active: true,
@@ -70,6 +80,7 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
         sweeps: (source.load.active && source.load.sweeps)
             || source.load.loaded
             || source.gaps.iter().any(unrepaired),
+        replaying: 0,
         sweep_confirmed: false,
         items: load.items,
         rcu_max: load.rcu_max,
@@ -80,18 +91,10 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
         source.listed_at = Some(now);
         source.add_shards(stream_arn, shards);
     }
-    for (id, partition) in &mut source.partitions {
-        partition.epoch += 1;
-        partition.lease = None;
-        partition.records = 0;
-        let trimmed = source.gaps.iter().any(|gap| {
-            gap.state == GapState::Open
-                && gap.gap.reason == GapReason::Trimmed
-                && gap.gap.partition.as_ref() == Some(id)
-                && *gap.gap.stream_arn == *partition.stream_arn
-        });
-        if trimmed {
-            partition.position = Position::Horizon;
+    unlease(source);
+    for (id, start) in rewound {
+        if let Some(shard) = source.partitions.get_mut(&id) {
+            rewind(shard, start);
         }
     }
     for id in &load.partitions {
@@ -112,6 +115,52 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     Ok(true)
 }
 
+/// The shards that the load rewinds; none of a new stream, of which nothing was applied yet.
+fn rewound(
+    source: &SourceState,
+    load: &NewLoad,
+    now: Instant,
+) -> Option<Vec<(PartitionId, Position)>> {
+    let Some(rewind) = load.rewind.as_ref().filter(|_| load.stream.is_none()) else {
+        return Some(Vec::new());
+    };
+    let rows = source.partitions.iter().filter(|(_, row)| row.stream_arn == source.stream_arn);
+    rewind.shards(&rows.map(|(id, row)| row.view(id, now)).collect::<Vec<_>>())
+}
+
+/// Ends every lease; what was trimmed goes on at its horizon.
+fn unlease(source: &mut SourceState) {
+    for (id, partition) in &mut source.partitions {
+        partition.epoch += 1;
+        partition.lease = None;
+        partition.records = 0;
+        let trimmed = source.gaps.iter().any(|gap| {
+            gap.state == GapState::Open
+                && gap.gap.reason == GapReason::Trimmed
+                && gap.gap.partition.as_ref() == Some(id)
+                && *gap.gap.stream_arn == *partition.stream_arn
+        });
+        if trimmed {
+            partition.position = Position::Horizon;
+        }
+        let at_end = partition.replays_to == Some(None);
+        if !partition.is_replaying() || (trimmed && !at_end) {
+            partition.replays_to = None;
+        }
+    }
+}
+
+fn rewind(shard: &mut Partition, start: Position) {
+    shard.replays_to = match (shard.state, &shard.position, shard.replays_to) {
+        (PartitionState::Drained, _, _) | (_, _, Some(None)) => Some(None),
+        (_, Position::After(at), to) => Some(Some(to.flatten().map_or(*at, |to| to.max(*at)))),
+        (_, _, to) => to,
+    };
+    shard.state = PartitionState::Open;
+    shard.position = start;
+    shard.last_event_at = None;
+}
+
 fn fresh(generation: Generation, epoch: i64) -> Partition {
     Partition {
         stream_arn: Arc::from(""),
@@ -120,6 +169,7 @@ fn fresh(generation: Generation, epoch: i64) -> Partition {
         state: PartitionState::Open,
         position: Position::Start,
         records: 0,
+        replays_to: None,
         epoch,
         lease: None,
         last_event_at: None,
@@ -140,6 +190,7 @@ fn end(state: &mut State, source: &str, generation: Generation) -> Result<bool> 
     if source.generation != generation
         || !source.load.active
         || source.partitions.iter().any(unread)
+        || source.replaying() > 0
     {
         return Ok(false);
     }

@@ -9,7 +9,8 @@ use dynaurora::engine::ports::{
 };
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{
-    Cells, Epoch, EpochMillis, Generation, PartitionId, Position, TableIndex, Version,
+    Cells, Epoch, EpochMillis, Generation, PartitionId, Position, SequenceNumber, TableIndex,
+    Version,
 };
 use tokio::time::Instant;
 
@@ -76,6 +77,8 @@ pub struct Partition {
     pub state: PartitionState,
     pub position: Position,
     pub records: u64,
+    /// Where it was before a load rewound it; the innermost `None` is its end.
+    pub replays_to: Option<Option<SequenceNumber>>,
     pub epoch: Epoch,
     pub lease: Option<(WorkerId, Instant)>,
     pub last_event_at: Option<EpochMillis>,
@@ -187,6 +190,7 @@ impl SourceState {
                 state: PartitionState::Open,
                 position: shard.start(),
                 records: 0,
+                replays_to: None,
                 epoch,
                 lease: None,
                 last_event_at: None,
@@ -280,6 +284,16 @@ impl SourceState {
 }
 
 impl Partition {
+    /// Whether it is not back where it was before a load rewound it.
+    pub fn is_replaying(&self) -> bool {
+        let back = match (&self.position, self.replays_to) {
+            (_, None) => true,
+            (Position::After(at), Some(Some(to))) => *at >= to,
+            _ => false,
+        };
+        self.state == PartitionState::Open && !back
+    }
+
     /// Whether what the owner publishes is true of it.
     pub fn is_covered(&self) -> bool {
         self.covered_epoch == Some(self.epoch)

@@ -1,0 +1,80 @@
+//! The load of an export: checked before anything begins, then begun once the shards are listed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::LOOK_EVERY;
+use crate::cli::wire::{self, RealPorts};
+use crate::config::{Config, SourceConfig};
+use crate::engine::ports::{Clock, Ledger};
+use crate::engine::rewind::{self, DatedLoad};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::PartitionId;
+use crate::runtime::SystemClock;
+use crate::sink::Pools;
+use crate::source::Export;
+
+/// How long the first listing of the shards may take.
+const LISTED_WITHIN: Duration = Duration::from_secs(120);
+
+/// An export that may be loaded into a source's target.
+pub(super) struct ExportLoad {
+    ports: RealPorts,
+    source: Arc<str>,
+    export: Export,
+}
+
+impl ExportLoad {
+    /// Reads the manifest and sees that the export is this table's and not too old; nothing begins.
+    pub(super) async fn open(
+        place: &str,
+        (config, source): (&Config, &SourceConfig),
+        pools: &Arc<Pools>,
+    ) -> Result<Self> {
+        let ports = wire::ports(config, source, pools).await?;
+        let export = ports.source.export(place).await?;
+        wire::describe(&ports.source, source).await?;
+        ports.source.check_export(&export, SystemClock.wall()).await?;
+        Ok(Self { ports, source: Arc::clone(&source.name), export })
+    }
+
+    /// Begins the load as soon as the shards are listed. Where it is active already, it goes on.
+    pub(super) async fn begin(&self, restart: bool) -> Result<()> {
+        let deadline = SystemClock.now() + LISTED_WITHIN;
+        loop {
+            let view = match self.ports.ledger.load(&self.source).await {
+                Ok(view) => Some(view),
+                // The worker of this process has not entered the source yet.
+                Err(error) if error.kind() == ErrorKind::Unknown => None,
+                Err(error) => return Err(error),
+            };
+            if let Some(view) = view {
+                if view.load.active && !restart {
+                    let own =
+                        |file: &PartitionId| view.partitions.iter().any(|row| row.id == *file);
+                    if self.export.partitions.iter().all(own) {
+                        return Ok(());
+                    }
+                    let what = format!("another load of source {} is active", self.source);
+                    return Err(Error::new(ErrorKind::Conflict, what)
+                        .with_hint("wait for its end, or begin anew with --restart"));
+                }
+                let load = DatedLoad {
+                    partitions: self.export.partitions.clone(),
+                    items: self.export.items,
+                    as_of: self.export.as_of,
+                };
+                let of = (Arc::clone(&self.source), view.generation);
+                if rewind::begin(&self.ports, of, load).await? {
+                    return Ok(());
+                }
+            }
+            if SystemClock.now() > deadline {
+                let what = format!("the load of source {} cannot begin", self.source);
+                return Err(Error::new(ErrorKind::Conflict, what)
+                    .with_hint("see with `dynaurora status` what the source is at"));
+            }
+            SystemClock.sleep_until(SystemClock.now() + LOOK_EVERY).await;
+        }
+    }
+}

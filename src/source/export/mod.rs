@@ -1,0 +1,239 @@
+//! A full export of the table, loaded in place of a scan: it takes no read capacity.
+//!
+//! Its data files are the partitions, their items the pages. What they show is the table as of the export's
+//! time T, not of the moment at which they are read; so the rule that makes a scan safe beside the tail
+//! (what is scanned is newer than everything applied in an older generation) does not hold by itself. What
+//! must hold instead: **every change after T is applied in the generation of the load.** A change of an older
+//! generation would lose to the export's older image, and for good.
+//!
+//! - The stream must hold T: it keeps 24 hours, so an older export is refused ([`AGE_MAX`]), and so is one of
+//!   before the stream was enabled.
+//! - Shards that were applied past T are rewound in the transaction that begins the load, to their first
+//!   record, and their descendants with them (`engine/ports/rewind.rs`). Their records then come again in
+//!   the order of the stream under the new generation; the last word on each key is the newest change again.
+//! - Changes from before T that come again are no harm: whatever followed them comes again too.
+//! - T is rounded and the stream's times are approximate, hence [`MARGIN`].
+//! - Until a shard is back where it was, rows may be as old as T; so the load ends, and sweeps, only then.
+//!
+//! [`DynamoSource::export`](super::DynamoSource::export) opens one and
+//! [`DynamoSource::check_export`](super::DynamoSource::check_export) says whether it may be loaded now.
+
+mod lines;
+mod manifest;
+mod pages;
+mod s3;
+mod store;
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use crate::engine::ports::{Page, ReadFrom, StreamInfo};
+use crate::error::{ErrorKind, Result};
+use crate::model::{EpochMillis, PartitionId};
+use manifest::{Summary, refused};
+use pages::{ExportFile, OpenFiles};
+use s3::S3;
+use store::{Place, Store};
+
+/// The oldest export that may be loaded: one hour less than the stream holds, for what is read again.
+const AGE_MAX: Duration = Duration::from_secs(23 * 3600);
+/// How far the export's time and the times of the stream's records may be apart.
+const MARGIN: Duration = Duration::from_secs(300);
+/// Questions to S3 at a time, whether a file is there.
+const QUESTIONS: usize = 16;
+
+/// An export whose manifest was read and whose files are all there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Export {
+    /// A partition for each data file.
+    pub partitions: Vec<PartitionId>,
+    /// How many items there are.
+    pub items: u64,
+    /// Changes after this moment must be applied in the generation of the load; some minutes before the time
+    /// whose state the items show.
+    pub as_of: EpochMillis,
+    summary: Summary,
+    place: Place,
+}
+
+impl Export {
+    /// Whether this export may be loaded into this table's target now; its stream was enabled at
+    /// `enabled_at`.
+    ///
+    /// # Errors
+    /// `Config` when it is of another table, of one that was deleted and created again, or of a time that the
+    /// stream does not hold.
+    pub(super) fn check(
+        &self,
+        table: &StreamInfo,
+        enabled_at: EpochMillis,
+        now: EpochMillis,
+    ) -> Result<()> {
+        let Self { summary, place, .. } = self;
+        if summary.table_arn != table.table_arn {
+            let what = format!("the export at {place} is of table {}", summary.table_arn);
+            return Err(refused(what)
+                .with_hint(format!("the source reads {}; export that table", table.table_arn)));
+        }
+        let anew = "make a new export: aws dynamodb export-table-to-point-in-time";
+        if summary.table_id != table.table_id {
+            let what = format!("the table was deleted and created since the export at {place}");
+            return Err(refused(what).with_hint(anew));
+        }
+        let age = now.0.saturating_sub(summary.exported_at.0);
+        if age > millis(AGE_MAX) {
+            let hours = age / 3_600_000;
+            let what = format!(
+                "the export at {place} is {hours} hours old, and the stream holds 24: changes since \
+                 then may be lost"
+            );
+            return Err(refused(what).with_hint(anew));
+        }
+        if self.as_of < enabled_at {
+            let what = format!(
+                "the export at {place} is of a time before the stream was enabled: changes between \
+                 the two are lost"
+            );
+            return Err(refused(what).with_hint(format!("{anew}, five minutes after it at least")));
+        }
+        Ok(())
+    }
+}
+
+/// Exports as a source reads them.
+#[derive(Debug)]
+pub(super) struct Exports {
+    store: Store,
+    open: OpenFiles,
+}
+
+impl Exports {
+    /// Nothing is called yet.
+    pub(super) fn new(config: &SdkConfig, s3_endpoint: Option<String>) -> Self {
+        Self { store: Store { s3: S3::new(config, s3_endpoint) }, open: OpenFiles::default() }
+    }
+
+    /// Reads and checks an export's manifest, and sees that its files are there.
+    pub(super) async fn open(&self, location: &str) -> Result<Export> {
+        let given = location.strip_suffix("manifest-summary.json").unwrap_or(location);
+        let place = Place::of(if given.is_empty() { "." } else { given })?;
+        let bytes = self.manifest(&place, "manifest-summary").await?;
+        let summary = manifest::summary(&bytes, &place.join("manifest-summary.json").to_string())?;
+        let bytes = self.manifest(&place, "manifest-files").await?;
+        let list = place.join("manifest-files.json").to_string();
+        let entries = manifest::files(&bytes, &list, &summary)?;
+        let folder = place.join("data");
+        let files: Vec<ExportFile> = (entries.into_iter())
+            .map(|entry| {
+                let place = folder.join(&entry.name);
+                ExportFile { items: entry.items, md5: entry.md5, place }
+            })
+            .collect();
+        let list = &list;
+        let questions = files.iter().map(|file| async move {
+            if self.store.exists(&file.place).await? {
+                return Ok(());
+            }
+            Err(refused(format!("{list} names {}, which is not there", file.place))
+                .with_hint("copy the whole export, with its folder `data`"))
+        });
+        // Collected first, since a stream over borrowed futures is not general enough for a task.
+        let questions: Vec<_> = questions.collect();
+        stream::iter(questions).buffer_unordered(QUESTIONS).try_collect::<Vec<()>>().await?;
+        Ok(Export {
+            partitions: files.iter().map(ExportFile::partition).collect(),
+            items: summary.items,
+            as_of: EpochMillis(summary.exported_at.0.saturating_sub(millis(MARGIN))),
+            summary,
+            place,
+        })
+    }
+
+    /// The page of a data file that follows the position.
+    pub(super) async fn read(&self, from: &ReadFrom, key_attributes: &[String]) -> Result<Page> {
+        self.open.read(&self.store, from, key_attributes).await
+    }
+
+    /// A manifest, compared with its checksum file where there is one.
+    async fn manifest(&self, place: &Place, name: &str) -> Result<Vec<u8>> {
+        let file = place.join(&format!("{name}.json"));
+        let Some(bytes) = self.store.small(&file).await? else {
+            return Err(refused(format!("there is no {file}")).with_hint(
+                "give the folder of one export, PREFIX/AWSDynamoDB/EXPORT-ID; \
+                 `aws dynamodb describe-export` names its manifest",
+            ));
+        };
+        for suffix in ["md5", "checksum"] {
+            let stored = match self.store.small(&place.join(&format!("{name}.{suffix}"))).await {
+                // Who may not list a bucket is denied what is not there.
+                Err(error) if error.kind() == ErrorKind::Denied => None,
+                stored => stored?,
+            };
+            if let Some(stored) = stored {
+                manifest::compare(&bytes, &stored, &file.to_string())?;
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ports::StreamView;
+
+    const ARN: &str = "arn:aws:dynamodb:eu-west-1:123456789012:table/T";
+    const HOUR: i64 = 3_600_000;
+
+    fn table() -> StreamInfo {
+        StreamInfo {
+            table_arn: ARN.to_owned(),
+            table_id: "id".to_owned(),
+            stream_arn: None,
+            enabled: true,
+            view: StreamView::NewImage,
+            key_attributes: vec!["pk".to_owned()],
+            items: None,
+        }
+    }
+
+    fn export(exported_at: i64) -> Export {
+        let exported_at = EpochMillis(exported_at);
+        let (table_arn, table_id) = (ARN.to_owned(), "id".to_owned());
+        Export {
+            partitions: Vec::new(),
+            items: 0,
+            as_of: EpochMillis(exported_at.0 - millis(MARGIN)),
+            summary: Summary { table_arn, table_id, exported_at, items: 0 },
+            place: Place::of("/e").unwrap(),
+        }
+    }
+
+    #[test]
+    fn an_export_must_be_of_this_table_and_of_a_time_that_the_stream_holds() {
+        let enabled = EpochMillis(1_704_103_200_000);
+        let exported = enabled.0 + HOUR;
+        let after = |hours: i64| EpochMillis(exported + hours * HOUR);
+        export(exported).check(&table(), enabled, after(1)).unwrap();
+        export(exported).check(&table(), enabled, after(23)).unwrap();
+        let why = |export: Export, table: &StreamInfo, now| {
+            let error = export.check(table, enabled, now).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.hint().is_some());
+            error.to_string()
+        };
+        assert!(why(export(exported), &table(), after(24)).contains("24 hours old"));
+        let early = export(enabled.0 + HOUR / 60);
+        assert!(why(early, &table(), after(1)).contains("before the stream was enabled"));
+        let other = StreamInfo { table_arn: format!("{ARN}2"), ..table() };
+        assert!(why(export(exported), &other, after(1)).contains("is of table"));
+        let again = StreamInfo { table_id: "new".to_owned(), ..table() };
+        assert!(why(export(exported), &again, after(1)).contains("deleted and created"));
+    }
+}

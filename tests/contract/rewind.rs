@@ -1,0 +1,134 @@
+//! What every ledger must do when a load of older items begins and ends.
+
+use std::collections::HashMap;
+
+use dynaurora::engine::ports::{
+    Advance, Claim, Lease, Ledger, Loads, NewLoad, PartitionState, Rewind, Sink,
+};
+use dynaurora::model::{EpochMillis, PartitionId, Position};
+
+use super::{
+    LONG, Rig, SOURCE, advance, batch, enrolled, leased, letter, partition, row, sequence, shard,
+    version, view, worker,
+};
+
+const AS_OF: EpochMillis = EpochMillis(1_700_000_000_000);
+const FILE: &str = "file/0/-/s3://bucket/data/a.json.gz";
+
+/// Each sentence over a fresh ledger.
+pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
+    what_was_applied_since_is_read_again(&fresh().await).await;
+    a_load_ends_once_every_shard_is_back(&fresh().await).await;
+    without_a_start_no_load_begins(&fresh().await).await;
+}
+
+/// `old` was applied before the moment; `p`, which is drained, and its child after it; `new` not at all.
+async fn applied(rig: &impl Rig) {
+    let shards = [
+        shard("old", None, Some(100)),
+        shard("p", None, Some(100)),
+        shard("c", Some("p"), Some(200)),
+        shard("new", None, Some(100)),
+    ];
+    enrolled(rig, &shards).await;
+    let ann = worker("ann");
+    for (name, to, drained, seconds) in
+        [("old", 150, false, -1), ("p", 190, true, 1), ("c", 250, false, 2)]
+    {
+        let lease = leased(rig, &ann, name).await;
+        let step = Advance {
+            drained,
+            last_event_at: Some(EpochMillis(AS_OF.0 + seconds * 1000)),
+            ..advance(&lease, to)
+        };
+        let units = vec![letter(name, 1, None, version(to))];
+        let step = dynaurora::engine::ports::Batch {
+            advances: vec![step],
+            ..batch(&ann, &lease, to, units)
+        };
+        rig.sink().apply(&step).await.unwrap();
+    }
+}
+
+fn load(starts: &[(&str, u64)]) -> NewLoad {
+    let start = |(name, at): &(&str, u64)| (partition(name), Position::At(sequence(*at)));
+    let starts: HashMap<_, _> = starts.iter().map(start).collect();
+    NewLoad {
+        source: SOURCE.into(),
+        replaces: 1,
+        stream: None,
+        partitions: vec![partition(FILE)],
+        items: Some(0),
+        rcu_max: None,
+        rewind: Some(Rewind { as_of: AS_OF, starts }),
+    }
+}
+
+const STARTS: [(&str, u64); 4] = [("old", 110), ("p", 110), ("c", 200), ("new", 110)];
+
+async fn what_was_applied_since_is_read_again(rig: &impl Rig) {
+    applied(rig).await;
+    assert!(rig.ledger().begin_load(&load(&STARTS)).await.unwrap());
+    let found = view(rig).await;
+    assert!(found.load.active && found.generation == 2);
+    assert_eq!(found.load.replaying, 2);
+    let at = |number| Position::At(sequence(number));
+    let after = |number| Position::After(sequence(number));
+    for (name, position) in [
+        ("old", after(150)),
+        ("p", at(110)),
+        ("c", at(200)),
+        ("new", at(100)),
+        (FILE, Position::Start),
+    ] {
+        let row = row(rig, name).await;
+        assert_eq!((row.state, row.position), (PartitionState::Open, position), "{name}");
+    }
+    assert_eq!(row(rig, "c").await.last_event_at, None, "it is not true any more");
+}
+
+/// Leases in the load's generation and moves the position.
+async fn moves(rig: &impl Rig, name: &str, to: Position, drained: bool) {
+    let ann = worker("ann");
+    let wanted = [partition(name)];
+    let claim =
+        Claim { source: SOURCE, worker: &ann, generation: 2, wanted: &wanted, lease_ttl: LONG };
+    let mut leases: Vec<Lease> = rig.ledger().acquire(&claim).await.unwrap();
+    let lease = leases.pop().expect("it is free");
+    let step = Advance { to, drained, ..advance(&lease, 1) };
+    let step = dynaurora::engine::ports::Batch {
+        generation: 2,
+        advances: vec![step],
+        ..batch(&ann, &lease, 1, vec![])
+    };
+    rig.sink().apply(&step).await.unwrap();
+    let held: Vec<(PartitionId, i64)> = vec![(lease.partition, lease.epoch)];
+    rig.ledger().release(SOURCE, &ann, &held, false).await.unwrap();
+}
+
+async fn a_load_ends_once_every_shard_is_back(rig: &impl Rig) {
+    applied(rig).await;
+    assert!(rig.ledger().begin_load(&load(&STARTS)).await.unwrap());
+    let after = |number| Position::After(sequence(number));
+    let replaying = async || view(rig).await.load.replaying;
+    let ends = async || rig.ledger().end_load(SOURCE, 2).await.unwrap();
+    moves(rig, FILE, Position::Line(0), true).await;
+    assert!(!ends().await, "two shards are not where they were");
+    moves(rig, "p", after(190), false).await;
+    assert_eq!(replaying().await, 2, "it was at its end");
+    moves(rig, "p", after(190), true).await;
+    moves(rig, "c", after(249), false).await;
+    assert_eq!(replaying().await, 1);
+    assert!(!ends().await);
+    moves(rig, "c", after(250), false).await;
+    assert_eq!(replaying().await, 0);
+    assert!(ends().await);
+    assert!(!view(rig).await.load.active);
+}
+
+async fn without_a_start_no_load_begins(rig: &impl Rig) {
+    applied(rig).await;
+    let before = view(rig).await;
+    assert!(!rig.ledger().begin_load(&load(&STARTS[..2])).await.unwrap());
+    assert_eq!(view(rig).await, before, "nothing happened");
+}
