@@ -10,7 +10,7 @@
 -- table that was never loaded. Of the load that is active: `load_sweeps`, whether rows that it did not find
 -- are deleted at its end; `sweep_confirmed`, whether an operator said so for more than the usual share;
 -- `load_items`, how many items the service thought there were; `load_rcu_max`, the read units a second that
--- all workers together may take.
+-- all workers together may take; `load_mapping`, a hash of the mapping that it began with.
 
 create table dynaurora.sources (
     source text primary key,
@@ -25,6 +25,7 @@ create table dynaurora.sources (
     sweep_confirmed boolean not null default false,
     load_items bigint,
     load_rcu_max double precision,
+    load_mapping bigint,
     loaded_at timestamptz,
     enrolled_at timestamptz not null default now(),
     listed_at timestamptz,

@@ -28,6 +28,10 @@ use export::ExportLoad;
 
 /// How often the ledger is asked how far the load is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A worker of this process is alive to the ledger within this time.
+const ALIVE_WITHIN: Duration = Duration::from_secs(15);
+/// A load that is read usually ends within this time.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// How often a line says so where there is no terminal.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
@@ -177,14 +181,11 @@ async fn load(
     }
     let mut service = None;
     if workers == 0 {
-        anstream::eprintln!("{}: no daemon runs, so this process does its work", source.name);
         let active = known.as_ref().is_some_and(|view| view.load.active) && !args.restart;
         let scans = !active && args.from_export.is_none();
         let when = if scans { BackfillWhen::Force } else { BackfillWhen::Never };
-        let mut own = Service::new(runtime::worker_id(), fastrand::u64(..));
-        let only = Some(&*source.name);
-        wire::add_sources(&mut own, (config, only), pools, args.load.wish(when)).await?;
-        service = Some(own);
+        let only = (config, Some(&*source.name));
+        service = Some(own_service(only, pools, args.load.wish(when)).await?);
     } else if let Some(view) = known.as_ref().filter(|_| args.from_export.is_none()) {
         begin(args, (config, source), (&ledger, view), pools).await?;
     }
@@ -201,13 +202,41 @@ async fn load(
     };
     let (view, complete) = match service {
         None if args.detach => (ledger.load(&source.name).await?, false),
-        None => (watch.await?, true),
+        None => match watch.await? {
+            Watched::Over(view) => (view, true),
+            // The daemon that was to do the work has ended, or was dead already.
+            Watched::Abandoned => {
+                let only = (config, Some(&*source.name));
+                let own = own_service(only, pools, args.load.wish(BackfillWhen::Never)).await?;
+                (served(own, self::watch(args, source, &ledger, false)).await?, true)
+            }
+        },
         Some(service) => (served(service, watch).await?, true),
     };
     let items = items_read(&view);
     let seconds = started.elapsed().as_secs_f64();
     let (source, generation) = (source.name.to_string(), view.generation);
     Ok(Loaded { source, generation, complete, items, seconds })
+}
+
+/// How the watch of a load ended.
+enum Watched {
+    /// The load is over; this is the ledger's view then.
+    Over(LedgerView),
+    /// Nobody is alive to go on with it.
+    Abandoned,
+}
+
+/// A daemon within this process, for one source.
+async fn own_service(
+    only: (&Config, Option<&str>),
+    pools: &Arc<Pools>,
+    wish: LoadWish,
+) -> Result<Service> {
+    anstream::eprintln!("no daemon runs, so this process does its work");
+    let mut own = Service::new(runtime::worker_id(), fastrand::u64(..));
+    wire::add_sources(&mut own, only, pools, wish).await?;
+    Ok(own)
 }
 
 /// Begins a load that the running daemons do.
@@ -222,7 +251,9 @@ async fn begin(
         return Ok(());
     }
     let ports = wire::ports(config, source, pools).await?;
-    let options = LoadOptions { segments: args.load.segments, rcu_max: args.load.max_rcu };
+    let (segments, rcu_max) = (args.load.segments, args.load.max_rcu);
+    let mapping = source.mapper.fingerprint();
+    let options = LoadOptions { segments, rcu_max, mapping };
     let of = (Arc::clone(&source.name), view.generation);
     if backfill::begin(&ports, of, &options).await? {
         return Ok(());
@@ -248,7 +279,7 @@ async fn begin(
 /// Runs the service until the load that it does is watched to its end, or a signal comes.
 async fn served(
     service: Service,
-    watch: impl Future<Output = Result<LedgerView>>,
+    watch: impl Future<Output = Result<Watched>>,
 ) -> Result<LedgerView> {
     let mut signals = signals()
         .map_err(|error| Error::new(ErrorKind::Unknown, "listen for signals").with_source(error))?;
@@ -276,8 +307,13 @@ async fn served(
     };
     stop.cancel();
     let finished = service.finished().await;
-    let view = watched?;
-    finished.map(|()| view)
+    match watched? {
+        Watched::Over(view) => finished.map(|()| view),
+        Watched::Abandoned => {
+            Err(Error::new(ErrorKind::Unavailable, "the worker of this process ended")
+                .with_hint("run it again: the load goes on where it stopped"))
+        }
+    }
 }
 
 /// Shows how far the load is until it is over. With `to_begin` it is not begun yet.
@@ -286,10 +322,11 @@ async fn watch(
     source: &SourceConfig,
     ledger: &PostgresLedger,
     mut to_begin: bool,
-) -> Result<LedgerView> {
+) -> Result<Watched> {
     let bar = bar(args, &source.name);
-    let mut told = SystemClock.now();
-    let mut last = None;
+    let began = SystemClock.now();
+    let mut told = began;
+    let mut read_at = None;
     loop {
         let view = match ledger.load(&source.name).await {
             Ok(view) => view,
@@ -301,18 +338,38 @@ async fn watch(
             let read = items_read(&view);
             let ratio = progress(&view).unwrap_or_default();
             show(&bar, &view, ratio);
+            if view.workers == 0 && began.elapsed() > ALIVE_WITHIN {
+                bar.finish_and_clear();
+                return Ok(Watched::Abandoned);
+            }
+            if ratio >= 1.0
+                && read_at.get_or_insert_with(|| SystemClock.now()).elapsed() > ENDS_WITHIN
+            {
+                read_at = Some(SystemClock.now());
+                bar.println(waits(&source.name));
+                if bar.is_hidden() {
+                    anstream::eprintln!("{}", waits(&source.name));
+                }
+            }
             if bar.is_hidden() && told.elapsed() >= TELL_EVERY && args.output == Output::Text {
                 told = SystemClock.now();
                 let share = ratio * 100.0;
                 anstream::eprintln!("{}: {share:.0} %, {read} items", source.name);
             }
-            last = Some(view);
         } else if !to_begin {
             bar.finish_and_clear();
-            return Ok(last.unwrap_or(view));
+            return Ok(Watched::Over(view));
         }
         SystemClock.sleep_until(SystemClock.now() + LOOK_EVERY).await;
     }
+}
+
+fn waits(source: &str) -> String {
+    format!(
+        "{source}: all is read, and the load has not ended: the sweep may be long, or wait for a \
+         person; `dynaurora status` says which, and `dynaurora backfill --confirm-sweep` lets it \
+         delete more than worker.sweep_share_max"
+    )
 }
 
 fn bar(args: &BackfillArgs, source: &str) -> ProgressBar {

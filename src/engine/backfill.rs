@@ -117,6 +117,8 @@ pub struct LoadOptions {
     pub segments: Option<u32>,
     /// The read units a second that all workers together may take; without limit where nobody says.
     pub rcu_max: Option<f64>,
+    /// The fingerprint of the mapping.
+    pub mapping: i64,
 }
 
 /// Begins a load of the whole table; false when it is not the time for one.
@@ -140,9 +142,17 @@ where
     let Some(stream) = stream else { return Ok(false) };
     let items = info.items;
     let partitions = segments(options.segments, items);
-    let rcu_max = options.rcu_max;
     let rewind = None;
-    let load = NewLoad { source, replaces, stream, partitions, items, rcu_max, rewind };
+    let load = NewLoad {
+        source,
+        replaces,
+        stream,
+        partitions,
+        items,
+        rcu_max: options.rcu_max,
+        mapping: Some(options.mapping),
+        rewind,
+    };
     ports.ledger.begin_load(&load).await
 }
 
@@ -165,6 +175,8 @@ pub(super) struct Finish {
     pub source: Arc<str>,
     pub mapper: Arc<Mapper>,
     pub generation: Generation,
+    /// Whether the load began with another mapping than this worker's.
+    pub remapped: bool,
     pub sweeps: bool,
     /// Whether an operator allowed a sweep of any size.
     pub confirmed: bool,
@@ -195,6 +207,11 @@ where
     K: Sink,
     C: Clock,
 {
+    if finish.remapped {
+        let what = "the mapping is another one than when the load began, and rows of both may be there: \
+                    dynaurora backfill --restart";
+        return Ok(Finished::Waits(what.to_owned()));
+    }
     let mut swept = 0;
     if finish.sweeps {
         let letters = ports.ledger.open_letters(&finish.source, SPARED_MAX + 1).await?;

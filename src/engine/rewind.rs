@@ -25,6 +25,8 @@ pub struct DatedLoad {
     pub items: u64,
     /// Changes after this moment must be applied in the generation of the load.
     pub as_of: EpochMillis,
+    /// The fingerprint of the mapping.
+    pub mapping: i64,
 }
 
 /// Begins a load of older items; false when it is not the time for one. What was applied of the stream since
@@ -43,7 +45,8 @@ where
     K: Sink,
     C: Clock,
 {
-    let DatedLoad { partitions, items, as_of } = load;
+    let DatedLoad { partitions, items, as_of, mapping } = load;
+    let mapping = Some(mapping);
     let view = ports.ledger.load(&source).await?;
     if view.generation != replaces || !view.listed {
         return Ok(false);
@@ -64,7 +67,8 @@ where
     };
     let rewind = Some(Rewind { as_of, starts });
     let items = Some(items);
-    let load = NewLoad { source, replaces, stream, partitions, items, rcu_max: None, rewind };
+    let load =
+        NewLoad { source, replaces, stream, partitions, items, rcu_max: None, mapping, rewind };
     ports.ledger.begin_load(&load).await
 }
 

@@ -89,6 +89,8 @@ pub(super) struct Worker<S, L, K, C> {
     loading: Recurring,
     /// What this worker still wants to begin by itself.
     backfill: Backfill,
+    /// The fingerprint of this worker's mapping.
+    mapping: i64,
     budget: RateBudget,
     budget_share: Option<f64>,
     publishing: Publishing,
@@ -135,6 +137,7 @@ where
             upkeep: Recurring { running: false, due: now, failures: 0 },
             loading: Recurring { running: false, due: now, failures: 0 },
             backfill: run.options.backfill,
+            mapping: run.mapper.fingerprint(),
             budget: RateBudget::new(None, now),
             budget_share: None,
             publishing: Publishing::new(now),

@@ -104,6 +104,15 @@ impl Mapper {
         Ok(Self { tables, entities, unmatched: definition.unmatched })
     }
 
+    /// A number that two mappings share only if they are the same, whatever the file's layout. It is stored
+    /// beside loads, so it stays the same for as long as this version of the program runs.
+    #[must_use]
+    pub fn fingerprint(&self) -> i64 {
+        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        hasher.hash_one(format!("{self:?}")).cast_signed()
+    }
+
     /// The target tables, parents before their children; a row names its own by index.
     #[must_use]
     pub fn tables(&self) -> &[TableSpec] {

@@ -16,7 +16,7 @@ pub const HISTORY_COLUMNS: [&str; 3] = ["op", "valid_from", "valid_to"];
 /// moved to another key. Such a row only closes the one before it: it is valid for no time at all.
 pub const HISTORY_ENDS: [&str; 4] = ["remove", "expire", "filter", "move"];
 
-/// A table's name, with its schema where the mapping gives one (otherwise the role's search path decides).
+/// A table's name, with its schema where the mapping gives one (otherwise it is `public`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableName {
     /// The schema, where the mapping gives one.

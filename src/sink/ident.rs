@@ -27,15 +27,24 @@ pub fn quoted(name: &str) -> Result<String> {
     Ok(format!("\"{}\"", name.replace('"', "\"\"")))
 }
 
-/// A table's name as SQL, with its schema where it has one.
+/// The schema of a table that names none. The search path does not decide: with it a role of the name
+/// `dynaurora` would find its tables in the ledger's schema.
+pub const DEFAULT_SCHEMA: &str = "public";
+
+/// A table's name as SQL, with its schema.
 ///
 /// # Errors
 /// As for [`quoted`].
 pub fn quoted_table(table: &TableName) -> Result<String> {
-    let name = quoted(&table.name)?;
-    match &table.schema {
-        Some(schema) => Ok(format!("{}.{name}", quoted(schema)?)),
-        None => Ok(name),
+    let schema = table.schema.as_deref().unwrap_or(DEFAULT_SCHEMA);
+    Ok(format!("{}.{}", quoted(schema)?, quoted(&table.name)?))
+}
+
+/// A type of the user's own as SQL; one without a schema is found as any query finds it.
+fn quoted_type(name: &TableName) -> Result<String> {
+    match &name.schema {
+        Some(schema) => Ok(format!("{}.{}", quoted(schema)?, quoted(&name.name)?)),
+        None => quoted(&name.name),
     }
 }
 
@@ -78,7 +87,7 @@ pub fn cast_type(column_type: &ColumnType) -> Result<String> {
         ColumnType::Jsonb => "jsonb",
         ColumnType::Inet => "inet",
         ColumnType::Array(element) => return Ok(format!("{}[]", cast_type(element)?)),
-        ColumnType::Named(name) => return quoted_table(name),
+        ColumnType::Named(name) => return quoted_type(name),
     };
     Ok(name.to_owned())
 }

@@ -13,6 +13,7 @@ use crate::model::{EpochMillis, PartitionId, Position};
 const SOURCE: &str = "\
     select generation, stream_arn, halted, listed_at is not null as listed, backfilling, \
         loaded_at is not null as loaded, load_sweeps, sweep_confirmed, load_items, load_rcu_max, \
+        load_mapping, \
         (select count(*) from dynaurora.partitions p where p.source = s.source \
             and p.stream_arn = s.stream_arn and p.replaying) as replaying, \
         (select count(*) from dynaurora.workers w \
@@ -93,6 +94,7 @@ fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
             sweep_confirmed: row.try_get("sweep_confirmed")?,
             items: row.try_get::<Option<i64>, _>("load_items")?.map(i64::unsigned_abs),
             rcu_max: row.try_get("load_rcu_max")?,
+            mapping: row.try_get("load_mapping")?,
         },
         partitions: Vec::new(),
         workers: usize::try_from(row.try_get::<i64, _>("workers")?).unwrap_or(0),

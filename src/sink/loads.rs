@@ -106,7 +106,7 @@ const BEGIN: &str = "\
         load_sweeps = (s.backfilling and s.load_sweeps) or s.loaded_at is not null \
             or exists (select from dynaurora.gaps g \
                 where g.source = s.source and g.state in ('open', 'repairing')), \
-        load_items = $3, load_rcu_max = $4, \
+        load_items = $3, load_rcu_max = $4, load_mapping = $6, \
         listed_at = case when $5 then now() else s.listed_at end \
     where s.source = $1 and s.generation = $2 and (s.listed_at is not null or $5) \
         and (s.halted is null or exists (select from dynaurora.gaps g \
@@ -171,6 +171,7 @@ async fn begin(
         .bind(load.items.and_then(|items| i64::try_from(items).ok()))
         .bind(load.rcu_max)
         .bind(load.stream.is_some())
+        .bind(load.mapping)
         .persistent(prepared)
         .execute(&mut **transaction)
         .await

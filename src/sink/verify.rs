@@ -131,7 +131,10 @@ impl TargetReader {
             answer.version = Some(row.try_get(1).map_err(failed)?);
             answer.key = row.try_get(2).map_err(failed)?;
             let fault = match op.action {
-                RowAction::Delete | RowAction::SoftDelete => Some(Fault::Unexpected),
+                RowAction::Delete | RowAction::SoftDelete => {
+                    let live: bool = row.try_get(5).map_err(failed)?;
+                    live.then_some(Fault::Unexpected)
+                }
                 RowAction::Record => None,
                 RowAction::Upsert => differing(row, 3, &op.cells, spec).map_err(failed)?,
             };

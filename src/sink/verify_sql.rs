@@ -5,18 +5,18 @@ use super::ident::{cast_type, quoted, quoted_table};
 use crate::error::Result;
 use crate::mapping::spec::{ColumnSpec, ColumnType, TableSpec, VERSION_COLUMN};
 
-/// The rows with the keys asked for: ordinal from 1, version, key, which other columns differ, and what those
-/// hold.
+/// The rows with the keys asked for: ordinal from 1, version, key, which other columns differ, what those
+/// hold, and whether the row is not marked as deleted.
 ///
 /// Parameters: one array per column.
 pub(super) fn compare_own(spec: &TableSpec) -> Result<String> {
     let (keys, others) = spec.columns.split_at(spec.key_columns);
     let (differ, found) = differences(others, "t", |at| format!("n.c{}", keys.len() + at))?;
     Ok(format!(
-        "select n.ordinal, t.{version}::text, {key}, {differ}, {found} \
+        "select n.ordinal, t.{version}::text, {key}, {differ}, {found}, {live} \
          from (select {values}, generate_subscripts($1::text[], 1)::bigint as ordinal) n \
-         join {table} t on {on}{live}",
-        live = live(spec, " and ")?,
+         join {table} t on {on}",
+        live = live(spec, "")?.unwrap_or_else(|| "true".to_owned()),
         version = quoted(VERSION_COLUMN)?,
         key = key_array(keys, "t")?,
         values = unnested(&spec.columns, 1, "c")?,
@@ -102,7 +102,8 @@ pub(super) fn page(spec: &TableSpec, parent: Option<&TableSpec>, after: bool) ->
         let values = values.collect::<Result<Vec<_>>>()?.join(", ");
         place = format!(" where ({names}) > ({values})");
     }
-    place.push_str(&live(spec, if after { " and " } else { " where " })?);
+    let link = if after { " and " } else { " where " };
+    place.push_str(&live(spec, link)?.unwrap_or_default());
     Ok(format!(
         "select {key}, {version}, {has_parent} from {table} t{place} order by {names} limit $1",
         key = key_array(keys, "t")?,
@@ -124,10 +125,9 @@ fn stays(parent: &TableSpec, keys: &[ColumnSpec]) -> Result<String> {
 }
 
 /// That a row is not marked as deleted, behind `link`; nothing where rows are never marked.
-fn live(spec: &TableSpec, link: &str) -> Result<String> {
+fn live(spec: &TableSpec, link: &str) -> Result<Option<String>> {
     let mark = spec.deleted_at.and_then(|at| spec.columns.get(at));
-    let test = mark.map(|mark| Ok(format!("{link}t.{} is null", quoted(&mark.name)?)));
-    test.unwrap_or_else(|| Ok(String::new()))
+    mark.map(|mark| Ok(format!("{link}t.{} is null", quoted(&mark.name)?))).transpose()
 }
 
 /// Two arrays over columns: which differ, and what is there where they do.

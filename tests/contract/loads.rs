@@ -39,6 +39,7 @@ fn new_load(replaces: Generation) -> NewLoad {
         partitions: SEGMENTS.map(partition).to_vec(),
         items: Some(12),
         rcu_max: Some(50.0),
+        mapping: Some(-7),
         rewind: None,
     }
 }
@@ -103,6 +104,7 @@ async fn a_load_begins_at_its_time_only(rig: &impl Rig) {
     let after = view(rig).await;
     assert_eq!((after.generation, after.load.active), (2, true));
     assert_eq!((after.load.items, after.load.rcu_max), (Some(12), Some(50.0)));
+    assert_eq!(after.load.mapping, Some(-7));
     assert!(!after.load.sweeps, "nothing was ever loaded, and nothing lost");
     let segment = row(rig, SEGMENTS[0]).await;
     assert_eq!((segment.state, segment.position), (PartitionState::Open, Position::Start));

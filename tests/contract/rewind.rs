@@ -60,6 +60,7 @@ fn load(starts: &[(&str, u64)]) -> NewLoad {
         partitions: vec![partition(FILE)],
         items: Some(0),
         rcu_max: None,
+        mapping: None,
         rewind: Some(Rewind { as_of: AS_OF, starts }),
     }
 }

@@ -22,6 +22,7 @@ pub(super) struct ExportLoad {
     ports: RealPorts,
     source: Arc<str>,
     export: Export,
+    mapping: i64,
 }
 
 impl ExportLoad {
@@ -35,7 +36,8 @@ impl ExportLoad {
         let export = ports.source.export(place).await?;
         wire::describe(&ports.source, source).await?;
         ports.source.check_export(&export, SystemClock.wall()).await?;
-        Ok(Self { ports, source: Arc::clone(&source.name), export })
+        let mapping = source.mapper.fingerprint();
+        Ok(Self { ports, source: Arc::clone(&source.name), export, mapping })
     }
 
     /// Begins the load as soon as the shards are listed. Where it is active already, it goes on.
@@ -63,6 +65,7 @@ impl ExportLoad {
                     partitions: self.export.partitions.clone(),
                     items: self.export.items,
                     as_of: self.export.as_of,
+                    mapping: self.mapping,
                 };
                 let of = (Arc::clone(&self.source), view.generation);
                 if rewind::begin(&self.ports, of, load).await? {

@@ -56,6 +56,8 @@ pub struct NewLoad {
     pub items: Option<u64>,
     /// The read units a second that all workers together may take.
     pub rcu_max: Option<f64>,
+    /// The fingerprint of the mapping that it is made with.
+    pub mapping: Option<i64>,
     /// The shards' starts, where what is loaded is older than what was applied.
     pub rewind: Option<Rewind>,
 }
@@ -128,4 +130,6 @@ pub struct LoadView {
     pub items: Option<u64>,
     /// The read units a second that all workers together may take.
     pub rcu_max: Option<f64>,
+    /// The fingerprint of the mapping that the newest load began with.
+    pub mapping: Option<i64>,
 }

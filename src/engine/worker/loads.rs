@@ -46,7 +46,8 @@ where
         let (ports, source) = (Arc::clone(&self.ports), Arc::clone(&self.run.name));
         let generation = self.view.generation;
         if step == Step::Begin {
-            let options = LoadOptions { segments: options.segments, rcu_max: options.rcu_max };
+            let (segments, rcu_max) = (options.segments, options.rcu_max);
+            let options = LoadOptions { segments, rcu_max, mapping: self.mapping };
             self.tasks.spawn(async move {
                 let begun = backfill::begin(&ports, (source, generation), &options).await;
                 Done::LoadStepped(begun.map(LoadStepped::Begun))
@@ -57,6 +58,7 @@ where
             source,
             mapper: Arc::clone(&self.run.mapper),
             generation,
+            remapped: self.view.load.mapping.is_some_and(|mapping| mapping != self.mapping),
             sweeps: self.view.load.sweeps,
             confirmed: self.view.load.sweep_confirmed,
             share_max: options.sweep_share_max,

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use super::{PUBLISH_EVERY, Worker};
 use crate::engine::batch::Sealed;
 use crate::engine::freshness::{self, ShardProgress, SourceStatus};
+use crate::engine::lane::LaneId;
 use crate::engine::lineage::{Readiness, readiness};
-use crate::engine::ports::{Applied, Clock, Ledger, Sink, Source};
+use crate::engine::ports::{Applied, Clock, Ledger, PartitionRow, Sink, Source};
 use crate::engine::retry::{Directive, Stage, directive, explained, pause};
 use crate::error::{Error, Result};
 use crate::model::PartitionKind;
@@ -64,6 +65,13 @@ where
         .emit();
     }
 
+    /// Whether the ledger last showed a shard as this worker's that it reads no longer, as when the target is
+    /// away: time goes on for it.
+    fn has_lost(&self, row: &PartitionRow) -> bool {
+        row.owner.as_ref() == Some(&self.run.worker)
+            && !self.lanes[LaneId::Tail as usize].readers.contains(&row.id)
+    }
+
     /// Publishes the source's state, for status, readiness and metrics.
     pub(super) fn publish(&mut self, now: Instant) {
         self.publish_due = now + PUBLISH_EVERY;
@@ -73,11 +81,15 @@ where
         let mut shards = [("reading", 0), ("free", 0), ("waiting", 0), ("drained", 0)];
         for (row, readiness) in self.view.partitions.iter().zip(readiness) {
             let state = match readiness {
-                Readiness::Readable if row.owner.is_some() => 0,
-                Readiness::Readable if row.id.kind() != PartitionKind::Shard => 1,
+                Readiness::Readable if row.id.kind() != PartitionKind::Shard => {
+                    usize::from(row.owner.is_none())
+                }
+                Readiness::Readable if row.owner.is_some() && !self.has_lost(row) => 0,
                 Readiness::Readable => {
+                    // What the whole source is synced up to holds for each of its shards; a quiet one may
+                    // have had no change for days.
                     let last_event_at = row.last_event_at;
-                    let synced_up_to = last_event_at;
+                    let synced_up_to = last_event_at.max(self.view.synced_up_to);
                     progress.push(ShardProgress {
                         last_event_at,
                         last_poll_at: None,

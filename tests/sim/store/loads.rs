@@ -30,6 +30,7 @@ impl Store {
             partitions,
             items: None,
             rcu_max: None,
+            mapping: None,
             rewind: None,
         };
         begin(&mut state, &load).unwrap_or(false)
@@ -84,6 +85,7 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
         sweep_confirmed: false,
         items: load.items,
         rcu_max: load.rcu_max,
+        mapping: load.mapping,
     };
     source.generation += 1;
     source.halted = None;
