@@ -16,6 +16,9 @@ use crate::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
 /// Segments into which the table is divided for sampling, so that the sample comes from all over it.
 const SEGMENTS: u32 = 16;
 
+/// Items that are sampled of a table unless told.
+const SAMPLE: usize = 2_000;
+
 /// Options of `infer`.
 #[derive(Debug, Args)]
 pub struct InferArgs {
@@ -24,7 +27,11 @@ pub struct InferArgs {
     table: Option<String>,
     /// A data model of NoSQL Workbench, or a OneTable schema as JSON; nothing is called then. TABLE
     /// chooses one of the model's tables, or names the schema's.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "region", "profile", "endpoint"])]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["items", "region", "profile", "endpoint"]
+    )]
     from: Option<PathBuf>,
     /// A file of items, one of DynamoDB JSON a line; nothing is called then.
     #[arg(long, value_name = "FILE", requires = "key")]
@@ -32,9 +39,9 @@ pub struct InferArgs {
     /// The key attributes, the partition key first, as in `--key pk,sk`; with `--items` only.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     key: Vec<String>,
-    /// Sample at most so many items.
-    #[arg(long, value_name = "N", default_value_t = 2_000)]
-    sample: usize,
+    /// Sample at most so many items; of a table 2000 unless told, of a file all.
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
     /// The Region of the table.
     #[arg(long)]
     region: Option<String>,
@@ -58,7 +65,7 @@ pub async fn run(args: &InferArgs) -> Result<ExitCode> {
     }
     let table = args.table.as_deref().unwrap_or_default();
     let (key_attributes, items) = match &args.items {
-        Some(path) => (args.key.clone(), read_items(path, args.sample)?),
+        Some(path) => (args.key.clone(), read_items(path, args.sample.unwrap_or(usize::MAX))?),
         None => sampled(args, table).await?,
     };
     if items.is_empty() {
@@ -91,7 +98,7 @@ async fn sampled(args: &InferArgs, table: &str) -> Result<(Vec<String>, Vec<Item
     };
     let dynamo = DynamoSource::new(table, &connect(&options).await?, SourceOptions::default());
     let key_attributes = dynamo.describe().await?.key_attributes;
-    Ok((key_attributes, sample(&dynamo, args.sample).await?))
+    Ok((key_attributes, sample(&dynamo, args.sample.unwrap_or(SAMPLE)).await?))
 }
 
 /// About so many items, from all over the table.

@@ -55,7 +55,7 @@ struct Field {
     /// Where it is a part of another attribute, and so not stored.
     encode: Value,
     /// The type of a set's elements.
-    items: Option<Box<Field>>,
+    items: Option<Box<Self>>,
     iso_dates: Option<bool>,
     ttl: bool,
     crypt: bool,
