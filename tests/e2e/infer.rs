@@ -28,7 +28,8 @@ fn item(number: u32, random: &mut fastrand::Rng) -> Value {
         1 => json!({ "pk": { "S": format!("CHILD#{number}") },
                      "sk": { "S": format!("LETTER#2026#{number}") }, "type": { "S": "letter" } }),
         2 => {
-            json!({ "pk": { "S": format!("ELF#{}", random.u64(..)) }, "sk": { "S": "SHIFT#night" } })
+            let key = format!("ELF#{}", random.u64(..));
+            json!({ "pk": { "S": key }, "sk": { "S": "SHIFT#night" } })
         }
         _ => json!({ "pk": { "S": "SLEIGH" }, "sk": { "S": format!("2026-12-24#{number}") } }),
     };
