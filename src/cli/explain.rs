@@ -9,9 +9,10 @@ use clap::Args;
 use super::{ConfigArgs, Output, print_json, wire};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mapping::Outcome;
 use crate::mapping::spec::TableSpec;
-use crate::model::{Cells, Change, ChangeOp, Item, RowAction, RowOp, SequenceNumber};
+use crate::mapping::{Mapper, Outcome};
+use crate::model::{Cells, Change, ChangeOp, Item, RowAction, RowOp, SequenceNumber, Version};
+use crate::sink::shown::{Shown, shown};
 
 /// Options of `explain`.
 #[derive(Debug, Args)]
@@ -32,20 +33,39 @@ pub struct ExplainArgs {
     output: Output,
 }
 
+/// The version that the statements are shown with: that of an item which a first load reads.
+const VERSION: Version = Version { generation: 1, sequence: SequenceNumber::ZERO };
+
 /// The explanation; the JSON's shape only grows.
 #[derive(serde::Serialize)]
 struct Explanation {
-    outcome: &'static str,
-    reason: Option<String>,
-    rows: Vec<ExplainedRow>,
+    #[serde(flatten)]
+    fate: Fate,
+    statements: Vec<Statement>,
+}
+
+/// What becomes of one change.
+#[derive(serde::Serialize)]
+pub(super) struct Fate {
+    pub(super) outcome: &'static str,
+    pub(super) reason: Option<String>,
+    pub(super) rows: Vec<ExplainedRow>,
+}
+
+/// A row, or the key of one that goes.
+#[derive(serde::Serialize)]
+pub(super) struct ExplainedRow {
+    pub(super) table: String,
+    pub(super) entity: String,
+    pub(super) action: &'static str,
+    pub(super) columns: Vec<(String, Option<String>)>,
 }
 
 #[derive(serde::Serialize)]
-struct ExplainedRow {
-    table: String,
-    entity: String,
-    action: &'static str,
-    columns: Vec<(String, Option<String>)>,
+struct Statement {
+    sql: String,
+    /// An array for each parameter: the daemon writes many rows at once.
+    parameters: Vec<Vec<Option<String>>>,
 }
 
 /// Maps one item and tells what comes out. Answers 1 when the item would become a dead letter.
@@ -67,8 +87,33 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode> {
         bytes: 0,
     };
     let mut rows = Vec::new();
-    let outcome = source.mapper.map(&change, &mut rows);
-    let (word, reason) = match &outcome {
+    let mut fate = fate(&source.mapper, &change, &mut rows);
+    if fate.reason.is_none() && source.definition.is_auto() {
+        fate.reason = Some(
+            "columns = \"auto\": which columns there are the target knows; what has none is in the \
+             rest column"
+                .to_owned(),
+        );
+    }
+    let mut statements = Vec::new();
+    for row in &rows {
+        for Shown { sql, parameters } in shown(source.mapper.tables(), row, VERSION)? {
+            statements.push(Statement { sql, parameters });
+        }
+    }
+    let rejected = fate.outcome == "rejected";
+    let explanation = Explanation { fate, statements };
+    if args.output == Output::Json {
+        print_json(&explanation)?;
+    } else {
+        print(&explanation);
+    }
+    Ok(if rejected { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Maps one change and puts what came out into words.
+pub(super) fn fate(mapper: &Mapper, change: &Change, rows: &mut Vec<RowOp>) -> Fate {
+    let (outcome, reason) = match mapper.map(change, rows) {
         Outcome::Mapped => ("mapped", None),
         Outcome::Filtered => (
             "filtered",
@@ -85,26 +130,27 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode> {
             ("rejected", Some(reason))
         }
     };
-    let tables = source.mapper.tables();
-    let reason = reason.or_else(|| {
-        source.definition.is_auto().then(|| {
-            "columns = \"auto\": which columns there are the target knows; what has none is in the \
-             rest column"
-                .to_owned()
-        })
-    });
-    let rows = rows.iter().flat_map(|row| explained(tables, row)).collect();
-    let explanation = Explanation { outcome: word, reason, rows };
-    if args.output == Output::Json {
-        print_json(&explanation)?;
-    } else {
-        print(&explanation);
-    }
-    let rejected = matches!(outcome, Outcome::Rejected(_));
-    Ok(if rejected { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    // As a batch is sorted: a table before the history of its versions.
+    rows.sort_by_key(|row| row.table);
+    let rows = rows.iter().flat_map(|row| explained(mapper.tables(), row)).collect();
+    Fate { outcome, reason, rows }
 }
 
-fn chosen<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c SourceConfig> {
+/// A value for a terminal: what would steer it is written as an escape.
+pub(super) fn printable(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for char in value.chars() {
+        if char.is_control() && char != '\n' {
+            out.extend(char.escape_default());
+        } else {
+            out.push(char);
+        }
+    }
+    out
+}
+
+/// The source of this name, or the only one.
+pub(super) fn chosen<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c SourceConfig> {
     let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
     let found = match name {
         Some(name) => config.sources.iter().find(|source| &*source.name == name),
@@ -164,18 +210,34 @@ fn explained(tables: &[TableSpec], row: &RowOp) -> Vec<ExplainedRow> {
 }
 
 fn print(explanation: &Explanation) {
-    anstream::println!("{}", explanation.outcome);
-    if let Some(reason) = &explanation.reason {
-        anstream::println!("  {reason}");
+    anstream::println!("{}", explanation.fate.outcome);
+    if let Some(reason) = &explanation.fate.reason {
+        anstream::println!("  {}", printable(reason));
     }
-    for row in &explanation.rows {
+    for row in &explanation.fate.rows {
         anstream::println!("{} {} (entity {})", row.action, row.table, row.entity);
         let width = row.columns.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, value) in &row.columns {
             match value {
-                Some(value) => anstream::println!("  {name:width$} = {value}"),
+                Some(value) => anstream::println!("  {name:width$} = {}", printable(value)),
                 None => anstream::println!("  {name:width$} is NULL"),
             }
         }
     }
+    for statement in &explanation.statements {
+        anstream::println!("\n{};", printable(&statement.sql));
+        for (number, parameter) in (1..).zip(&statement.parameters) {
+            anstream::println!("  ${number} = {}", printable(&array(parameter)));
+        }
+    }
+}
+
+/// An array as SQL writes it.
+fn array(values: &[Option<String>]) -> String {
+    let value = |value: &Option<String>| match value {
+        Some(value) => format!("'{}'", value.replace('\'', "''")),
+        None => "null".to_owned(),
+    };
+    let values: Vec<_> = values.iter().map(value).collect();
+    format!("array[{}]::text[]", values.join(", "))
 }

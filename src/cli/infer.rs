@@ -1,4 +1,4 @@
-//! `dynaurora infer`: items become a proposed config, with its reasons as comments.
+//! `dynaurora infer`: items, or a design, become a proposed config with its reasons as comments.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -9,28 +9,39 @@ use clap::Args;
 
 use crate::engine::ports::{ReadFrom, Source};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mapping::{InferRequest, infer_items};
+use crate::mapping::{InferRequest, infer_items, infer_model};
 use crate::model::{Item, PartitionId, Position, Segment};
 use crate::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
 
 /// Segments into which the table is divided for sampling, so that the sample comes from all over it.
 const SEGMENTS: u32 = 16;
 
+/// Items that are sampled of a table unless told.
+const SAMPLE: usize = 2_000;
+
 /// Options of `infer`.
 #[derive(Debug, Args)]
 pub struct InferArgs {
     /// The DynamoDB table; its items are sampled unless `--items` gives some.
-    #[arg(value_name = "TABLE")]
-    table: String,
+    #[arg(value_name = "TABLE", required_unless_present = "from")]
+    table: Option<String>,
+    /// A data model of NoSQL Workbench, or a OneTable schema as JSON; nothing is called then. TABLE
+    /// chooses one of the model's tables, or names the schema's.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["items", "region", "profile", "endpoint"]
+    )]
+    from: Option<PathBuf>,
     /// A file of items, one of DynamoDB JSON a line; nothing is called then.
     #[arg(long, value_name = "FILE", requires = "key")]
     items: Option<PathBuf>,
     /// The key attributes, the partition key first, as in `--key pk,sk`; with `--items` only.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     key: Vec<String>,
-    /// Sample at most so many items.
-    #[arg(long, value_name = "N", default_value_t = 2_000)]
-    sample: usize,
+    /// Sample at most so many items; of a table 2000 unless told, of a file all.
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
     /// The Region of the table.
     #[arg(long)]
     region: Option<String>,
@@ -47,32 +58,47 @@ pub struct InferArgs {
 /// # Errors
 /// When the items cannot be read.
 pub async fn run(args: &InferArgs) -> Result<ExitCode> {
+    if let Some(path) = &args.from {
+        anstream::print!("{}", from_design(path, args.table.as_deref())?);
+        anstream::eprintln!("proposed from {}; next: dynaurora check --offline", path.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let table = args.table.as_deref().unwrap_or_default();
     let (key_attributes, items) = match &args.items {
-        Some(path) => (args.key.clone(), read_items(path, args.sample)?),
-        None => sampled(args).await?,
+        Some(path) => (args.key.clone(), read_items(path, args.sample.unwrap_or(usize::MAX))?),
+        None => sampled(args, table).await?,
     };
     if items.is_empty() {
-        return Err(Error::new(ErrorKind::Gone, format!("there are no items in {}", args.table))
+        return Err(Error::new(ErrorKind::Gone, format!("there are no items in {table}"))
             .with_hint("dynaurora init writes a config to begin with"));
     }
-    let source = args.table.to_lowercase();
-    let request =
-        InferRequest { source: &source, table: &args.table, key_attributes: &key_attributes };
+    let source = table.to_lowercase();
+    let request = InferRequest { source: &source, table, key_attributes: &key_attributes };
     anstream::print!("{}", infer_items(request, &items));
     anstream::eprintln!("proposed from {} items; next: dynaurora check --offline", items.len());
     Ok(ExitCode::SUCCESS)
 }
 
-async fn sampled(args: &InferArgs) -> Result<(Vec<String>, Vec<Item>)> {
+fn from_design(path: &Path, table: Option<&str>) -> Result<String> {
+    let what = || format!("read the design in {}", path.display());
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Error::new(ErrorKind::Usage, what()).with_source(error))?;
+    infer_model(&text, table).map_err(|error| {
+        Error::new(ErrorKind::Usage, what()).with_source(error).with_hint(
+            "give a data model that NoSQL Workbench exported, or a OneTable schema as JSON",
+        )
+    })
+}
+
+async fn sampled(args: &InferArgs, table: &str) -> Result<(Vec<String>, Vec<Item>)> {
     let options = ConnectOptions {
         region: args.region.clone(),
         endpoint: args.endpoint.clone(),
         profile: args.profile.clone(),
     };
-    let dynamo =
-        DynamoSource::new(args.table.as_str(), &connect(&options).await?, SourceOptions::default());
+    let dynamo = DynamoSource::new(table, &connect(&options).await?, SourceOptions::default());
     let key_attributes = dynamo.describe().await?.key_attributes;
-    Ok((key_attributes, sample(&dynamo, args.sample).await?))
+    Ok((key_attributes, sample(&dynamo, args.sample.unwrap_or(SAMPLE)).await?))
 }
 
 /// About so many items, from all over the table.

@@ -23,6 +23,7 @@ mod retry;
 pub mod run;
 pub mod service;
 pub mod status;
+pub mod tap;
 pub mod verify;
 pub mod wait;
 pub mod wire;
@@ -69,12 +70,14 @@ pub enum Command {
     Demo(demo::DemoArgs),
     /// Write a commented config to begin with.
     Init(init::InitArgs),
-    /// Propose a config from a table's items.
+    /// Propose a config from a table's items, or from a design.
     Infer(infer::InferArgs),
     /// Run the mapping tests of the config, offline.
     Test(mapping_tests::TestArgs),
     /// Show what one item becomes, and why; nothing is written.
     Explain(explain::ExplainArgs),
+    /// Show live records as they would be mapped; nothing is written.
+    Tap(tap::TapArgs),
     /// Check the config, the target and the streams; each failure comes with what mends it.
     Check(check::CheckArgs),
     /// Show the DDL that the target lacks.
@@ -199,6 +202,7 @@ async fn execute(command: &Command) -> Result<ExitCode> {
         Command::Infer(args) => Box::pin(infer::run(args)).await,
         Command::Test(args) => mapping_tests::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Tap(args) => Box::pin(tap::run(args)).await,
         Command::Schema => Ok(init::schema()),
         Command::Config(args) => init::config(args),
         Command::Check(args) => Box::pin(check::run(args)).await,

@@ -159,14 +159,29 @@ fn problems_have_lines_and_columns() {
 /// reports.
 #[test]
 fn broken_configs_say_what_is_wrong() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken-configs");
+    reports_in("tests/broken-configs");
+}
+
+/// The tour of messages in the README shows what the program says today.
+#[test]
+fn the_readme_shows_reports_as_they_are() {
+    let readme = include_str!("../../README.md");
+    for (path, report) in reports_in("tests/tour") {
+        let shown = format!("```text\n{report}\n```");
+        assert!(readme.contains(&shown), "{} is not in the README:\n{shown}", path.display());
+    }
+}
+
+/// Reads each config of a folder, holds its report against the one beside it, and returns them.
+fn reports_in(folder: &str) -> Vec<(PathBuf, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files: Vec<_> =
         std::fs::read_dir(&folder).unwrap().map(|f| f.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     assert!(!files.is_empty());
     let bless = std::env::var_os("DYNAURORA_BLESS").is_some();
-    let mut wrong = Vec::new();
+    let (mut wrong, mut reports) = (Vec::new(), Vec::new());
     for path in files {
         let text = std::fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -180,8 +195,10 @@ fn broken_configs_say_what_is_wrong() {
         } else if std::fs::read_to_string(&expected).unwrap_or_default().trim_end() != report {
             wrong.push(format!("{name}:\n{report}"));
         }
+        reports.push((path, report));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    reports
 }
 
 #[test]
@@ -217,6 +234,16 @@ fn a_test_that_fails_says_how() {
     let differences = config.trials[0].run(&config.sources[0].mapper);
     let texts: Vec<_> = differences.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["letters: row 1: `year` is 2026, expected 2025"]);
+}
+
+#[test]
+fn a_file_without_end_is_an_error() {
+    for piece in ["[", "a.", "a={", "[[", "{", "\"", "'", "a=1\n", "[source.a]\n", "é", "\\"] {
+        let text = piece.repeat(20_000);
+        for text in [format!("version = 1\nx = {text}"), format!("{MINIMAL}\n{text}"), text] {
+            assert!(parse(&text).is_err());
+        }
+    }
 }
 
 proptest! {

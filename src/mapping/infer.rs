@@ -3,10 +3,13 @@
 //! Items are grouped by the shape of their key (`CHILD#…` apart from `LETTER#…#…`); within a group
 //! each attribute becomes a column of the narrowest type that all of its values have. A proposal
 //! errs on the side of keeping: what has no column of its own goes to `extra`, and attributes of
-//! several types to jsonb.
+//! several types to jsonb. A design, of NoSQL Workbench or OneTable, becomes groups of the same kind.
 
 mod attributes;
+mod declared;
+mod onetable;
 mod shape;
+mod workbench;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +17,8 @@ use crate::mapping::template::{CaptureNames, Template};
 use crate::mapping::toml_text;
 use crate::model::{AttributeValue, Item};
 use attributes::Attributes;
+use declared::Declared;
+pub use declared::{ModelError, infer_model};
 use shape::{Shape, Shapes};
 
 /// What is known of the table that the items come from.
@@ -31,40 +36,68 @@ pub struct InferRequest<'a> {
 const TYPE_ATTRIBUTES: [&str; 9] =
     ["type", "Type", "_type", "entityType", "EntityType", "entity", "__typename", "_et", "kind"];
 
-/// A group of items with one shape of key.
+/// One proposed entity: the items with one shape of key, or what a design says of them.
 struct Group<'i> {
     name: String,
     shape: Shape,
-    items: Vec<&'i Item>,
+    /// What it comes from, for people.
+    note: String,
+    /// The attribute that says what kind of item it is, and what it says.
+    kind: Option<(String, String)>,
+    columns: Columns<'i>,
     /// The filter that tells it from a group whose template overlaps.
     filter: Option<String>,
     /// The group that it cannot be told from; it is then proposed as a comment.
     hidden_by: Option<String>,
 }
 
+/// Where the columns of a group come from.
+enum Columns<'i> {
+    /// Its items.
+    Seen(Vec<&'i Item>),
+    /// A design.
+    Declared(Vec<Declared>),
+}
+
 /// Proposes a config for these items.
 #[must_use]
 pub fn infer_items(request: InferRequest<'_>, items: &[Item]) -> String {
-    let groups = groups(request, items);
+    let groups = groups(request, items, &mut Vec::new());
+    let origin = format!("{} items of {}", items.len(), request.table);
+    format!("{}{}", head(&origin), section(request, &[], &groups))
+}
+
+/// What stands above all sources.
+fn head(origin: &str) -> String {
+    let origin: String = origin.chars().filter(|char| !char.is_control()).collect();
+    format!(
+        "# Proposed by dynaurora from {origin}.\n\
+         # Everything here is a guess from what was seen: read it before you run it.\n\
+         version = 1\n\n\
+         [target]\n\
+         url = \"postgres://dynaurora@localhost:5432/reads\"\n\
+         tls = \"disable\"   # only within one machine; leave it out for Aurora\n\n"
+    )
+}
+
+/// One source; `notes` are lines of TOML below its table's name.
+fn section(request: InferRequest<'_>, notes: &[String], groups: &[Group<'_>]) -> String {
     let mut out = String::new();
     let mut line = |text: String| {
         out.push_str(&text);
         out.push('\n');
     };
-    line(format!("# Proposed by dynaurora from {} items of {}.", items.len(), request.table));
-    line("# Everything here is a guess from what was seen: read it before you run it.".into());
-    line("version = 1\n".into());
-    line("[target]".into());
-    line("url = \"postgres://dynaurora@localhost:5432/reads\"".into());
-    line("tls = \"disable\"   # only within one machine; leave it out for Aurora\n".into());
     line(format!("[source.{}]", toml_text::key(request.source)));
     line(format!("table = {}", toml_text::string(request.table)));
+    for note in notes {
+        line(note.clone());
+    }
     if groups.is_empty() {
         line("# No item was seen, so only the key is mapped.".into());
         line(empty_mapping(request));
     }
-    for group in &groups {
-        let text = entity(request, group, items.len());
+    for group in groups {
+        let text = entity(request, group);
         line(match &group.hidden_by {
             None => format!("\n{text}"),
             Some(other) => format!(
@@ -77,38 +110,50 @@ pub fn infer_items(request: InferRequest<'_>, items: &[Item]) -> String {
     out
 }
 
-fn groups<'i>(request: InferRequest<'_>, items: &'i [Item]) -> Vec<Group<'i>> {
+/// The groups of a table's items; their names are none of those `taken`.
+fn groups<'i>(
+    request: InferRequest<'_>,
+    items: &'i [Item],
+    taken: &mut Vec<String>,
+) -> Vec<Group<'i>> {
     let shapes = Shapes::learn(request.key_attributes, items);
     let mut by_shape: BTreeMap<Vec<String>, Vec<&Item>> = BTreeMap::new();
     for item in items {
         by_shape.entry(shapes.label(item)).or_default().push(item);
     }
-    let mut groups: Vec<Group<'_>> = by_shape
-        .into_values()
-        .filter_map(|items| {
-            let shape = shapes.shape(&items)?;
-            Some(Group { name: String::new(), shape, items, filter: None, hidden_by: None })
+    let mut by_shape: Vec<_> = by_shape.into_values().collect();
+    by_shape.sort_by_key(|items| std::cmp::Reverse(items.len()));
+    let group = |own: Vec<&'i Item>| {
+        Some(Group {
+            name: String::new(),
+            shape: shapes.shape(&own)?,
+            note: format!("{} of {} items", own.len(), items.len()),
+            kind: type_value(&own),
+            columns: Columns::Seen(own),
+            filter: None,
+            hidden_by: None,
         })
-        .collect();
-    groups.sort_by_key(|group| std::cmp::Reverse(group.items.len()));
-    name_groups(request, &mut groups);
-    tell_apart(&mut groups);
+    };
+    let mut groups: Vec<_> = by_shape.into_iter().filter_map(group).collect();
+    settle(request, &mut groups, taken);
     groups
 }
 
-fn name_groups(request: InferRequest<'_>, groups: &mut [Group<'_>]) {
-    let mut taken: Vec<String> = Vec::new();
-    for group in groups {
-        let typed = type_value(&group.items).map(|(_, value)| value);
-        let wanted = typed
-            .as_deref()
-            .map(snake)
+/// Names the groups, and tells those apart whose templates overlap.
+fn settle(request: InferRequest<'_>, groups: &mut [Group<'_>], taken: &mut Vec<String>) {
+    for group in &mut *groups {
+        let wanted = group
+            .kind
+            .as_ref()
+            .map(|(_, value)| snake(value))
+            .filter(|name| !name.is_empty())
             .or_else(|| group.shape.name().map(|name| snake(&name)))
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| snake(request.source));
-        group.name = unique(&wanted, &taken);
+        group.name = unique(&wanted, taken);
         taken.push(group.name.clone());
     }
+    tell_apart(groups);
 }
 
 /// Gives groups with overlapping templates filters on their type attribute, or hides the rarer one.
@@ -120,10 +165,10 @@ fn tell_apart(groups: &mut [Group<'_>]) {
             if !overlaps(&other.shape, &group.shape) {
                 continue;
             }
-            match (type_value(&other.items), type_value(&group.items)) {
+            match (&other.kind, &group.kind) {
                 (Some((name, one)), Some((same, two))) if name == same && one != two => {
-                    other.filter = Some(type_filter(name, &one));
-                    group.filter = Some(type_filter(name, &two));
+                    other.filter = Some(type_filter(name, one));
+                    group.filter = Some(type_filter(name, two));
                 }
                 _ => {
                     group.hidden_by = Some(other.name.clone());
@@ -147,7 +192,7 @@ fn overlaps(left: &Shape, right: &Shape) -> bool {
 }
 
 /// The type attribute and its value, where all items of a group have the same.
-fn type_value(items: &[&Item]) -> Option<(&'static str, String)> {
+fn type_value(items: &[&Item]) -> Option<(String, String)> {
     TYPE_ATTRIBUTES.into_iter().find_map(|name| {
         let value = |item: &&Item| match item.attribute(name) {
             Some(AttributeValue::S(text)) => Some(text.clone()),
@@ -155,22 +200,23 @@ fn type_value(items: &[&Item]) -> Option<(&'static str, String)> {
         };
         let first = items.first().and_then(value)?;
         let same = items.iter().all(|item| value(item).as_ref() == Some(&first));
-        (same && !first.is_empty() && first.len() <= 40).then_some((name, first))
+        (same && !first.is_empty() && first.len() <= 40).then(|| (name.to_owned(), first))
     })
 }
 
 fn type_filter(name: &str, value: &str) -> String {
+    let name = name.replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{name}\" = '{}'", value.replace('\'', "''"))
 }
 
-fn entity(request: InferRequest<'_>, group: &Group<'_>, seen: usize) -> String {
+fn entity(request: InferRequest<'_>, group: &Group<'_>) -> String {
     let mut out = String::new();
     let mut line = |text: String| {
         out.push_str(&text);
         out.push('\n');
     };
     let place = format!("source.{}.entity.{}", toml_text::key(request.source), group.name);
-    line(format!("[{place}]   # {} of {seen} items", group.items.len()));
+    line(format!("[{place}]   # {}", group.note));
     let key: Vec<_> = group
         .shape
         .templates
@@ -188,7 +234,6 @@ fn entity(request: InferRequest<'_>, group: &Group<'_>, seen: usize) -> String {
     if captures.is_empty() {
         line("# The key is the same for all: name the column that tells the rows apart.".into());
     }
-    let attributes = Attributes::of(request.key_attributes, &group.items);
     let mut taken: Vec<String> = captures.clone();
     let rest = unique("extra", &taken);
     taken.push(rest.clone());
@@ -206,7 +251,12 @@ fn entity(request: InferRequest<'_>, group: &Group<'_>, seen: usize) -> String {
         taken.push("pk".into());
         line(format!("pk = {}", toml_text::string(&path_name(attribute))));
     }
-    attributes.write(&mut taken, &mut line);
+    match &group.columns {
+        Columns::Seen(items) => {
+            Attributes::of(request.key_attributes, items).write(&mut taken, &mut line);
+        }
+        Columns::Declared(columns) => declared::write(columns, &mut taken, &mut line),
+    }
     out.truncate(out.trim_end().len());
     out
 }

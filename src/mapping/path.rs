@@ -191,7 +191,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn long_paths_come_to_an_end() {
+        for piece in ["a.", "a[0]", "[", "\"", "\\", "\"a\".", "{"] {
+            if let Ok(Origin::Path(path)) = Origin::parse(&format!("{}a", piece.repeat(50_000))) {
+                assert!(path.find(&item()).is_none());
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "(.{0,20}|[a\".\\[\\]{}@0-9\\\\é ]{0,30})") {
+            if let Ok(Origin::Path(path)) = Origin::parse(&text) {
+                path.find(&item());
+            }
+        }
+
         #[test]
         fn any_name_can_be_quoted(name in ".{1,10}") {
             let quoted = format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));

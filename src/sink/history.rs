@@ -96,7 +96,7 @@ impl HistoryRows {
 /// newer row than any of the batch; a scanned row is a version only where the table took it.
 ///
 /// Parameters: one array per column but the version and the last, then the versions.
-fn add(spec: &TableSpec, of: &TableSpec) -> Result<String> {
+pub(super) fn add(spec: &TableSpec, of: &TableSpec) -> Result<String> {
     let keys = of.key_columns;
     let last = spec.columns.len() - 1;
     let [op, valid_from, _] = HISTORY_COLUMNS.map(quoted);
@@ -149,7 +149,7 @@ fn add(spec: &TableSpec, of: &TableSpec) -> Result<String> {
 /// may disagree, so that no row ends before it began.
 ///
 /// Parameters: one array per key column without the version, then the versions.
-fn close(spec: &TableSpec, of: &TableSpec) -> Result<String> {
+pub(super) fn close(spec: &TableSpec, of: &TableSpec) -> Result<String> {
     let keys = of.key_columns;
     let own = names(&spec.columns)?;
     let version = own.get(keys).cloned().unwrap_or_default();

@@ -14,6 +14,7 @@ pub mod ident;
 pub mod ledger;
 pub mod mend;
 pub mod migrations;
+pub mod shown;
 pub mod sqlstate;
 pub mod verifications;
 pub mod verify;

@@ -15,7 +15,18 @@ mod records;
 mod scan;
 mod streams;
 
+use crate::error::Result;
+use crate::model::Change;
+
 pub use connect::{ConnectOptions, connect};
 pub use export::Export;
 pub use rds_token::{RdsUser, TOKEN_TTL, rds_token};
 pub use streams::{DynamoSource, SourceOptions};
+
+/// The changes in an answer to GetRecords, as its JSON came: what a page's reading costs without the network.
+///
+/// # Errors
+/// `Unknown` when it is no such answer.
+pub fn changes(answer: &[u8]) -> Result<Vec<Change>> {
+    Ok(records::read(answer)?.changes)
+}

@@ -122,6 +122,24 @@ impl DynamoSource {
         Ok((output.item.map(decode::table_item).transpose()?, units))
     }
 
+    /// A place in a shard behind its newest record, for those who only look on: whoever stores what it
+    /// reads needs a position instead.
+    ///
+    /// # Errors
+    /// `Gone` when there is no such shard, and what any call can meet.
+    pub async fn latest(&self, stream_arn: &str, shard: &PartitionId) -> Result<ShardIterator> {
+        let request = self
+            .streams
+            .get_shard_iterator()
+            .stream_arn(stream_arn)
+            .shard_id(shard.as_str())
+            .shard_iterator_type(ShardIteratorType::Latest);
+        let output =
+            request.send().await.map_err(|error| self.rim.error("GetShardIterator", error))?;
+        let iterator = output.shard_iterator;
+        iterator.map(ShardIterator).ok_or_else(|| unexpected("shard iterator is missing"))
+    }
+
     /// The table's key attributes with their types, the partition key first.
     ///
     /// # Errors

@@ -110,9 +110,32 @@ fn mistakes_name_their_place() {
         assert!(Condition::parse(text).is_err(), "{text}");
     }
     assert!(Condition::parse(&"(".repeat(10_000)).is_err());
+    assert!(Condition::parse(&"NOT ".repeat(10_000)).is_err());
+}
+
+#[test]
+fn long_conditions_come_to_an_end() {
+    let many = format!("{}n = 10", "n = 11 OR n BETWEEN 1 AND 2 AND s = 'x' OR ".repeat(5_000));
+    assert!(holds(&many));
+    let list = format!("n IN ({}10)", "1, ".repeat(50_000));
+    assert!(holds(&list));
+    let _ended = Condition::parse(&format!("n = {}", "9".repeat(100_000)));
 }
 
 proptest! {
+    #[test]
+    fn no_words_make_the_parser_panic(
+        words in proptest::collection::vec(
+            "(n|s|l\\[0\\]|m\\.a|\"a b\"|=|<>|<=|AND|OR|NOT|BETWEEN|IN|\\(|\\)|,|'x'|-1E-130|9E125|\
+             true|null|size\\(|contains\\(|begins_with\\(|attribute_type\\(|attribute_exists\\()",
+            0..25,
+        ),
+    ) {
+        if let Ok(condition) = Condition::parse(&words.join(" ")) {
+            condition.holds(&item());
+        }
+    }
+
     #[test]
     fn no_text_makes_the_parser_panic(text in "[ a-c=<>()'\"0-9.,é\\[\\]ANDORNT_-]{0,40}") {
         if let Ok(condition) = Condition::parse(&text) {

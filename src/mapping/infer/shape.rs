@@ -157,6 +157,11 @@ impl<'k> Shapes<'k> {
 }
 
 impl Shape {
+    /// A key whose templates a design gives, with the names that they capture.
+    pub(super) fn declared(templates: Vec<(String, String)>, captures: Vec<String>) -> Self {
+        Self { templates, literals: Vec::new(), captures }
+    }
+
     /// The word that most likely names the kind of item: the last one.
     pub(super) fn name(&self) -> Option<String> {
         let generic = |word: &&String| {

@@ -142,6 +142,18 @@ fn overlaps_are_found_and_only_those() {
     }
 }
 
+#[test]
+fn long_templates_and_keys_come_to_an_end() {
+    let long = "A#".repeat(1_000);
+    let key = AttributeValue::S(format!("{long}B"));
+    let template = parse("{a}#{b}#{c}#{d}#{e}A#B#{f}").0;
+    assert!(!template.capture(&key, &mut Captures::default()));
+    template.overlaps(&parse(&format!("{long}{{x}}#B#{{y}}")).0);
+    for piece in ["{a}#", "{", "}", "{{", "{a:int(9)}", "é"] {
+        let _ended = Template::parse(&piece.repeat(50_000), &mut CaptureNames::default());
+    }
+}
+
 proptest! {
     #[test]
     fn what_was_put_in_comes_out(a in "[^#]{1,12}", n in any::<i64>(), b in ".{1,12}") {
@@ -168,6 +180,24 @@ proptest! {
             parse(&text).0
         };
         prop_assert!(template(left_holes).overlaps(&template(right_holes)));
+    }
+
+    #[test]
+    fn no_template_makes_a_key_panic(
+        left in "([{}]{1,3}|\\{[a-c_]\\}|\\{[a-c]:(int|int\\([0-9]{0,3}\\)|uuid)\\}|[#é0]){0,9}",
+        right in "(\\{[a-c_]\\}[#é0-]|\\{[a-c]:(int|uuid|date|ulid)\\}#|[#é0]){0,9}",
+        key in "[#é0-9a-f-]{0,60}",
+    ) {
+        let parse = |text: &str| Template::parse(text, &mut CaptureNames::default());
+        let value = AttributeValue::S(key);
+        let parsed: Vec<_> = [&left, &right].into_iter().filter_map(|t| parse(t).ok()).collect();
+        for template in &parsed {
+            let mut captures = Captures::default();
+            template.capture(&value, &mut captures);
+            for other in &parsed {
+                prop_assert_eq!(other.overlaps(template), template.overlaps(other));
+            }
+        }
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -114,4 +115,55 @@ fn values_nest_as_deep_as_the_service_lets_them() {
     let mut body = body();
     body["NewImage"] = json!({ "a": value });
     one(&json!({ "eventName": "INSERT", "dynamodb": body }));
+}
+
+#[test]
+fn nesting_without_end_is_an_error() {
+    for piece in ["[", r#"{"M":"#, r#"{"Records":"#, r#"{"L":["#] {
+        let value = piece.repeat(100_000);
+        assert!(read(value.as_bytes()).is_err());
+        let page =
+            format!(r#"{{"Records":[{{"eventName":"INSERT","dynamodb":{{"Keys":{{"pk":{value}"#);
+        assert!(read(page.as_bytes()).is_err());
+    }
+}
+
+/// A page with every type of value, as bytes to be spoilt.
+fn whole() -> Vec<u8> {
+    let image = json!({
+        "pk": { "S": "CHILD#1 \"\u{e9}" }, "n": { "N": "1E-130" }, "b": { "B": "AP8=" },
+        "ss": { "SS": ["a"] }, "ns": { "NS": ["1"] }, "bs": { "BS": ["AQ=="] },
+        "l": { "L": [{ "NULL": true }, { "M": { "deep": { "BOOL": false } } }] },
+    });
+    let mut body = body();
+    body["NewImage"] = image.clone();
+    body["OldImage"] = image;
+    let who = json!({ "Type": "Service", "PrincipalId": "dynamodb.amazonaws.com" });
+    let record = json!({ "eventName": "REMOVE", "dynamodb": body, "userIdentity": who });
+    json!({ "Records": [record], "NextShardIterator": "next" }).to_string().into_bytes()
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(read(&bytes).is_err());
+    }
+
+    #[test]
+    fn no_spoilt_page_makes_the_reader_panic(
+        edits in proptest::collection::vec(
+            (any::<prop::sample::Index>(), 0_usize..6, "([\\[\\]{}\":,a0SNBML]{0,6}|.{0,3})"),
+            1..5,
+        ),
+    ) {
+        let mut page = whole();
+        for (at, gone, new) in edits {
+            let start = at.index(page.len());
+            let end = (start + gone).min(page.len());
+            page.splice(start..end, new.into_bytes());
+        }
+        if let Err(error) = read(&page) {
+            prop_assert_eq!(error.kind(), ErrorKind::Unknown);
+        }
+    }
 }

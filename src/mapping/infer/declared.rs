@@ -1,0 +1,93 @@
+//! Designs as files: which tool wrote one, and columns whose types it says.
+
+use serde_json::Value;
+
+use super::{onetable, path_name, unique, workbench};
+use crate::mapping::spec::ColumnType;
+use crate::mapping::toml_text;
+
+/// Why a file is no design that can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// It is no JSON.
+    #[error("the file is no JSON")]
+    Json(#[from] serde_json::Error),
+    /// It is JSON of some other kind.
+    #[error("the file is neither a data model of NoSQL Workbench nor a OneTable schema")]
+    Unknown,
+    /// Something in it makes no sense; the text says where and what.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+/// A column as a design declares it.
+pub(super) struct Declared {
+    /// The column's name, before it is made unique.
+    pub(super) column: String,
+    /// The path of its value.
+    pub(super) from: String,
+    /// Its type.
+    pub(super) column_type: ColumnType,
+    /// The unit in which a number counts time.
+    pub(super) epoch: Option<&'static str>,
+    /// What else the design says, for people.
+    pub(super) note: String,
+}
+
+/// Proposes a config for a design: a data model of NoSQL Workbench, or a OneTable schema as JSON.
+///
+/// Of a model's tables, `table` chooses one. A schema does not name its table: there `table` does.
+///
+/// # Errors
+/// When the text is no design, or has no such table.
+pub fn infer_model(text: &str, table: Option<&str>) -> Result<String, ModelError> {
+    let value: Value = serde_json::from_str(text)?;
+    if value.get("DataModel").is_some() {
+        return workbench::propose(value, table);
+    }
+    if value.get("models").is_some() {
+        return onetable::propose(value, table);
+    }
+    Err(ModelError::Unknown)
+}
+
+/// Writes a line for each column.
+pub(super) fn write(columns: &[Declared], taken: &mut Vec<String>, line: &mut dyn FnMut(String)) {
+    for declared in columns {
+        let column = unique(&declared.column, taken);
+        taken.push(column.clone());
+        let from = toml_text::string(&declared.from);
+        let kind = &declared.column_type;
+        let mut text = match (kind, declared.epoch) {
+            (ColumnType::Text, _) => format!("{column} = {from}"),
+            (kind, None) => format!("{column} = {{ from = {from}, type = \"{kind}\" }}"),
+            (kind, Some(unit)) => {
+                format!("{column} = {{ from = {from}, type = \"{kind}\", epoch = \"{unit}\" }}")
+            }
+        };
+        let note: String = declared.note.chars().filter(|char| !char.is_control()).collect();
+        if !note.is_empty() {
+            text.push_str("   # ");
+            text.push_str(&note);
+        }
+        line(text);
+    }
+}
+
+impl Declared {
+    /// A column for an attribute of this name.
+    pub(super) fn attribute(name: &str, column_type: ColumnType) -> Self {
+        Self {
+            column: super::snake(name),
+            from: path_name(name),
+            column_type,
+            epoch: None,
+            note: String::new(),
+        }
+    }
+}
+
+/// An array of a scalar type.
+pub(super) fn array(element: ColumnType) -> ColumnType {
+    ColumnType::Array(Box::new(element))
+}
