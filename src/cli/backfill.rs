@@ -203,7 +203,7 @@ async fn load(
     let (view, complete) = match service {
         None if args.detach => (ledger.load(&source.name).await?, false),
         None => match watch.await? {
-            Watched::Over(view) => (view, true),
+            Watched::Over(view) => (*view, true),
             // The daemon that was to do the work has ended, or was dead already.
             Watched::Abandoned => {
                 let only = (config, Some(&*source.name));
@@ -222,7 +222,7 @@ async fn load(
 /// How the watch of a load ended.
 enum Watched {
     /// The load is over; this is the ledger's view then.
-    Over(LedgerView),
+    Over(Box<LedgerView>),
     /// Nobody is alive to go on with it.
     Abandoned,
 }
@@ -308,7 +308,7 @@ async fn served(
     stop.cancel();
     let finished = service.finished().await;
     match watched? {
-        Watched::Over(view) => finished.map(|()| view),
+        Watched::Over(view) => finished.map(|()| *view),
         Watched::Abandoned => {
             Err(Error::new(ErrorKind::Unavailable, "the worker of this process ended")
                 .with_hint("run it again: the load goes on where it stopped"))
@@ -358,7 +358,7 @@ async fn watch(
             }
         } else if !to_begin {
             bar.finish_and_clear();
-            return Ok(Watched::Over(view));
+            return Ok(Watched::Over(Box::new(view)));
         }
         SystemClock.sleep_until(SystemClock.now() + LOOK_EVERY).await;
     }

@@ -208,8 +208,8 @@ where
     C: Clock,
 {
     if finish.remapped {
-        let what = "the mapping is another one than when the load began, and rows of both may be there: \
-                    dynaurora backfill --restart";
+        let what = "the mapping is another one than when the load began, and rows of both may be \
+                    there: dynaurora backfill --restart";
         return Ok(Finished::Waits(what.to_owned()));
     }
     let mut swept = 0;

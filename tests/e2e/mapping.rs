@@ -182,8 +182,8 @@ async fn a_table_of_ones_own_keeps_its_types_and_gets_one_column() {
     assert!(ended.stdout.contains("-- children exists"), "{}", ended.stdout);
     let of_children: Vec<_> =
         ended.stdout.lines().filter(|line| line.contains("\"children\"")).collect();
-    let version =
-        "alter table \"children\" add column \"dynaurora_version\" numeric not null default 0;";
+    let version = "alter table \"public\".\"children\" \
+                   add column \"dynaurora_version\" numeric not null default 0;";
     assert_eq!(of_children, [version]);
     assert_eq!(stage.command(&["apply"]).await.code, Some(0));
     let _daemon = stage.daemon();

@@ -10,6 +10,7 @@ mod export_s3;
 mod fold;
 mod freshness;
 mod gaps;
+mod halt;
 mod infer;
 mod kill;
 mod mapping;

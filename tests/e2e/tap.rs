@@ -54,7 +54,7 @@ async fn the_sql_that_explain_shows_writes_the_rows() {
         assert_eq!(stage.number(counts).await, after, "{more:?}");
     }
     let text = stage.command(&["explain", "--item", file]).await.stdout;
-    assert!(text.contains("insert into \"letters\" as t"), "{text}");
+    assert!(text.contains("insert into \"public\".\"letters\" as t"), "{text}");
     assert!(text.contains("$1 = array['42']::text[]"), "{text}");
     assert!(text.contains("it''s") && !text.contains('\u{1b}'), "{text}");
 }

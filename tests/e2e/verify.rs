@@ -88,6 +88,7 @@ const VANDALS: &str = "\
         extra, dynaurora_version from children where child_id = '4'; \
     insert into letters (child_id, year, letter_id, sent_at) values ('9', 2026, 'z', now()); \
     update children set name = 'Later', dynaurora_version = 9e60 where child_id = '5'; \
+    update letters set deleted_at = now() where letter_id = 'c'; \
     delete from letter_toys where letter_id = 'a' and position = 1; \
     update letter_toys set qty = 7 where letter_id = 'b' and position = 0; \
     insert into letter_toys (child_id, year, letter_id, position, sku, qty) \
@@ -103,10 +104,15 @@ async fn what_was_done_by_hand_is_found_and_mended_and_the_stream_still_wins() {
     }
     letter(&stage, "a", &["train", "kite"]).await;
     letter(&stage, "b", &["doll"]).await;
+    letter(&stage, "c", &[]).await;
     rows(&stage, 6, 3).await;
+    within(SOON_SECS, "the letters arrive", async || {
+        (stage.number("select count(*) from letters").await == 3).then_some(())
+    })
+    .await;
     let well = verify(&stage, &[]).await;
     assert_eq!(well.code, Some(0), "{well:?}");
-    assert_eq!(well.json()["sources"][0]["items"], 8);
+    assert_eq!(well.json()["sources"][0]["items"], 9);
 
     run(&stage, VANDALS).await;
     let found = verify(&stage, &[]).await;
@@ -115,6 +121,7 @@ async fn what_was_done_by_hand_is_found_and_mended_and_the_stream_still_wins() {
         "differs children 2 city,extra",
         "differs children 5 name",
         "differs letter_toys 1 b 0 2026 qty",
+        "differs letters 1 c 2026 deleted_at",
         "missing children 3",
         "missing letter_toys 1 a 1 2026",
         "unexpected children 98",
@@ -131,7 +138,7 @@ async fn what_was_done_by_hand_is_found_and_mended_and_the_stream_still_wins() {
 
     let mended = verify(&stage, &["--repair"]).await;
     assert_eq!(mended.code, Some(0), "{mended:?}");
-    assert_eq!(mended.json()["sources"][0]["repaired"], 10);
+    assert_eq!(mended.json()["sources"][0]["repaired"], 11);
     let after = verify(&stage, &[]).await;
     assert_eq!((after.code, faults(&after)), (Some(0), Vec::new()), "{after:?}");
     stage.converge().await;

@@ -149,8 +149,13 @@ async fn what_only_the_owner_can_resolve_is_told_at_once_with_the_remedy() {
         assert!(text.contains(problem), "{problem} in {text}");
     }
     let remedy = error.hint().unwrap();
-    assert!(remedy.contains("alter table \"letters\" alter column \"number\" type bigint"));
-    assert!(remedy.contains("alter table \"letters\" add primary key (\"child\", \"number\")"));
+    assert!(
+        remedy.contains("alter table \"public\".\"letters\" alter column \"number\" type bigint")
+    );
+    assert!(
+        remedy
+            .contains("alter table \"public\".\"letters\" add primary key (\"child\", \"number\")")
+    );
     let error = ddl::plan(&pool, &specs[1..]).await.unwrap_err();
     assert_eq!(error.to_string(), "toys exists and is not a table");
     let long: Vec<TableSpec> = vec![super::rig::table(&"x".repeat(64), 1, vec![])];
