@@ -158,6 +158,13 @@ async fn set_up(args: &DemoArgs) -> Result<Stage> {
         }
     };
     let endpoint = dynamo.endpoint();
+    say(&format!(
+        "DynamoDB for as long as this runs: {endpoint}, region eu-north-1, any credentials"
+    ));
+    if let Some(server) = &postgres {
+        let (url, file) = (server.url_without_password("santa"), server.password_file().display());
+        say(&format!("Postgres likewise: {url}, password in {file}"));
+    }
     sets.extend([
         format!("aws.endpoint={endpoint}"),
         "aws.region=eu-north-1".to_owned(),

@@ -194,7 +194,7 @@ pub(super) fn no_table(source: &SourceConfig, error: Error) -> Error {
         ErrorKind::Gone => {
             let what = format!("there is no table {} in this account and region", source.table);
             Error::new(ErrorKind::Config, what)
-                .with_hint(format!("aws dynamodb describe-table --table-name {}", source.table))
+                .with_hint(error.hint().unwrap_or("aws dynamodb list-tables").to_owned())
                 .with_source(error)
         }
         _ => error,

@@ -82,9 +82,11 @@ impl Rim {
                 self.table
             )),
             ErrorKind::Gone if is_about_tables(operation) => Some(format!(
-                "try `aws dynamodb describe-table --table-name {} --region {}`",
-                self.table,
-                self.region.as_deref().unwrap_or("REGION")
+                "is the name right? aws dynamodb list-tables --region {}{}",
+                self.region.as_deref().unwrap_or("REGION"),
+                self.endpoint
+                    .as_deref()
+                    .map_or_else(String::new, |url| { format!(" --endpoint-url {url}") })
             )),
             ErrorKind::Throttled if matches!(operation, "GetRecords" | "GetShardIterator") => Some(
                 "if it goes on, too many read the shard: it serves two, a Lambda trigger is one"

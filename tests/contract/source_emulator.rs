@@ -83,7 +83,7 @@ async fn the_emulator_keeps_what_it_can_of_the_contract() {
     let subject = Emulated::start().await;
     let error = dynaurora::engine::ports::Source::describe(&subject.source).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Gone);
-    assert!(error.hint().unwrap().contains("aws dynamodb describe-table --table-name letters"));
+    assert!(error.hint().unwrap().contains("aws dynamodb list-tables --region"));
     subject.create_table().await;
     a_table_is_described(&subject.source).await;
     changes_arrive_whole_and_in_order(&subject).await;
