@@ -73,10 +73,11 @@ impl Daemon {
         (program, more): (&Path, &[&str]),
     ) -> Outcome<Self> {
         let mut command = Command::new(program);
-        command.args(["run", "--config", CONFIG_FILE]).args(more);
+        command.args(["run", "--config", CONFIG_FILE]);
         for set in stage.sets(&database.name, &replay.endpoint) {
             command.args(["--set", &set]);
         }
+        command.args(more);
         Ok(Self(command.spawn()?))
     }
 
