@@ -77,7 +77,7 @@ impl DynamoSource {
     }
 
     /// Opens an export of a table that lies in a folder or under `s3://BUCKET/PREFIX`: reads its manifest and
-    /// sees that its files are there. [`Export::check`] says whether it is this table's.
+    /// sees that its files are there. `check_export` says whether it is this table's.
     ///
     /// # Errors
     /// `Config`, with what is wrong, when it is no full export in DynamoDB JSON or not all of it is there;
