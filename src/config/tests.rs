@@ -162,6 +162,63 @@ fn broken_configs_say_what_is_wrong() {
     reports_in("tests/broken-configs");
 }
 
+/// What the report of a broken config says of each problem, and how many places each shows.
+fn problems_of(name: &str) -> Vec<(String, usize)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken-configs");
+    let text = std::fs::read_to_string(folder.join(name)).unwrap();
+    let problems = parse(&text).unwrap_err();
+    let shown = |problem: &Problem| (problem.message.clone(), 1 + problem.related.len());
+    problems.problems().iter().map(shown).collect()
+}
+
+fn assert_says(name: &str, expected: &[(&str, usize)]) {
+    let problems = problems_of(name);
+    for (message, places) in expected {
+        let found = problems.iter().any(|(own, shown)| own.contains(message) && shown == places);
+        assert!(found, "{name} says {message}, with {places} places: {problems:?}");
+    }
+}
+
+#[test]
+fn rule_1_captures_side_by_side_and_templates_that_overlap_show_both_places() {
+    assert_says("side-by-side.toml", &[("side by side", 2)]);
+    assert_says("overlap.toml", &[("overlap: one key can match both", 2)]);
+}
+
+#[test]
+fn rule_4_two_items_that_could_hit_one_row_are_an_error() {
+    let key = [("two items could hit one row", 1), ("which is part of the key", 1)];
+    assert_says("keys.toml", &key);
+    assert_says("keys.toml", &[("cannot be a float", 1), ("cannot have a `map`", 1)]);
+    assert_says("tables.toml", &[("both fill the table `same`", 2)]);
+    assert_says("children.toml", &[("the table `public.tags` is filled twice", 2)]);
+}
+
+#[test]
+fn rule_4_the_primary_key_is_the_source_keys_columns() {
+    let config = parse(SANTA).unwrap();
+    let keys = |at: usize| {
+        let table = &config.sources[0].mapper.tables()[at];
+        let names = table.columns.iter().take(table.key_columns);
+        names.map(|column| column.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(0), ["child_id"]);
+    assert_eq!(keys(1), ["child_id", "year", "letter_id"]);
+}
+
+#[test]
+fn rule_7_identifiers_that_postgres_would_cut_or_confuse_are_refused() {
+    let said = [
+        ("longer than the 63 bytes that Postgres keeps", 1),
+        ("is dynaurora's own", 1),
+        ("has a system column `ctid` already", 1),
+    ];
+    assert_says("columns.toml", &said);
+    assert_says("tables.toml", &[("holds the ledger and nothing else", 1)]);
+    let nul = MINIMAL.replace("rest  = \"extra\"", "rest  = \"ex\\u0000tra\"");
+    assert!(nul != MINIMAL && parse(&nul).unwrap_err().render(false).contains("U+0000"));
+}
+
 /// The tour of messages in the README shows what the program says today.
 #[test]
 fn the_readme_shows_reports_as_they_are() {

@@ -92,7 +92,7 @@ pub(super) fn order(columns: &[&str]) -> EntityDefinition {
 }
 
 #[test]
-fn a_key_routes_and_extracts() {
+fn rule_1_a_key_template_routes_and_extracts() {
     let mapper = compile(vec![
         order(&["total = total: numeric", "id = {id}"]),
         entity("user", &[("pk", "USER#{id:int}")], &["id = {id}", "name = name"]),
@@ -109,7 +109,7 @@ fn a_key_routes_and_extracts() {
 }
 
 #[test]
-fn a_removal_needs_the_keys_alone() {
+fn rule_3_a_removal_needs_the_keys_alone() {
     let mapper = compile(vec![order(&["id = {id}", "total = total: int"])]).unwrap();
     assert_eq!(mapper.needs_old_image(), None);
     let (outcome, rows) = map(&mapper, &change(ChangeOp::Remove, ORDER_KEY, None, None));
@@ -117,7 +117,7 @@ fn a_removal_needs_the_keys_alone() {
 }
 
 #[test]
-fn a_key_from_other_attributes_needs_the_old_image_and_moves_with_them() {
+fn rule_3_a_primary_key_from_other_attributes_needs_the_old_image() {
     let mut definition = order(&["id = {id}", "city = city"]);
     definition.rows.primary_key = Some(vec![word("city"), word("id")]);
     let mapper = compile(vec![definition]).unwrap();
@@ -136,7 +136,7 @@ fn a_key_from_other_attributes_needs_the_old_image_and_moves_with_them() {
 }
 
 #[test]
-fn a_plain_table_may_name_its_key_columns_only() {
+fn rule_4_the_primary_key_may_be_said_otherwise() {
     let mut definition = entity("thing", &[], &["name = name", "id = id: bigint"]);
     definition.rows.primary_key = Some(vec![word("id")]);
     let mapper = compile(vec![definition]).unwrap();
@@ -147,7 +147,7 @@ fn a_plain_table_may_name_its_key_columns_only() {
 }
 
 #[test]
-fn a_record_is_applied_whole_or_not_at_all() {
+fn rule_6_a_record_is_applied_whole_or_not_at_all() {
     let mut definition = order(&["id = {id}", "total = total: int"]);
     definition.children.push(ChildDefinition {
         name: word("lines"),
@@ -201,7 +201,7 @@ fn children_come_from_maps_and_sets_too() {
 }
 
 #[test]
-fn leaving_the_filter_deletes_the_row() {
+fn rule_2_leaving_the_filter_deletes_the_row() {
     let mut definition = order(&["id = {id}", "total = total: int"]);
     definition.filter = Some(word("state = 'open'"));
     let mapper = compile(vec![definition]).unwrap();
@@ -226,7 +226,7 @@ fn a_filter_may_keep_out_what_lacks_the_primary_key() {
 }
 
 #[test]
-fn filters_tell_entities_of_one_key_apart() {
+fn rule_2_changing_entity_under_one_key_deletes_the_row() {
     let filtered = |name: &str, filter: &str| {
         let mut definition = entity(name, &[("pk", "ORDER#{id}")], &["id = {id}"]);
         definition.filter = Some(word(filter));
@@ -244,7 +244,7 @@ fn filters_tell_entities_of_one_key_apart() {
 }
 
 #[test]
-fn a_key_that_matches_two_entities_after_all_is_set_aside() {
+fn rule_1_a_key_that_matches_two_entities_after_all_is_set_aside() {
     let of = |name: &str, key| entity(name, &[("pk", key)], &["id = {id}", "x = {x}"]);
     let mapper = compile(vec![of("item", "{id}#ITEM#{x}"), of("note", "{id}#NOTE#{x}")]).unwrap();
     let odd = put("{}", r#"{"pk":{"S":"1#ITEM#2#NOTE#3"}}"#);
@@ -264,7 +264,7 @@ fn an_expiry_can_keep_the_row() {
 }
 
 #[test]
-fn what_does_not_fit_follows_on_error() {
+fn rule_6_what_does_not_fit_follows_on_error() {
     let with = |on_error, default: Option<&str>| {
         let mut total = column("total = total: int");
         total.on_error = Spanned::new(on_error, Span::default());
@@ -285,7 +285,7 @@ fn what_does_not_fit_follows_on_error() {
 }
 
 #[test]
-fn absent_null_and_empty_stay_apart_where_the_type_can() {
+fn rule_5_absent_null_and_empty_stay_apart_where_the_type_can() {
     let mut required = column("r = r");
     required.required = true;
     let mut defaulted = column("d = d");
@@ -305,7 +305,7 @@ fn absent_null_and_empty_stay_apart_where_the_type_can() {
 }
 
 #[test]
-fn a_column_without_a_type_has_that_of_the_existing_table() {
+fn rule_5_a_type_is_named_or_that_of_the_existing_table() {
     let definition = SourceDefinition {
         name: word("source"),
         unmatched: Unmatched::DeadLetter,
@@ -323,7 +323,7 @@ fn a_column_without_a_type_has_that_of_the_existing_table() {
 
 proptest! {
     #[test]
-    fn different_keys_hit_different_rows(
+    fn rule_4_different_keys_hit_different_rows(
         left in "[0-9a-c-]{1,6}", right in "[0-9a-c-]{1,6}", kind in 0_usize..4,
     ) {
         let (capture, column) =

@@ -171,7 +171,7 @@ async fn an_unknown_attribute_waits_in_the_rest_until_apply_gives_it_a_column() 
 }
 
 #[tokio::test]
-async fn a_table_of_ones_own_keeps_its_types_and_gets_one_column() {
+async fn rule_8_a_table_of_ones_own_keeps_its_types_and_gets_one_column() {
     let stage = Stage::with(Setting { applied: false, reindeer: false, ..ALL }).await;
     let sql = "create table children (child_id varchar(20) primary key, name varchar(40), \
         city text, country text, naughty numeric(6,2), born_on date, updated_at timestamptz, \
@@ -193,7 +193,7 @@ async fn a_table_of_ones_own_keeps_its_types_and_gets_one_column() {
 }
 
 #[tokio::test]
-async fn nothing_is_destroyed_before_it_is_confirmed() {
+async fn rule_8_nothing_is_destroyed_before_it_is_confirmed() {
     let stage = Stage::with(Setting { applied: false, reindeer: false, ..ALL }).await;
     let sql = "create table children (child_id text primary key, name text, city text, \
         country text, naughty text, born_on date, updated_at timestamptz, aliases text[], \

@@ -17,6 +17,7 @@ mod mapping;
 mod outage;
 mod proxy;
 mod refusals;
+mod rules;
 mod sharing;
 mod stage;
 mod stop;

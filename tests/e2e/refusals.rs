@@ -65,12 +65,14 @@ async fn a_target_without_its_tables_sends_to_apply() {
 }
 
 #[tokio::test]
-async fn a_stream_that_cannot_feed_the_mapping_is_refused() {
+async fn rule_3_a_stream_that_cannot_feed_the_mapping_is_refused() {
     let mut world = World::new(3);
     world.create_table_without_stream("Streamless", &["pk", "sk"]);
     world.create_table("Disabled", &["pk", "sk"], StreamView::NewImage);
     world.disable_stream("Disabled");
     world.create_table("KeysOnly", &["pk", "sk"], StreamView::KeysOnly);
+    world.create_table("OldOnly", &["pk", "sk"], StreamView::OldImage);
+    world.create_table("NewOnly", &["pk", "sk"], StreamView::NewImage);
     let server = WorldServer::start(Arc::new(Mutex::new(world)));
     let endpoint = Some(server.endpoint().to_owned());
     let stage = Stage::with(Setting { endpoint, ..Setting::default() }).await;
@@ -79,6 +81,7 @@ async fn a_stream_that_cannot_feed_the_mapping_is_refused() {
         ("Streamless", "table Streamless has no stream"),
         ("Disabled", "the stream of table Disabled is disabled"),
         ("KeysOnly", "the stream of table KeysOnly does not carry new images"),
+        ("OldOnly", "the stream of table OldOnly does not carry new images"),
     ] {
         let other = format!("source.santa.table={table}");
         let ended = stage.command(&["run", "--set", &other]).await;
@@ -87,6 +90,16 @@ async fn a_stream_that_cannot_feed_the_mapping_is_refused() {
         assert_eq!(ended.code, Some(78), "{ended:?}");
         assert!(ended.stdout.contains(why) && ended.stdout.contains(enable), "{ended:?}");
     }
+    let unique = "create unique index on children (child_id, name)";
+    sqlx::raw_sql(unique).execute(&stage.pool).await.unwrap();
+    // A removal carries the keys alone, and the row's key has a column that is none of them.
+    let words = ["--set", "source.santa.table=NewOnly", "--set"];
+    let by_name = "source.santa.entity.child.primary_key=[\"child_id\", \"name\"]";
+    let why = "its column name comes from an attribute that is no key";
+    let ended = stage.command(&[&["run"], &words[..], &[by_name]].concat()).await;
+    says(&ended, 78, &[why, enable, "entity child", "StreamViewType=NEW_AND_OLD_IMAGES"]);
+    let ended = stage.command(&[&["check"], &words[..], &[by_name]].concat()).await;
+    assert!(ended.stdout.contains(why) && ended.stdout.contains(enable), "{ended:?}");
     let ended = stage.command(&["run", "--set", "source.santa.table=Nowhere"]).await;
     assert!(ended.stderr.contains("aws dynamodb list-tables --region"), "{ended:?}");
     assert_ne!(ended.code, Some(0));

@@ -25,7 +25,7 @@ async fn texts(rig: &Rig, sql: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn rows_children_letters_shards_and_the_position_move_in_one_commit() {
+async fn rule_9_rows_children_letters_shards_and_the_position_move_in_one_commit() {
     let rig = Rig::new().await;
     let ann = worker("ann");
     let lease = rig.lease(&ann, "a").await;
@@ -123,7 +123,7 @@ async fn a_zombie_neither_blocks_its_successor_nor_commits() {
 }
 
 #[tokio::test]
-async fn children_that_stay_the_same_are_not_written_again() {
+async fn rule_9_child_rows_change_by_difference() {
     let rig = Rig::new().await;
     // The order of the statements suits a user's own foreign key too.
     rig.run("alter table toys add foreign key (child, number) references letters").await;

@@ -27,7 +27,7 @@ fn whats(steps: &[ddl::Step]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_plan_makes_what_is_missing_and_then_nothing() {
+async fn rule_8_a_plan_makes_what_is_missing_and_then_nothing() {
     let pool = database().await;
     let mut specs = tables();
     for spec in &mut specs {
@@ -80,7 +80,7 @@ fn array(element: ColumnType) -> ColumnType {
 }
 
 #[tokio::test]
-async fn a_users_own_table_is_taken_and_filled() {
+async fn rule_8_a_users_own_table_is_taken_and_filled() {
     let pool = database().await;
     run(
         &pool,

@@ -73,7 +73,7 @@ fn rows(names: &[String]) -> Vec<RowOp> {
 }
 
 #[tokio::test]
-async fn no_name_makes_a_statement_of_its_own() {
+async fn rule_7_no_name_makes_a_statement_of_its_own() {
     let mut runner = TestRunner::deterministic();
     for _ in 0..CASES {
         let names = names().new_tree(&mut runner).unwrap().current();

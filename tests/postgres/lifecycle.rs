@@ -37,9 +37,10 @@ const HISTORY: &str = "select id || '#' || mod(dynaurora_version, 1e40)::bigint 
     coalesce(extract(epoch from valid_to)::bigint::text, '') \
     from letters_history order by id, dynaurora_version";
 
-struct Play {
-    rig: Rig,
-    mapper: std::sync::Arc<Mapper>,
+/// A mapping's rows over a real server, batch by batch.
+pub(super) struct Play {
+    pub(super) rig: Rig,
+    pub(super) mapper: std::sync::Arc<Mapper>,
     ann: WorkerId,
     lease: Lease,
     generation: Generation,
@@ -48,7 +49,12 @@ struct Play {
 
 impl Play {
     async fn new() -> Self {
-        let config = Config::parse(MAPPING, "test", &[], std::iter::empty()).unwrap();
+        Self::with(MAPPING).await
+    }
+
+    /// Plays the first source of a config.
+    pub(super) async fn with(mapping: &str) -> Self {
+        let config = Config::parse(mapping, "test", &[], std::iter::empty()).unwrap();
         let mapper = std::sync::Arc::clone(&config.sources[0].mapper);
         let rig = Rig::with_tables(mapper.tables()).await;
         rig.register(&["a"]).await;
@@ -84,7 +90,7 @@ impl Play {
         filling.seal(label, &keys).batch
     }
 
-    async fn apply(&mut self, changes: Vec<Change>) -> Applied {
+    pub(super) async fn apply(&mut self, changes: Vec<Change>) -> Applied {
         let from = match self.lease.position {
             Position::After(at) => at.to_string().parse::<u64>().unwrap(),
             _ => 0,
@@ -95,12 +101,12 @@ impl Play {
         applied
     }
 
-    async fn texts(&self, sql: &str) -> Vec<String> {
+    pub(super) async fn texts(&self, sql: &str) -> Vec<String> {
         self.rig.texts(sql).await.into_iter().flatten().collect()
     }
 }
 
-fn item(json: &str) -> Item {
+pub(super) fn item(json: &str) -> Item {
     serde_json::from_str(json).unwrap()
 }
 

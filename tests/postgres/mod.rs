@@ -13,4 +13,5 @@ mod lifecycle;
 mod mend;
 mod rig;
 mod round_trip;
+mod rules;
 mod values;

@@ -163,7 +163,7 @@ fn mapped(mapper: &Mapper, answer: &[u8]) -> Vec<Unit> {
 }
 
 #[tokio::test]
-async fn every_value_is_there_exactly() {
+async fn rule_5_every_value_is_there_exactly() {
     let config = Config::parse(CONFIG, "test", &[], std::iter::empty()).unwrap();
     let mapper = &config.sources[0].mapper;
     let seed = fastrand::u64(..);

@@ -90,7 +90,7 @@ async fn every_type_comes_out_as_it_went_in() {
 }
 
 #[tokio::test]
-async fn hostile_names_mean_themselves() {
+async fn rule_7_hostile_names_mean_themselves() {
     let nasty = [
         "\"; drop table x; --".to_owned(),
         "select".to_owned(),

@@ -57,7 +57,10 @@ pub(super) fn check_tables(definition: &SourceDefinition, problems: &mut Vec<Pro
         let children = entity.children.iter().map(|child| &child.rows.table);
         let tables = std::iter::once(&entity.rows.table).chain(children);
         for table in tables.chain(&entity.history) {
-            if let Some(first) = seen.insert(table.as_str(), table.span) {
+            let name = table.as_str();
+            // A table without a schema is in this one.
+            let name = name.strip_prefix("public.").unwrap_or(name);
+            if let Some(first) = seen.insert(name, table.span) {
                 let message = format!("the table `{}` is filled twice", table.value);
                 problems.push(
                     Problem::at(table.span, message)

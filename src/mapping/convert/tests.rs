@@ -51,7 +51,7 @@ fn integers_fit_or_are_rejected() {
 }
 
 #[test]
-fn special_words_stay_text() {
+fn rule_5_special_words_are_text_and_never_numbers_or_times() {
     for word in ["NaN", "Infinity", "-inf", "now", "today", "epoch", "infinity", ""] {
         for column_type in ["numeric", "double precision", "bigint", "timestamptz", "date", "time"]
         {
@@ -63,7 +63,7 @@ fn special_words_stay_text() {
 }
 
 #[test]
-fn texts_keep_every_character_but_nul() {
+fn rule_5_nul_is_rejected_or_replaced_on_request() {
     assert_eq!(convert("text", s("å\u{10ffff}'\\")).as_deref(), Ok("å\u{10ffff}'\\"));
     assert_eq!(convert("text", AttributeValue::Bool(true)).as_deref(), Ok("true"));
     assert_eq!(convert("text", AttributeValue::L(vec![])), Err(RejectReason::Type));
@@ -177,6 +177,30 @@ fn a_key_is_taken_in_its_canonical_form_only() {
     }
 }
 
+#[test]
+fn rule_5_a_time_from_a_number_needs_its_unit() {
+    assert_eq!(convert("timestamptz", n("1796112000")), Err(RejectReason::Type));
+    for (unit, number) in [
+        (EpochUnit::Seconds, "1796112000"),
+        (EpochUnit::Millis, "1796112000000"),
+        (EpochUnit::Micros, "1796112000000000"),
+        (EpochUnit::Nanos, "1796112000000000000"),
+    ] {
+        let mut conversion = Conversion::to(ColumnType::Timestamptz);
+        conversion.epoch = Some(unit);
+        assert_eq!(with(conversion, &n(number)).as_deref(), Ok("2026-12-01T08:00:00Z"));
+    }
+}
+
+#[test]
+fn rule_5_a_number_of_38_digits_is_exact() {
+    for digits in ["12345678901234567890123456789012345678", "0.00000000000000000000000000001"] {
+        assert_eq!(convert("numeric", n(digits)).as_deref(), Ok(digits));
+        assert_eq!(convert("text", n(digits)).as_deref(), Ok(digits));
+        assert_eq!(convert("jsonb", n(digits)).as_deref(), Ok(digits));
+    }
+}
+
 fn any_value() -> impl Strategy<Value = AttributeValue> {
     let leaf = prop_oneof![
         "[^\0]{0,8}".prop_map(AttributeValue::S),
@@ -237,7 +261,7 @@ proptest! {
     }
 
     #[test]
-    fn a_set_has_one_text_in_any_order(mut set in proptest::collection::vec("[^\0]{1,5}", 1..6)) {
+    fn rule_5_a_set_has_one_text_in_any_order(mut set in proptest::collection::vec("[^\0]{1,5}", 1..6)) {
         let text = convert("text[]", AttributeValue::Ss(set.clone())).unwrap();
         set.reverse();
         prop_assert_eq!(convert("text[]", AttributeValue::Ss(set)).unwrap(), text);

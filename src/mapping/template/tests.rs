@@ -23,7 +23,7 @@ fn captured(template: &str, text: &str) -> Option<Vec<String>> {
 }
 
 #[test]
-fn captures_end_at_the_next_literal_and_the_last_one_is_greedy() {
+fn rule_1_a_capture_ends_at_the_next_literal_and_the_last_is_greedy() {
     let template = "LETTER#{year:int}#{letter_id}";
     assert_eq!(captured(template, "LETTER#2026#a#1").unwrap(), ["2026", "a#1"]);
     assert_eq!(captured("{a}--{b}", "x-y--z--w").unwrap(), ["x-y", "z--w"]);
@@ -37,13 +37,13 @@ fn captures_end_at_the_next_literal_and_the_last_one_is_greedy() {
 }
 
 #[test]
-fn braces_can_be_escaped_and_captures_discarded() {
+fn rule_1_captures_can_be_discarded_and_braces_escaped() {
     assert_eq!(captured("{{{a}}}", "{x}").unwrap(), ["x"]);
     assert_eq!(captured("T#{_}#{b}", "T#1#2").unwrap(), ["2"]);
 }
 
 #[test]
-fn typed_captures_take_canonical_forms_only() {
+fn rule_1_typed_captures_take_canonical_forms_only() {
     for (kind, right, wrong) in [
         (
             "int",
@@ -101,7 +101,7 @@ fn numbers_and_binary_are_captured_whole() {
 }
 
 #[test]
-fn mistakes_name_their_place() {
+fn rule_1_captures_side_by_side_show_both_places() {
     let error = |text| Template::parse(text, &mut CaptureNames::default()).unwrap_err();
     let side_by_side = error("A{x}{y}");
     assert_eq!((side_by_side.range, side_by_side.other), (4..7, Some(1..4)));
@@ -113,7 +113,7 @@ fn mistakes_name_their_place() {
 }
 
 #[test]
-fn overlaps_are_found_and_only_those() {
+fn rule_1_overlaps_are_found_and_only_those() {
     let overlaps = |left: &str, right: &str| {
         let (left, right) = (parse(left).0, parse(right).0);
         assert_eq!(left.overlaps(&right), right.overlaps(&left));
