@@ -22,6 +22,7 @@ pub mod resolve;
 mod retry;
 pub mod run;
 pub mod service;
+mod shared_tables;
 pub mod status;
 pub mod tap;
 pub mod verify;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::resolve::resolve_with_new_columns;
+use super::shared_tables::to_plan;
 use super::{ConfigArgs, Output, print_json, wire};
 use crate::error::Result;
 use crate::sink::ddl::{self, StepKind};
@@ -75,11 +76,15 @@ pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
     let migrations = migrations::pending(&pool).await?;
     resolve_with_new_columns(&mut config, &pool).await?;
     let mut planned = Planned { migrations, existing: Vec::new(), steps: Vec::new() };
-    for source in &config.sources {
-        let tables = source.mapper.tables();
-        let existing = ddl::existing(&pool, tables).await?;
-        planned.existing.extend(existing.into_iter().map(|table| table.name));
-        let steps = ddl::plan_confirmed(&pool, tables, &args.confirm).await?;
+    for (source, tables) in config.sources.iter().zip(to_plan(&config, &pool).await?) {
+        for table in ddl::existing(&pool, &tables).await? {
+            if !planned.existing.contains(&table.name) {
+                planned.existing.push(table.name);
+            }
+        }
+        let mut steps = ddl::plan_confirmed(&pool, &tables, &args.confirm).await?;
+        // What two sources want of the table that they share is done once.
+        steps.retain(|step| !planned.steps.iter().any(|planned| planned.sql == step.sql));
         planned.steps.extend(steps.into_iter().map(|step| PlannedStep {
             source: source.name.to_string(),
             what: step.what,
@@ -123,9 +128,8 @@ pub async fn apply(args: &ApplyArgs) -> Result<ExitCode> {
     }
     migrations::migrate(&pool).await?;
     resolve_with_new_columns(&mut config, &pool).await?;
-    for source in &config.sources {
-        let tables = source.mapper.tables();
-        let steps = ddl::plan_confirmed(&pool, tables, &args.confirm).await?;
+    for (source, tables) in config.sources.iter().zip(to_plan(&config, &pool).await?) {
+        let steps = ddl::plan_confirmed(&pool, &tables, &args.confirm).await?;
         ddl::apply(&pool, &steps).await?;
         for step in steps {
             anstream::println!("{}: {}", source.name, step.what);

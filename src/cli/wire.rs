@@ -201,10 +201,16 @@ pub(super) fn no_table(source: &SourceConfig, error: Error) -> Error {
     }
 }
 
-/// All target tables of all sources.
+/// All target tables of all sources; one that several share is there once.
 #[must_use]
 pub fn tables(config: &Config) -> Vec<TableSpec> {
-    config.sources.iter().flat_map(|source| source.mapper.tables().iter().cloned()).collect()
+    let mut tables: Vec<TableSpec> = Vec::new();
+    for table in config.sources.iter().flat_map(|source| source.mapper.tables()) {
+        if !tables.iter().any(|own| own.name.is(&table.name)) {
+            tables.push(table.clone());
+        }
+    }
+    tables
 }
 
 /// Makes sure that the ledger and the target tables are as this version and this mapping need them; the

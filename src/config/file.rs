@@ -3,8 +3,8 @@
 use super::reader::Fields;
 use super::tree::{self, Kind, Node};
 use super::{
-    AwsConfig, Config, Diagnostics, ENV_PREFIX, LogFormat, TelemetryConfig, WorkerConfig, source,
-    target, trial,
+    AwsConfig, Config, Diagnostics, ENV_PREFIX, LogFormat, TelemetryConfig, WorkerConfig, sharing,
+    source, target, trial,
 };
 use crate::mapping::definition::{Problem, Span, Spanned};
 use crate::mapping::toml_text;
@@ -67,7 +67,7 @@ pub(super) fn read(root: &Node, problems: &mut Vec<Problem>) -> Option<Config> {
     }
     let sources: Vec<_> =
         entries.iter().filter_map(|entry| source::read(entry, problems)).collect();
-    source::check_targets(&sources, problems);
+    sharing::check(&sources, problems);
     let aws = section(&mut fields, "aws", problems);
     let aws = aws.map_or_else(AwsConfig::default, |fields| target::read_aws(fields, problems));
     let worker = section(&mut fields, "worker", problems);

@@ -10,6 +10,7 @@ mod effective;
 mod file;
 mod reader;
 mod secret;
+mod sharing;
 mod source;
 mod target;
 mod tree;

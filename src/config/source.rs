@@ -1,6 +1,5 @@
 //! `[source.NAME]`: the mapping, from words to definitions.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::reader::{Fields, text};
@@ -68,29 +67,6 @@ pub(super) fn read(entry: &Entry, problems: &mut Vec<Problem>) -> Option<SourceC
         definition,
         mapper: Arc::new(mapper),
     })
-}
-
-/// No two sources may fill one table.
-pub(super) fn check_targets(sources: &[SourceConfig], problems: &mut Vec<Problem>) {
-    let mut seen: HashMap<String, &SourceConfig> = HashMap::new();
-    for source in sources {
-        for table in source.mapper.tables() {
-            let name = table.name.to_string();
-            if let Some(first) = seen.insert(name.clone(), source)
-                && first.name != source.name
-            {
-                let message = format!(
-                    "sources `{}` and `{}` both fill the table `{name}`",
-                    first.name, source.name
-                );
-                problems.push(
-                    Problem::at(source.definition.name.span, message)
-                        .with_related(first.definition.name.span, "the other source")
-                        .with_hint("two items could hit one row: give each its own table"),
-                );
-            }
-        }
-    }
 }
 
 /// A source's name is a label of metrics, a part of ledger keys and a word on the command line.
@@ -258,6 +234,9 @@ fn column(entry: &Entry, problems: &mut Vec<Problem>) -> Option<ColumnDefinition
     }
     let title = format!("column `{}`", name.value);
     let mut fields = Fields::open(title, name.span, &entry.value, problems)?;
+    if let Some(entry) = fields.entry("const") {
+        return constant(name, entry, fields, problems);
+    }
     let from = fields.required("from", "\"ATTRIBUTE\"", problems);
     let column_type = fields.string("type", problems);
     let units = [
@@ -288,6 +267,7 @@ fn column(entry: &Entry, problems: &mut Vec<Problem>) -> Option<ColumnDefinition
     Some(ColumnDefinition {
         name,
         from,
+        constant: None,
         column_type,
         epoch,
         nul,
@@ -298,6 +278,35 @@ fn column(entry: &Entry, problems: &mut Vec<Problem>) -> Option<ColumnDefinition
         comment,
         auto: None,
     })
+}
+
+/// `{ const = "eu", type = "text" }`: nothing of the item is looked at, so nothing can be wrong with it.
+fn constant(
+    name: Spanned<String>,
+    entry: &Entry,
+    mut fields: Fields<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<ColumnDefinition> {
+    let column_type = fields.string("type", problems);
+    let comment = fields.string("comment", problems).map(|comment| comment.value);
+    for key in ["from", "epoch", "nul", "required", "default", "map", "on_error"] {
+        if let Some(other) = fields.entry(key) {
+            let message = format!("a column that is a constant has no `{key}`");
+            problems.push(
+                Problem::at(other.key.span, message)
+                    .with_related(entry.key.span, "every row has this value")
+                    .with_hint("leave one of the two out"),
+            );
+        }
+    }
+    fields.finish(problems);
+    let value = trial::attribute(&entry.value, problems)?;
+    let from = Spanned::new(String::new(), entry.value.span);
+    let mut column = ColumnDefinition::plain(name, from);
+    column.constant = Some(Spanned::new(value, entry.value.span));
+    column.column_type = column_type;
+    column.comment = comment;
+    Some(column)
 }
 
 fn value_map(

@@ -84,6 +84,16 @@ pub struct SourceDefinition {
     pub entities: Vec<EntityDefinition>,
 }
 
+impl SourceDefinition {
+    /// The target tables as they were written.
+    pub fn tables(&self) -> impl Iterator<Item = &Spanned<String>> {
+        self.entities.iter().flat_map(|entity| {
+            let children = entity.children.iter().map(|child| &child.rows.table);
+            std::iter::once(&entity.rows.table).chain(children).chain(&entity.history)
+        })
+    }
+}
+
 /// One entity: which items it takes, and the rows that they become.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EntityDefinition {
@@ -166,8 +176,10 @@ pub struct ChildDefinition {
 pub struct ColumnDefinition {
     /// The column's name.
     pub name: Spanned<String>,
-    /// A path, `{capture}`, `@index`, `@key` or `@value`.
+    /// A path, `{capture}`, `@index`, `@key` or `@value`; empty where the column is a constant.
     pub from: Spanned<String>,
+    /// The value that every row has.
+    pub constant: Option<Spanned<AttributeValue>>,
     /// The Postgres type as it was written.
     pub column_type: Option<Spanned<String>>,
     /// What a number counts, for `timestamptz`.
@@ -195,6 +207,7 @@ impl ColumnDefinition {
         Self {
             name,
             from,
+            constant: None,
             column_type: None,
             epoch: None,
             nul: NulPolicy::Reject,

@@ -35,6 +35,7 @@ enum Found<'a> {
     Attribute(&'a AttributeValue),
     Text(&'a str),
     Index(usize),
+    Cell(&'a str),
 }
 
 /// How many bytes a cell is expected to take, so that most rows are allocated once.
@@ -214,6 +215,10 @@ fn cell(column: &Column, place: &Place<'_>, cells: &mut Cells) -> Result<(), Los
             cells.push_with(|out| conversion.attribute(value, out))
         }
         Found::Text(text) => cells.push_with(|out| conversion.text(text, out)),
+        Found::Cell(text) => {
+            cells.push(text);
+            Ok(())
+        }
         Found::Index(index) if conversion.value_map.is_none() => {
             cells.push_display(index);
             Ok(())
@@ -256,6 +261,7 @@ impl<'a> Place<'a> {
             (Source::Index, Some(element)) => Found::Index(element.index),
             (Source::Key, Some(element)) => element.key.map_or(Found::Nothing, Found::Text),
             (Source::Value, Some(element)) => Found::Attribute(element.value),
+            (Source::Constant(text), _) => Found::Cell(text),
             (Source::Index | Source::Key | Source::Value, None) => Found::Nothing,
         }
     }

@@ -25,6 +25,15 @@ pub struct TableName {
     pub name: String,
 }
 
+impl TableName {
+    /// Whether both name one table: without a schema it is in `public`.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        let schema = |name: &Self| name.schema.clone().unwrap_or_else(|| "public".to_owned());
+        self.name == other.name && schema(self) == schema(other)
+    }
+}
+
 impl fmt::Display for TableName {
     /// Prints `schema.table` unquoted, for messages and labels only; SQL is quoted by the sink.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,8 +63,20 @@ pub struct TableSpec {
     /// For a history: the table whose rows' versions it keeps. Its key is that table's and
     /// [`VERSION_COLUMN`], its last columns are the [`HISTORY_COLUMNS`].
     pub history_of: Option<TableIndex>,
+    /// The columns of the primary key that are constants. Rows that have other values there are not this
+    /// source's: another source, or somebody else, keeps them in the same table.
+    pub constants: Vec<Constant>,
     /// What the mapping asks for beside columns; nothing that a row needs.
     pub extras: Extras,
+}
+
+/// A column that has one value in every row of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Constant {
+    /// The column's number in its table.
+    pub column: usize,
+    /// The value as a cell.
+    pub value: String,
 }
 
 /// What a table has for those who query it.

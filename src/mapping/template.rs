@@ -202,6 +202,11 @@ impl Template {
         Ok(Self { parts })
     }
 
+    /// Whether it takes one text only.
+    pub(crate) fn is_literal(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part, Part::Literal(_)))
+    }
+
     /// Whether it holds a capture that is thrown away.
     pub(crate) fn discards(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Capture { slot: None, .. }))

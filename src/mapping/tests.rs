@@ -305,6 +305,31 @@ fn rule_5_absent_null_and_empty_stay_apart_where_the_type_can() {
 }
 
 #[test]
+fn rule_4_a_constant_in_the_primary_key_is_in_every_row() {
+    let mut region = column("region = ");
+    region.constant = Some(Spanned::new(AttributeValue::S("eu".into()), Span::default()));
+    let mut definition = order(&["id = {id}", "total = total: int"]);
+    definition.rows.columns.push(region);
+    definition.rows.primary_key = Some(vec![word("region"), word("id")]);
+    let mapper = compile(vec![definition.clone()]).unwrap();
+    let constant = spec::Constant { column: 0, value: "eu".to_owned() };
+    assert_eq!(mapper.tables()[0].constants, [constant]);
+    assert_eq!(mapper.needs_old_image(), None);
+    assert_eq!(map(&mapper, &put("{}", ORDER_KEY)).1, ["Upsert orders(eu,7,NULL)"]);
+    let removed = change(ChangeOp::Remove, ORDER_KEY, None, None);
+    assert_eq!(map(&mapper, &removed).1, ["Delete orders(eu,7)"]);
+    let schema = [("pk".to_owned(), crate::model::KeyType::S)];
+    let item_of = |region: &str| {
+        let key: Cells = [Some(region), Some("7")].into_iter().collect();
+        mapper.item_key(TableIndex(0), &key, &schema)
+    };
+    assert_eq!((item_of("eu"), item_of("us")), (Some(item(ORDER_KEY)), None));
+    definition.rows.primary_key = Some(vec![word("region")]);
+    let problems = compile(vec![definition]).unwrap_err();
+    assert!(problems[0].message.contains("all items would hit one row"));
+}
+
+#[test]
 fn rule_5_a_type_is_named_or_that_of_the_existing_table() {
     let definition = SourceDefinition {
         name: word("source"),

@@ -5,6 +5,7 @@ use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::ident::{cast_type, quoted, quoted_table};
+use super::own_rows::own_rows;
 use super::sqlstate;
 use crate::error::Result;
 use crate::mapping::spec::TableSpec;
@@ -108,19 +109,22 @@ fn live(tables: &[TableSpec], table: &TableSpec) -> Result<String> {
         column.map(|column| quoted(&column.name)).transpose()
     };
     if let Some(mark) = mark(table)? {
-        return Ok(format!("(select * from {target} where {mark} is null) as live"));
+        let own = own_rows(table, "t", " and ")?;
+        return Ok(format!("(select * from {target} t where t.{mark} is null{own}) as live"));
     }
+    let all = format!("(select * from {target} t{}) as live", own_rows(table, "t", " where ")?);
     let parent = table.parent.and_then(|parent| tables.get(usize::from(parent.table.0)));
-    let Some(parent) = parent else { return Ok(target) };
-    let Some(mark) = mark(parent)? else { return Ok(target) };
+    let Some(parent) = parent else { return Ok(all) };
+    let Some(mark) = mark(parent)? else { return Ok(all) };
     let mut same = Vec::new();
     for (own, key) in table.columns.iter().zip(&parent.columns).take(parent.key_columns) {
         same.push(format!("p.{} = c.{}", quoted(&key.name)?, quoted(&own.name)?));
     }
     Ok(format!(
         "(select c.* from {target} c where not exists (select from {} p where {} \
-         and p.{mark} is not null)) as live",
+         and p.{mark} is not null){}) as live",
         quoted_table(&parent.name)?,
-        same.join(" and ")
+        same.join(" and "),
+        own_rows(table, "c", " and ")?,
     ))
 }

@@ -187,7 +187,7 @@ fn waiting(auto: &AutoSpec) -> Result<Vec<(&AutoColumn, String, String)>> {
 }
 
 /// A text as SQL, whatever it holds and however the server reads backslashes.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     let doubled = text.replace('\\', "\\\\").replace('\'', "''").replace('\0', "");
     format!("E'{doubled}'")
 }

@@ -25,6 +25,7 @@ mod encode;
 mod history;
 mod ledger_view;
 mod loads;
+mod own_rows;
 mod positions;
 mod publications;
 mod rows;

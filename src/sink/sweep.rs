@@ -2,12 +2,14 @@
 //!
 //! A row that was found, or changed since, has a version of the load's generation. Only rows that
 //! dynaurora wrote are swept: a row that somebody else put into the table has version 0. Where the
-//! mapping keeps the rows of deleted items, they are marked instead of deleted.
+//! mapping keeps the rows of deleted items, they are marked instead of deleted. In a table that
+//! several sources share, each sweeps its own rows: the generations of two have nothing to do with each other.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::ident::{cast_type, quoted, quoted_table};
+use super::own_rows::own_rows;
 use super::sqlstate;
 use crate::engine::ports::{Stale, Sweep, Swept};
 use crate::error::Result;
@@ -29,9 +31,10 @@ pub(super) async fn stale(
         let version = quoted(VERSION_COLUMN)?;
         let sql = format!(
             "select count(*) filter (where {version} < $1::numeric), count(*) from {} t \
-             where {version} > 0{}",
+             where {version} > 0{}{}",
             quoted_table(&table.name)?,
-            live(table)?
+            live(table)?,
+            own_rows(table, "t", " and ")?,
         );
         let failed = |error| sqlstate::error(format!("count the rows of {}", table.name), error);
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -94,10 +97,11 @@ async fn delete(
         |of: &str| names.iter().map(|name| format!("{of}.{name}")).collect::<Vec<_>>().join(", ");
     let mut sql = format!(
         "with dynaurora_stale as (select {own} from {name} t \
-         where t.{version} > 0 and t.{version} < $1::numeric{} and ({own}) not in (select {}) \
+         where t.{version} > 0 and t.{version} < $1::numeric{}{} and ({own}) not in (select {}) \
          order by {own} limit $2 for update), \
          dynaurora_gone as ({} where ({own}) = ({}) returning {own})",
         live(table)?,
+        own_rows(table, "t", " and ")?,
         spare.join(", "),
         match mark(table)? {
             None => format!("delete from {name} t using dynaurora_stale d"),

@@ -2,6 +2,7 @@
 //! parameter; names of our own are prefixed with letters that no quoted name can meet.
 
 use super::ident::{cast_type, quoted, quoted_table};
+use super::own_rows::own_rows;
 use crate::error::Result;
 use crate::mapping::spec::{ColumnSpec, ColumnType, TableSpec, VERSION_COLUMN};
 
@@ -102,8 +103,9 @@ pub(super) fn page(spec: &TableSpec, parent: Option<&TableSpec>, after: bool) ->
         let values = values.collect::<Result<Vec<_>>>()?.join(", ");
         place = format!(" where ({names}) > ({values})");
     }
-    let link = if after { " and " } else { " where " };
-    place.push_str(&live(spec, link)?.unwrap_or_default());
+    let link = |place: &str| if place.is_empty() { " where " } else { " and " };
+    place.push_str(&live(spec, link(&place))?.unwrap_or_default());
+    place.push_str(&own_rows(spec, "t", link(&place))?);
     Ok(format!(
         "select {key}, {version}, {has_parent} from {table} t{place} order by {names} limit $1",
         key = key_array(keys, "t")?,

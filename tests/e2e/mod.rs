@@ -18,6 +18,7 @@ mod outage;
 mod proxy;
 mod refusals;
 mod rules;
+mod shared;
 mod sharing;
 mod stage;
 mod stop;

@@ -1,4 +1,5 @@
-//! Rules of the mapping language that only the whole daemon shows; the others are in `tests/postgres/rules.rs`.
+//! Rules of the mapping language that only the whole daemon shows; the others are in
+//! `tests/postgres/rules.rs`.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use dynaurora::demo::santa::TABLE;

@@ -166,7 +166,8 @@ async fn rule_5_values_are_exact_and_absent_null_and_empty_stay_apart() {
     ])
     .await;
     let shown = "select concat_ws('|', nr, coalesce(body, 'null'), coalesce(price::text, 'null'), \
-                 coalesce(doc::text, 'null!'), coalesce(extract(epoch from sent)::bigint::text, 'null'), \
+                 coalesce(doc::text, 'null!'), \
+                 coalesce(extract(epoch from sent)::bigint::text, 'null'), \
                  coalesce(tags::text, 'null')) from letters order by nr";
     let expected = [
         format!("1||{digits}|{{}}|1796112000|{{a,b}}"),

@@ -130,7 +130,11 @@ fn one(
     problems: &mut Vec<Problem>,
 ) -> Option<Drafted> {
     let from = &definition.from;
-    let (source, capture) = match source(from, scope) {
+    let found = match definition.constant {
+        Some(_) => Ok((Source::Constant(String::new()), None)),
+        None => source(from, scope),
+    };
+    let (mut source, capture) = match found {
         Ok(found) => found,
         Err(problem) => {
             problems.extend(problem);
@@ -159,9 +163,13 @@ fn one(
     let mut conversion = Conversion::to(column_type.clone());
     conversion.nul = definition.nul;
     conversion.epoch = definition.epoch.as_ref().map(|epoch| epoch.value);
+    if let Some(constant) = &definition.constant {
+        source = self::constant(constant, &conversion, problems)?;
+    }
     let absent = absent(definition, &conversion, problems);
     conversion.value_map = value_map(definition, &conversion, problems);
-    let fills = absent != Absent::Null || matches!(source, Source::Capture(_) | Source::Index);
+    let always = matches!(source, Source::Capture(_) | Source::Index | Source::Constant(_));
+    let fills = absent != Absent::Null || always;
     let not_null = fills && !matches!(definition.on_error.value, OnError::Null | OnError::Rest);
     let name = definition.name.clone();
     let spec = ColumnSpec { name: name.value.clone(), column_type, not_null };
@@ -238,6 +246,24 @@ fn check_type(
     if let Some(epoch) = definition.epoch.as_ref().filter(|_| *element != T::Timestamptz) {
         let message = format!("`epoch` is for timestamptz, and this column is {column_type}");
         problems.push(Problem::at(epoch.span, message));
+    }
+}
+
+/// The one cell of a column that is a constant.
+fn constant(
+    written: &Spanned<AttributeValue>,
+    conversion: &Conversion,
+    problems: &mut Vec<Problem>,
+) -> Option<Source> {
+    let mut text = String::new();
+    match conversion.attribute(&written.value, &mut text) {
+        Ok(()) => Some(Source::Constant(text)),
+        Err(loss) => {
+            let message =
+                format!("the constant does not fit {}: {}", conversion.column_type, loss.detail);
+            problems.push(Problem::at(written.span, message));
+            None
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::mapping::definition::{
 };
 use crate::mapping::path::{Origin, Path};
 use crate::mapping::rest::Mapped;
-use crate::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableName, TableSpec};
+use crate::mapping::spec::{ColumnSpec, ColumnType, Constant, ParentSpec, TableName, TableSpec};
 use crate::mapping::template::{CaptureNames, Template};
 use crate::model::TableIndex;
 
@@ -42,12 +42,18 @@ pub(super) fn compile(
     let filter = filter(definition, problems);
     let (rows, specs) = rows(&definition.rows, drafted, key_names.len(), problems);
     let needs_image_for = needs_image_for(&rows, &keys);
+    let constants = constants(&rows);
+    let one_item = !keys.is_empty() && keys.iter().all(|(_, template)| template.is_literal());
+    if constants.len() == key_names.len() && !one_item {
+        one_row_for_all(definition, problems);
+    }
     let index = TableIndex(u16::try_from(tables.len()).unwrap_or(u16::MAX));
     let parent = Parent {
         entity: Arc::clone(&entity),
         table: index,
         keys: specs.iter().take(key_names.len()).cloned().collect(),
         sources: rows.columns.iter().take(key_names.len()).map(|c| c.source.clone()).collect(),
+        constants: constants.clone(),
         scope,
     };
     let mut own = TableSpec {
@@ -55,6 +61,7 @@ pub(super) fn compile(
         entity: Arc::clone(&entity),
         columns: specs,
         key_columns: key_names.len(),
+        constants,
         ..TableSpec::default()
     };
     let soft = extras::soft_delete(definition, &mut own, problems);
@@ -136,6 +143,7 @@ fn keys_from_columns(
             Some(Source::Path(path)) if path.steps.is_empty() => {
                 keys.push((path.root.clone(), Template::whole(None)));
             }
+            Some(Source::Constant(_)) => {}
             Some(_) => {
                 let message = format!("the column `{}` is not a key attribute itself", name.value);
                 problems.push(Problem::at(name.span, message).with_hint(hint));
@@ -247,6 +255,27 @@ fn with_rest(
     Rows { rest: Some((Arc::from(rest.as_str()), mapped)), ..rows }
 }
 
+/// The columns of the primary key that are the same in every row.
+fn constants(rows: &Rows) -> Vec<Constant> {
+    let keys = rows.columns.iter().take(rows.key_columns).enumerate();
+    let constant = |(at, column): (usize, &Column)| match &column.source {
+        Source::Constant(value) => Some(Constant { column: at, value: value.clone() }),
+        _ => None,
+    };
+    keys.filter_map(constant).collect()
+}
+
+/// A primary key of constants alone is that of a single row.
+fn one_row_for_all(definition: &EntityDefinition, problems: &mut Vec<Problem>) {
+    let Some(named) = definition.rows.primary_key.as_ref().filter(|named| !named.is_empty()) else {
+        return;
+    };
+    let place = named.first().map_or(definition.name.span, |name| name.span);
+    let message = "the primary key is a constant, so all items would hit one row";
+    let problem = Problem::at(place, message);
+    problems.push(problem.with_hint("add a column that each item has for itself"));
+}
+
 /// The first column of the primary key that neither the captures nor the key attributes can fill.
 fn needs_image_for(rows: &Rows, keys: &[(String, Template)]) -> Option<Arc<str>> {
     let from_keys = |column: &Column| match &column.source {
@@ -263,6 +292,7 @@ struct Parent<'a> {
     table: TableIndex,
     keys: Vec<ColumnSpec>,
     sources: Vec<Source>,
+    constants: Vec<Constant>,
     scope: Scope<'a>,
 }
 
@@ -314,6 +344,7 @@ fn child(
         columns: parent.keys.iter().cloned().chain(specs).collect(),
         key_columns: parent_keys + own_keys,
         parent: Some(ParentSpec { table: parent.table, key_columns: parent_keys }),
+        constants: parent.constants.clone(),
         ..TableSpec::default()
     };
     own.extras = extras::extras(&definition.rows, &own, problems);

@@ -90,6 +90,7 @@ pub(super) fn history(
         columns,
         key_columns: table.key_columns + 1,
         history_of: Some(of),
+        constants: table.constants.clone(),
         ..TableSpec::default()
     })
 }

@@ -88,6 +88,8 @@ pub(crate) enum Source {
     Key,
     /// The element itself.
     Value,
+    /// Nowhere: every row has this cell.
+    Constant(String),
 }
 
 /// What stands for an absent value.

@@ -53,21 +53,17 @@ pub(super) fn table_name(text: &Spanned<String>, problems: &mut Vec<Problem>) ->
 /// No two tables of a source may have one name: their rows could meet.
 pub(super) fn check_tables(definition: &SourceDefinition, problems: &mut Vec<Problem>) {
     let mut seen: HashMap<&str, Span> = HashMap::new();
-    for entity in &definition.entities {
-        let children = entity.children.iter().map(|child| &child.rows.table);
-        let tables = std::iter::once(&entity.rows.table).chain(children);
-        for table in tables.chain(&entity.history) {
-            let name = table.as_str();
-            // A table without a schema is in this one.
-            let name = name.strip_prefix("public.").unwrap_or(name);
-            if let Some(first) = seen.insert(name, table.span) {
-                let message = format!("the table `{}` is filled twice", table.value);
-                problems.push(
-                    Problem::at(table.span, message)
-                        .with_related(first, "filled here already")
-                        .with_hint("two items could hit one row: give each its own table"),
-                );
-            }
+    for table in definition.tables() {
+        let name = table.as_str();
+        // A table without a schema is in this one.
+        let name = name.strip_prefix("public.").unwrap_or(name);
+        if let Some(first) = seen.insert(name, table.span) {
+            let message = format!("the table `{}` is filled twice", table.value);
+            problems.push(
+                Problem::at(table.span, message)
+                    .with_related(first, "filled here already")
+                    .with_hint("two items could hit one row: give each its own table"),
+            );
         }
     }
 }

@@ -261,7 +261,9 @@ proptest! {
     }
 
     #[test]
-    fn rule_5_a_set_has_one_text_in_any_order(mut set in proptest::collection::vec("[^\0]{1,5}", 1..6)) {
+    fn rule_5_a_set_has_one_text_in_any_order(
+        mut set in proptest::collection::vec("[^\0]{1,5}", 1..6),
+    ) {
         let text = convert("text[]", AttributeValue::Ss(set.clone())).unwrap();
         set.reverse();
         prop_assert_eq!(convert("text[]", AttributeValue::Ss(set)).unwrap(), text);
