@@ -3,7 +3,7 @@
 //! A row that was found, or changed since, has a version of the load's generation. Only rows that
 //! dynaurora wrote are swept: a row that somebody else put into the table has version 0. Where the
 //! mapping keeps the rows of deleted items, they are marked instead of deleted. In a table that
-//! several sources share, each sweeps its own rows: the generations of two have nothing to do with each other.
+//! several sources share, each sweeps its own rows: generations of two sources cannot be compared.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
