@@ -208,7 +208,13 @@ impl Simulation {
             }
             Happening::Trim => {
                 self.observe(false);
-                self.world(|world| world.trim_all(TABLE));
+                // A record is kept for a day: what came after a load began is not gone within the minute, and
+                // the horizon is where a shard stands that lost what came before.
+                let positions = self.around.store.positions(SOURCE);
+                let at_horizon = |shard: &PartitionId| {
+                    positions.get(shard).is_some_and(|(at, _)| *at == Position::Horizon)
+                };
+                self.world(|world| world.trim_all(TABLE, at_horizon));
                 self.observe(false);
             }
             Happening::Load => {

@@ -106,6 +106,8 @@ pub struct PartitionRow {
     pub last_event_at: Option<EpochMillis>,
     /// When the owner last read it, as of its last renewal.
     pub last_poll_at: Option<EpochMillis>,
+    /// How long ago it was entered, or its position was set by anything but the records applied.
+    pub entered_ago: Duration,
 }
 
 /// Whether a partition has more to read.

@@ -63,7 +63,7 @@ impl Ledger for Store {
             let now = state.now();
             let stream_arn: Arc<str> = stream_arn.into();
             let known = state.source(source)?;
-            known.add_shards(&stream_arn, &listing.shards);
+            known.add_shards(&stream_arn, &listing.shards, now);
             if listing.complete {
                 known.note_continued(&listing.shards);
                 known.listed_at = Some(now);
@@ -318,6 +318,7 @@ impl Partition {
             owner: self.owner(now).cloned(),
             last_event_at: self.last_event_at,
             last_poll_at: self.last_poll_at,
+            entered_ago: now.saturating_duration_since(self.entered_at),
         }
     }
 }

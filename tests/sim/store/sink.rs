@@ -83,6 +83,7 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
         Some(Sabotage::NoDeadLetters) => &[],
         _ => batch.rejects.as_slice(),
     };
+    let now = state.now();
     let source = state.source(&batch.source)?;
     let letters = rejects.iter().cloned();
     source.dead_letters.extend(letters.map(|letter| StoredLetter { letter, open: true }));
@@ -96,7 +97,7 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
     }
     supersede_scanned(source);
     if !batch.discovered.is_empty() {
-        source.add_shards(&batch.stream_arn, &batch.discovered);
+        source.add_shards(&batch.stream_arn, &batch.discovered, now);
         source.note_continued(&batch.discovered);
     }
     for advance in &batch.advances {

@@ -86,6 +86,7 @@ pub struct Partition {
     pub synced_up_to: Option<EpochMillis>,
     pub covered_epoch: Option<Epoch>,
     pub continued: bool,
+    pub entered_at: Instant,
 }
 
 /// A worker's row.
@@ -172,7 +173,7 @@ impl SourceState {
     }
 
     /// Enters shards that are new, or known from another stream only.
-    pub fn add_shards(&mut self, stream_arn: &Arc<str>, shards: &[ShardListing]) {
+    pub fn add_shards(&mut self, stream_arn: &Arc<str>, shards: &[ShardListing], now: Instant) {
         if self.stream_arn != *stream_arn {
             self.stream_arn = Arc::clone(stream_arn);
             self.listed_at = None;
@@ -198,6 +199,7 @@ impl SourceState {
                 synced_up_to: None,
                 covered_epoch: None,
                 continued: false,
+                entered_at: now,
             };
             self.partitions.insert(shard.id.clone(), fresh);
         }
