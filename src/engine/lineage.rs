@@ -63,7 +63,7 @@ mod tests {
             owner: None,
             last_event_at: None,
             last_poll_at: None,
-            entered_ago: std::time::Duration::ZERO,
+            overdue: false,
         }
     }
 

@@ -182,11 +182,7 @@ where
 /// A shard that stands at its horizon for so long that the service may have dropped records which nobody
 /// read. Any other position would tell, the horizon never does.
 fn forgotten(rows: &[PartitionRow], stream_arn: &str) -> Option<Gap> {
-    let row = rows.iter().find(|row| {
-        row.state == PartitionState::Open
-            && row.position == Position::Horizon
-            && row.entered_ago > UNPOLLED
-    })?;
+    let row = rows.iter().find(|row| row.state == PartitionState::Open && row.overdue)?;
     let (partition, after) = (Some(row.id.clone()), Some(Position::Horizon));
     let stream_arn = stream_arn.to_owned();
     Some(Gap {

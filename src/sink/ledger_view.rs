@@ -1,7 +1,5 @@
 //! The ledger as it stands, read in one transaction.
 
-use std::time::Duration;
-
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Postgres, Row, Transaction};
 
@@ -38,7 +36,7 @@ const PARTITIONS: &str = "\
         case when p.lease_until > now() then p.owner end as owner, \
         round(extract(epoch from p.last_event_at) * 1000)::bigint as last_event_ms, \
         round(extract(epoch from p.last_poll_at) * 1000)::bigint as last_poll_ms, \
-        greatest(extract(epoch from now() - p.registered_at), 0)::float8 as entered_ago_secs \
+        p.position = 'horizon' and p.registered_at < now() - interval '23 hours' as overdue \
     from dynaurora.partitions p join dynaurora.sources s on s.source = p.source \
     where p.source = $1 and (p.stream_arn = s.stream_arn \
         or (p.stream_arn is null and p.generation = s.generation)) \
@@ -126,7 +124,6 @@ fn partition(row: &PgRow) -> sqlx::Result<PartitionRow> {
         "lost" => PartitionState::Lost,
         _ => return Err(unreadable("state")),
     };
-    let entered_ago: f64 = row.try_get("entered_ago_secs")?;
     Ok(PartitionRow {
         id: id(row.try_get("partition")?),
         parent: row.try_get::<Option<String>, _>("parent")?.map(id),
@@ -137,7 +134,7 @@ fn partition(row: &PgRow) -> sqlx::Result<PartitionRow> {
         owner: row.try_get::<Option<String>, _>("owner")?.map(WorkerId::new),
         last_event_at: row.try_get::<Option<i64>, _>("last_event_ms")?.map(EpochMillis),
         last_poll_at: row.try_get::<Option<i64>, _>("last_poll_ms")?.map(EpochMillis),
-        entered_ago: Duration::try_from_secs_f64(entered_ago).unwrap_or_default(),
+        overdue: row.try_get("overdue")?,
     })
 }
 

@@ -208,13 +208,13 @@ impl Simulation {
             }
             Happening::Trim => {
                 self.observe(false);
-                // A record is kept for a day: what came after a load began is not gone within the minute, and
-                // the horizon is where a shard stands that lost what came before.
+                // A record is kept for a day: no shard is gone before any listing shows it, nor what came after
+                // a load began, and the horizon is where a shard stands that lost what came before.
                 let positions = self.around.store.positions(SOURCE);
-                let at_horizon = |shard: &PartitionId| {
-                    positions.get(shard).is_some_and(|(at, _)| *at == Position::Horizon)
+                let young = |shard: &PartitionId| {
+                    positions.get(shard).is_none_or(|(at, _)| *at == Position::Horizon)
                 };
-                self.world(|world| world.trim_all(TABLE, at_horizon));
+                self.world(|world| world.trim_all(TABLE, young));
                 self.observe(false);
             }
             Happening::Load => {

@@ -106,8 +106,9 @@ pub struct PartitionRow {
     pub last_event_at: Option<EpochMillis>,
     /// When the owner last read it, as of its last renewal.
     pub last_poll_at: Option<EpochMillis>,
-    /// How long ago it was entered, or its position was set by anything but the records applied.
-    pub entered_ago: Duration,
+    /// Whether it stands at its horizon for so long that records of since then may be gone: 23 hours after it was
+    /// entered, or set there by a load or an operator. The service keeps records for 24 hours.
+    pub overdue: bool,
 }
 
 /// Whether a partition has more to read.

@@ -183,6 +183,7 @@ fn fresh(generation: Generation, epoch: i64, now: Instant) -> Partition {
         covered_epoch: None,
         continued: false,
         entered_at: now,
+        drained_at: None,
     }
 }
 
