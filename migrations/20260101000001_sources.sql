@@ -6,7 +6,7 @@
 -- operator acts. `listed_at` is the end of the last complete listing of the shards; `discovery_*` says who is
 -- listing now and since when.
 --
--- While `backfilling`, deletes and scan pages take claims. `loaded_at` is the end of the last load, null for a
+-- While `backfilling`, deletes leave claims. `loaded_at` is the end of the last load, null for a
 -- table that was never loaded. Of the load that is active: `load_sweeps`, whether rows that it did not find
 -- are deleted at its end; `sweep_confirmed`, whether an operator said so for more than the usual share;
 -- `load_items`, how many items the service thought there were; `load_rcu_max`, the read units a second that

@@ -1,6 +1,6 @@
--- claims: while a backfill is active, the version of the delete or of the scan page that last spoke for a
--- key. A scan page writes only the keys whose claim it gets, so a row deleted meanwhile does not come back.
--- The table is empty in steady state.
+-- claims: while a load is active, the version of the delete that last spoke for a key. A scan page writes no key
+-- that stands here, so a row deleted meanwhile does not come back; a lock keeps a page and a delete from
+-- missing each other. The table is empty in steady state.
 --
 -- `target` is the target table, `key_hash` the SHA-256 of the row's primary key.
 

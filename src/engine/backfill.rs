@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use super::ports::{
-    Clock, Ledger, LedgerView, Listing, NewLoad, NewStream, OpenLetter, PartitionState, Sink,
-    Source, Sweep, Swept,
+    Clock, Ledger, LedgerView, NewLoad, OpenLetter, PartitionState, Sink, Source, Sweep, Swept,
 };
+use super::upkeep::new_stream;
 use super::{OnGap, Ports};
 use crate::error::Result;
 use crate::mapping::Mapper;
@@ -138,7 +138,7 @@ where
 {
     let info = ports.source.describe().await?;
     let known = ports.ledger.load(&source).await?.stream_arn;
-    let stream = new_stream(&ports.source, info.stream_arn, &known).await?;
+    let stream = new_stream(ports, info.stream_arn, &known).await?;
     let Some(stream) = stream else { return Ok(false) };
     let items = info.items;
     let partitions = segments(options.segments, items);
@@ -154,19 +154,6 @@ where
         rewind,
     };
     ports.ledger.begin_load(&load).await
-}
-
-/// The stream that took the place of the known one, if another did; `None` when its shards cannot all be
-/// listed now.
-pub(super) async fn new_stream<S: Source>(
-    source: &S,
-    newest: Option<String>,
-    known: &str,
-) -> Result<Option<Option<NewStream>>> {
-    let Some(stream_arn) = newest.filter(|arn| *arn != *known) else { return Ok(Some(None)) };
-    let Listing { shards, complete } = source.list_shards(&stream_arn).await?;
-    let stream = NewStream { stream_arn: stream_arn.into(), shards };
-    Ok(complete.then_some(Some(stream)))
 }
 
 /// What a load is ended with.
@@ -323,6 +310,7 @@ mod tests {
             owner: None,
             last_event_at: None,
             last_poll_at: None,
+            overdue: false,
         }
     }
 

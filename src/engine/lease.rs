@@ -68,6 +68,7 @@ mod tests {
                 owner: owner.map(WorkerId::new),
                 last_event_at: None,
                 last_poll_at: None,
+                overdue: false,
             })
             .collect();
         LedgerView { generation: 1, workers, partitions, ..LedgerView::default() }

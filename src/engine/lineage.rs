@@ -63,6 +63,7 @@ mod tests {
             owner: None,
             last_event_at: None,
             last_poll_at: None,
+            overdue: false,
         }
     }
 

@@ -7,12 +7,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Ports;
-use super::backfill::new_stream;
 use super::ports::{
     Clock, Ledger, NewLoad, PartitionRow, PartitionState, ReadFrom, Rewind, ShardListing, Sink,
     Source, past,
 };
-use super::upkeep::request;
+use super::upkeep::{new_stream, request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, Generation, PartitionId, Position};
 
@@ -54,7 +53,7 @@ where
     let described = ports.source.describe().await;
     request("DescribeTable", described.as_ref().err());
     let newest = described?.stream_arn;
-    let Some(stream) = new_stream(&ports.source, newest, &view.stream_arn).await? else {
+    let Some(stream) = new_stream(ports, newest, &view.stream_arn).await? else {
         return Ok(false);
     };
     let starts = match &stream {

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::lease;
 use super::ports::{
-    Claim, Clock, Continuity, Gap, GapReason, Held, Lease, Ledger, LedgerView, Listing,
-    PartitionState, ReadFrom, Renewal, Sink, Source, SourceIdentity, StreamInfo, StreamView,
-    WorkerId,
+    Claim, Clock, Continuity, Gap, GapReason, Held, Lease, Ledger, LedgerView, Listing, NewStream,
+    PartitionRow, PartitionState, ReadFrom, Renewal, Sink, Source, SourceIdentity, StreamInfo,
+    StreamView, WorkerId,
 };
 use super::{OnGap, Ports};
 use crate::error::{Error, ErrorKind, Result};
@@ -166,15 +166,54 @@ where
         let stream_arn = known.unwrap_or_else(|| was.into());
         return Ok(Discovered { stream_arn, generation, listed: false, gap: None });
     }
+    let mut gap = None;
     if lead {
         let listed = ports.source.list_shards(&stream_arn).await;
         request("DescribeStream", listed.as_ref().err());
         let known = ports.ledger.load(&source).await?.partitions;
+        gap = forgotten(&known, &stream_arn);
         let known = known.into_iter().map(|row| row.id).collect();
         let listing = with_parents(ports, &stream_arn, known, listed?).await;
         ports.ledger.register(&source, &stream_arn, &listing).await?;
     }
-    Ok(Discovered { stream_arn, generation, listed: lead, gap: None })
+    Ok(Discovered { stream_arn, generation, listed: lead, gap })
+}
+
+/// A shard that stands at its horizon for so long that the service may have dropped records which nobody
+/// read. Any other position would tell, the horizon never does.
+fn forgotten(rows: &[PartitionRow], stream_arn: &str) -> Option<Gap> {
+    let row = rows.iter().find(|row| row.state == PartitionState::Open && row.overdue)?;
+    let (partition, after) = (Some(row.id.clone()), Some(Position::Horizon));
+    let stream_arn = stream_arn.to_owned();
+    Some(Gap {
+        reason: GapReason::Unpolled,
+        stream_arn,
+        partition,
+        after,
+        since: row.last_event_at,
+    })
+}
+
+/// The stream that took the place of the known one, if another did; `None` when its shards cannot all be
+/// listed now.
+pub(super) async fn new_stream<S, L, K, C>(
+    ports: &Ports<S, L, K, C>,
+    newest: Option<String>,
+    known: &str,
+) -> Result<Option<Option<NewStream>>>
+where
+    S: Source,
+    L: Ledger,
+    K: Sink,
+    C: Clock,
+{
+    let Some(stream_arn) = newest.filter(|arn| *arn != *known) else { return Ok(Some(None)) };
+    let stream_arn: Arc<str> = stream_arn.into();
+    let listed = ports.source.list_shards(&stream_arn).await;
+    request("DescribeStream", listed.as_ref().err());
+    let Listing { shards, complete } =
+        with_parents(ports, &stream_arn, HashSet::new(), listed?).await;
+    Ok(complete.then_some(Some(NewStream { stream_arn, shards })))
 }
 
 /// The listing without the shards whose parent is neither known to the ledger, nor listed, nor gone.

@@ -64,10 +64,13 @@ pub async fn list(pool: &PgPool, source: Option<&str>, past: bool) -> Result<Vec
 }
 
 /// What the shard, the stream or the table is from now on, so that the same gap is not found again.
-const GO_ON: [&str; 3] = [
-    "update dynaurora.partitions p set position = 'horizon' from dynaurora.gaps g \
-     where g.id = $1 and g.reason = 'trimmed' and p.source = g.source \
+const GO_ON: [&str; 4] = [
+    "update dynaurora.partitions p set position = 'horizon', registered_at = now() \
+     from dynaurora.gaps g where g.id = $1 and g.reason = 'trimmed' and p.source = g.source \
          and p.partition = g.partition and p.stream_arn = g.stream_arn",
+    "update dynaurora.partitions p set registered_at = now() \
+     from dynaurora.gaps g where g.id = $1 and g.reason = 'unpolled' and p.source = g.source \
+         and p.position = 'horizon' and p.stream_arn = g.stream_arn",
     // The next listing enters the new stream's shards.
     "update dynaurora.sources s set stream_arn = g.stream_arn from dynaurora.gaps g \
      where g.id = $1 and g.reason in ('stream_changed', 'table_changed') and s.source = g.source",

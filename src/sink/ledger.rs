@@ -328,7 +328,8 @@ const LISTED: &str = "\
 /// Drained shards stay until no listing has them and no replay of their children can come any more;
 /// the service itself keeps a shard for 24 hours. A batch that was made before a load ended may leave claims
 /// behind. Dead letters that were settled stay for 30 days, long enough to look back at a
-/// month's incidents; they go some at a time, so that no listing waits for them.
+/// month's incidents; they go some at a time, so that no listing waits for them. A shard that no listing has
+/// any more, a day after it was read to its end, is continued by what is listed or by what is gone as well.
 const FORGET: &str = "\
     with forgotten as (delete from dynaurora.workers \
         where source = $1 and alive_until < now() - interval '1 day' \
@@ -339,6 +340,10 @@ const FORGET: &str = "\
     past as (delete from dynaurora.partitions p using dynaurora.sources s \
         where s.source = $1 and p.source = s.source and p.kind <> 'shard' \
             and p.generation < s.generation and p.registered_at < now() - interval '48 hours'), \
+    continued as (update dynaurora.partitions p set continued = true \
+        where source = $1 and kind = 'shard' and state = 'drained' and not continued \
+            and partition <> all ($2) and registered_at >= now() - interval '48 hours' \
+            and coalesce(last_poll_at, registered_at) < now() - interval '24 hours'), \
     settled as (delete from dynaurora.dead_letters where id in (select id \
         from dynaurora.dead_letters where source = $1 and state <> 'open' \
             and settled_at < now() - interval '30 days' order by settled_at limit 1000)) \

@@ -35,7 +35,8 @@ const PARTITIONS: &str = "\
     select p.partition, p.parent, p.state, p.position, p.records, p.epoch, \
         case when p.lease_until > now() then p.owner end as owner, \
         round(extract(epoch from p.last_event_at) * 1000)::bigint as last_event_ms, \
-        round(extract(epoch from p.last_poll_at) * 1000)::bigint as last_poll_ms \
+        round(extract(epoch from p.last_poll_at) * 1000)::bigint as last_poll_ms, \
+        p.position = 'horizon' and p.registered_at < now() - interval '23 hours' as overdue \
     from dynaurora.partitions p join dynaurora.sources s on s.source = p.source \
     where p.source = $1 and (p.stream_arn = s.stream_arn \
         or (p.stream_arn is null and p.generation = s.generation)) \
@@ -133,6 +134,7 @@ fn partition(row: &PgRow) -> sqlx::Result<PartitionRow> {
         owner: row.try_get::<Option<String>, _>("owner")?.map(WorkerId::new),
         last_event_at: row.try_get::<Option<i64>, _>("last_event_ms")?.map(EpochMillis),
         last_poll_at: row.try_get::<Option<i64>, _>("last_poll_ms")?.map(EpochMillis),
+        overdue: row.try_get("overdue")?,
     })
 }
 

@@ -123,6 +123,8 @@ const UNLEASE: &str = "\
     update dynaurora.partitions p set generation = $2, epoch = p.epoch + 1, owner = null, \
         lease_until = null, records = 0, \
         position = case when k.trimmed then 'horizon' else p.position end, \
+        registered_at = case when k.trimmed or p.position = 'horizon' then now() \
+            else p.registered_at end, \
         replays_to = case when p.replaying and (p.replays_to = 'end' or not k.trimmed) \
             then p.replays_to end \
     from (select o.partition, exists (select from dynaurora.gaps g where g.source = o.source \

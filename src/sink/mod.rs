@@ -101,6 +101,9 @@ impl PostgresSink {
         let prepared = self.pools.prepared();
         let tables = vec![TableApplied::default(); self.tables.len()];
         let mut applied = Applied { tables, dead_letters_superseded: 0 };
+        if batch.claims {
+            claims::take_turn(connection, &batch.source, units, prepared).await?;
+        }
         for own in units.chunk_by(|one, next| one.op.table == next.op.table) {
             let mut units: Vec<&Unit> = own.iter().collect();
             if let Some(history) = self.history_of(own) {
@@ -109,7 +112,7 @@ impl PostgresSink {
             }
             let rows = self.entity_of(own)?;
             if batch.claims {
-                units = claims::take(connection, &batch.source, rows, units, prepared).await?;
+                units = claims::settle(connection, &batch.source, rows, units, prepared).await?;
                 rows.count_unclaimed(own.len() - units.len(), &mut applied)?;
             }
             rows.write(connection, &units, prepared, &mut applied).await?;

@@ -90,7 +90,7 @@ impl EntityRows {
         self.key_columns
     }
 
-    /// Counts rows whose claim another writer has: they are left alone.
+    /// Counts scanned rows that were deleted meanwhile: they are left alone.
     pub(super) fn count_unclaimed(&self, rows: usize, applied: &mut Applied) -> Result<()> {
         count_of(applied, self.table)?.superseded += rows as u64;
         Ok(())

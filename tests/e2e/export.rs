@@ -18,7 +18,7 @@ use md5::{Digest, Md5};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::backfill::{DAMAGE, SLOW_CLAIMS};
+use super::backfill::{DAMAGE, SLOW_PAGES};
 use super::stage::{SOON_SECS, Stage, pause, within};
 use super::writers::Writers;
 
@@ -145,7 +145,7 @@ async fn an_export_is_loaded_beside_its_stream() {
         sqlx::query(sql).execute(&stage.pool).await.unwrap();
     }
     // Each page waits a little, so that kills strike within the load.
-    sqlx::raw_sql(SLOW_CLAIMS).execute(&stage.pool).await.unwrap();
+    sqlx::raw_sql(SLOW_PAGES).execute(&stage.pool).await.unwrap();
     let mut daemon = stage.daemon();
     within(SOON_SECS, "a daemon is alive", async || {
         daemon.still_runs();

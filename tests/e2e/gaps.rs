@@ -67,7 +67,7 @@ impl Scene {
         self.put(1, "Noor the second");
         self.delete(2);
         self.put(3, "Pia");
-        self.world.lock().unwrap().trim_all(TABLE);
+        self.world.lock().unwrap().trim_all(TABLE, |_| false);
     }
 
     async fn gaps(&self) -> Vec<Value> {

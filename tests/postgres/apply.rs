@@ -187,6 +187,39 @@ async fn a_scan_page_cannot_raise_what_a_delete_in_flight_removes() {
 }
 
 #[tokio::test]
+async fn a_delete_waits_for_the_scan_page_that_holds_its_row() {
+    let rig = Rig::new().await;
+    let (ann, bob) = (worker("ann"), worker("bob"));
+    let tail = rig.lease(&ann, "a").await;
+    let scan = rig.lease(&bob, "b").await;
+    let mut page = batch(&bob, &scan, 1, vec![letter("1", "scanned", 0)]);
+    page.units[0].version = Version { generation: 1, sequence: SequenceNumber::ZERO };
+    page.claims = true;
+    let delete = Batch { claims: true, ..batch(&ann, &tail, 5, vec![burnt("1", 5)]) };
+    // The page has written its row, which nobody sees yet, and its fence waits for a lock of ours.
+    let mut stall = rig.pool.begin().await.unwrap();
+    sqlx::query("select from dynaurora.partitions where partition = 'b' for update")
+        .execute(&mut *stall)
+        .await
+        .unwrap();
+    let mut tasks = JoinSet::new();
+    for (at, batch) in [page, delete].into_iter().enumerate() {
+        let sink = PostgresSink::new(Arc::clone(&rig.pools), &tables()).unwrap();
+        tasks.spawn(async move { (at, sink.apply(&batch).await) });
+        let waiting = "select pid::text from pg_stat_activity \
+            where datname = current_database() and wait_event_type = 'Lock'";
+        while texts(&rig, waiting).await.len() < tasks.len() {}
+    }
+    stall.rollback().await.unwrap();
+    while let Some(done) = tasks.join_next().await {
+        let (at, applied) = done.unwrap();
+        let expected = [counts(1, 0, 0), counts(0, 1, 0)][at];
+        assert_eq!(applied.unwrap().tables[usize::from(LETTERS.0)], expected);
+    }
+    assert_eq!(texts(&rig, ROWS).await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_mapping_whose_rows_do_not_fit_is_never_written() {
     let rig = Rig::new().await;
     let ann = worker("ann");

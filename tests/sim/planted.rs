@@ -49,6 +49,13 @@ fn i10_a_sweep_that_spares_no_dead_letter_is_found() {
     found_among(|seed| Plan::of(seed).with_loads(), Sabotage::SparesNothing, &[Invariant::Sweep]);
 }
 
+#[test]
+fn i1_a_sink_that_writes_over_newer_rows_is_found() {
+    // Along the stream alone the fence keeps older versions away; beside a load only the guard does.
+    let expected = [Invariant::Order, Invariant::Convergence];
+    found_among(|seed| Plan::of(seed).with_loads(), Sabotage::NoGuard, &expected);
+}
+
 fn found(sabotage: Sabotage, expected: &[Invariant]) {
     found_among(Plan::of, sabotage, expected);
 }

@@ -346,16 +346,16 @@ impl World {
     }
 
     /// Removes all records of the table's stream, and its closed shards, as if they had come of age.
-    pub fn trim_all(&mut self, table: &str) {
+    pub fn trim_all(&mut self, table: &str, but: impl Fn(&PartitionId) -> bool) {
         let Some(stream) = self.table(table).stream else { return };
         let stream = &mut self.streams[stream];
-        for shard in &mut stream.shards {
+        for shard in stream.shards.iter_mut().filter(|shard| !but(&shard.id)) {
             shard.trimmed += shard.records.len();
             if let Some(last) = shard.records.drain(..).next_back() {
                 shard.trimmed_through = Some(last.sequence);
             }
         }
-        stream.shards.retain(|shard| shard.closed.is_none());
+        stream.shards.retain(|shard| shard.closed.is_none() || but(&shard.id));
     }
 }
 

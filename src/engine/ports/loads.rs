@@ -12,6 +12,7 @@ pub trait Loads: Send + Sync + 'static {
     /// Begins a load in one transaction: the generation and every partition's epoch grow, so that each batch
     /// in flight fails at the fence; the load's partitions are entered; old claims go; open gaps count as
     /// being repaired, and a shard whose position was trimmed goes on at its horizon; a halt for a gap ends.
+    /// Every shard at its horizon counts as entered now, since what it held before is part of the load.
     ///
     /// Nothing happens, and the answer is false, unless the generation is the expected one, the
     /// stream's shards were listed completely (those of a new stream count), the source is not halted

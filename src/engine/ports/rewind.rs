@@ -89,6 +89,7 @@ mod tests {
             owner: None,
             last_event_at: last.map(EpochMillis),
             last_poll_at: None,
+            overdue: false,
         }
     }
 

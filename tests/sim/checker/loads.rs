@@ -30,6 +30,13 @@ pub struct Loads {
     letters: BTreeMap<KeyHash, (Version, String)>,
 }
 
+impl Loads {
+    /// The keys of the items that an open dead letter holds.
+    pub fn letters(&self) -> impl Iterator<Item = Item> {
+        self.letters.values().map(|(_, key)| serde_json::from_str(key).expect("a key"))
+    }
+}
+
 /// Whether a commit is of a load's partitions.
 pub fn is_of_load(commit: &Commit) -> bool {
     let kinds = commit.advances.iter().map(|advance| advance.partition.kind());
@@ -140,10 +147,7 @@ impl Replay<'_> {
         let first = Version { generation: self.generation, sequence: SequenceNumber::ZERO };
         let seen = self.rows.remove(&at).is_none_or(|row| row.version >= first);
         self.rows.extend(row.map(|row| (at.clone(), row.clone())));
-        let held = self.loads.letters.values().any(|(_, key)| {
-            let keys: Item = serde_json::from_str(key).expect("a key");
-            keys_of(self.run, keys).contains(&at)
-        });
+        let held = self.loads.letters().any(|keys| keys_of(self.run, keys).contains(&at));
         if seen || held {
             let why = if held { "is held by a dead letter" } else { "was seen" };
             self.broken(Invariant::Sweep, format!("row {at:?} is swept though it {why}"));

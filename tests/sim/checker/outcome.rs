@@ -164,7 +164,8 @@ impl End<'_> {
         }
         let mut expected = BTreeMap::new();
         let rejected: BTreeSet<String> = self.replay.fold.rejected.keys().cloned().collect();
-        let mut held = BTreeSet::new();
+        let letters = self.replay.loads.letters();
+        let mut held: BTreeSet<_> = letters.flat_map(|keys| keys_of(self.run, keys)).collect();
         for item in &self.run.truth.items {
             let Effect::Rows(ops) = effect_of(self.run, &scanned(item)) else {
                 held.extend(keys_of(self.run, item.clone()));

@@ -63,9 +63,10 @@ impl Ledger for Store {
             let now = state.now();
             let stream_arn: Arc<str> = stream_arn.into();
             let known = state.source(source)?;
-            known.add_shards(&stream_arn, &listing.shards);
+            known.add_shards(&stream_arn, &listing.shards, now);
             if listing.complete {
                 known.note_continued(&listing.shards);
+                known.note_gone(&listing.shards, now);
                 known.listed_at = Some(now);
                 known.discovery = None;
             }
@@ -318,6 +319,8 @@ impl Partition {
             owner: self.owner(now).cloned(),
             last_event_at: self.last_event_at,
             last_poll_at: self.last_poll_at,
+            overdue: self.position == dynaurora::model::Position::Horizon
+                && now.saturating_duration_since(self.entered_at) > Duration::from_secs(23 * 3600),
         }
     }
 }

@@ -91,9 +91,9 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     source.halted = None;
     if let Some(NewStream { stream_arn, shards }) = &load.stream {
         source.listed_at = Some(now);
-        source.add_shards(stream_arn, shards);
+        source.add_shards(stream_arn, shards, now);
     }
-    unlease(source);
+    unlease(source, now);
     for (id, start) in rewound {
         if let Some(shard) = source.partitions.get_mut(&id) {
             rewind(shard, start);
@@ -101,7 +101,7 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     }
     for id in &load.partitions {
         let epoch = source.partitions.get(id).map_or(0, |known| known.epoch);
-        source.partitions.insert(id.clone(), fresh(source.generation, epoch));
+        source.partitions.insert(id.clone(), fresh(source.generation, epoch, now));
     }
     for gap in source.gaps.iter_mut().filter(|gap| gap.state == GapState::Open) {
         gap.state = GapState::Repairing;
@@ -131,7 +131,7 @@ fn rewound(
 }
 
 /// Ends every lease; what was trimmed goes on at its horizon.
-fn unlease(source: &mut SourceState) {
+fn unlease(source: &mut SourceState, now: Instant) {
     for (id, partition) in &mut source.partitions {
         partition.epoch += 1;
         partition.lease = None;
@@ -144,6 +144,9 @@ fn unlease(source: &mut SourceState) {
         });
         if trimmed {
             partition.position = Position::Horizon;
+        }
+        if partition.position == Position::Horizon {
+            partition.entered_at = now;
         }
         let at_end = partition.replays_to == Some(None);
         if !partition.is_replaying() || (trimmed && !at_end) {
@@ -163,7 +166,7 @@ fn rewind(shard: &mut Partition, start: Position) {
     shard.last_event_at = None;
 }
 
-fn fresh(generation: Generation, epoch: i64) -> Partition {
+fn fresh(generation: Generation, epoch: i64, now: Instant) -> Partition {
     Partition {
         stream_arn: Arc::from(""),
         generation,
@@ -179,6 +182,8 @@ fn fresh(generation: Generation, epoch: i64) -> Partition {
         synced_up_to: None,
         covered_epoch: None,
         continued: false,
+        entered_at: now,
+        drained_at: None,
     }
 }
 

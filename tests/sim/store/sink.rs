@@ -83,6 +83,7 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
         Some(Sabotage::NoDeadLetters) => &[],
         _ => batch.rejects.as_slice(),
     };
+    let now = state.now();
     let source = state.source(&batch.source)?;
     let letters = rejects.iter().cloned();
     source.dead_letters.extend(letters.map(|letter| StoredLetter { letter, open: true }));
@@ -96,7 +97,7 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
     }
     supersede_scanned(source);
     if !batch.discovered.is_empty() {
-        source.add_shards(&batch.stream_arn, &batch.discovered);
+        source.add_shards(&batch.stream_arn, &batch.discovered, now);
         source.note_continued(&batch.discovered);
     }
     for advance in &batch.advances {
@@ -105,7 +106,7 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
         partition.records += advance.records;
         partition.last_event_at = advance.last_event_at.max(partition.last_event_at);
         if advance.drained {
-            source.end(&advance.partition);
+            source.end(&advance.partition, now);
         }
     }
     let commit = Commit {
@@ -229,14 +230,14 @@ fn write_rows(
 fn take_claim(state: &mut State, unit: &Unit, key: &Key) -> bool {
     let at = (unit.op.table, key.clone());
     let scanned = unit.version.sequence == SequenceNumber::ZERO;
-    if unit.op.action == RowAction::Record || !unit.op.action.ends_row() && !scanned {
-        return true;
+    if scanned {
+        return state.claims.get(&at).is_none_or(|claim| *claim < unit.version);
     }
-    let higher = state.claims.get(&at).is_none_or(|claim| *claim < unit.version);
-    if higher {
-        state.claims.insert(at, unit.version);
+    if unit.op.action.ends_row() {
+        let newest = state.claims.entry(at).or_insert(unit.version);
+        *newest = (*newest).max(unit.version);
     }
-    higher || unit.op.action.ends_row()
+    true
 }
 
 /// A row with its last cell, the mark of a deletion, from the cells of a soft delete.

@@ -86,6 +86,8 @@ pub struct Partition {
     pub synced_up_to: Option<EpochMillis>,
     pub covered_epoch: Option<Epoch>,
     pub continued: bool,
+    pub entered_at: Instant,
+    pub drained_at: Option<Instant>,
 }
 
 /// A worker's row.
@@ -172,7 +174,7 @@ impl SourceState {
     }
 
     /// Enters shards that are new, or known from another stream only.
-    pub fn add_shards(&mut self, stream_arn: &Arc<str>, shards: &[ShardListing]) {
+    pub fn add_shards(&mut self, stream_arn: &Arc<str>, shards: &[ShardListing], now: Instant) {
         if self.stream_arn != *stream_arn {
             self.stream_arn = Arc::clone(stream_arn);
             self.listed_at = None;
@@ -198,6 +200,8 @@ impl SourceState {
                 synced_up_to: None,
                 covered_epoch: None,
                 continued: false,
+                entered_at: now,
+                drained_at: None,
             };
             self.partitions.insert(shard.id.clone(), fresh);
         }
@@ -248,6 +252,17 @@ impl SourceState {
         }
     }
 
+    /// Notes that what no listing has any more, a day after its end, is continued by nothing unlisted.
+    pub fn note_gone(&mut self, listed: &[ShardListing], now: Instant) {
+        let (arn, day) = (Arc::clone(&self.stream_arn), Duration::from_secs(24 * 3600));
+        for (id, own) in self.partitions.iter_mut().filter(|(_, own)| own.stream_arn == arn) {
+            let gone = own.state == PartitionState::Drained
+                && !listed.iter().any(|shard| shard.id == *id)
+                && own.drained_at.is_some_and(|at| now.saturating_duration_since(at) > day);
+            own.continued |= gone;
+        }
+    }
+
     /// Ends the cover of a shard: what was published last stays its own.
     pub fn uncover(&mut self, id: &PartitionId) {
         let published = self.partitions.get(id).and_then(|shard| self.covered(shard));
@@ -258,12 +273,13 @@ impl SourceState {
     }
 
     /// Ends the lease of a shard that is at its end, and notes how far it had come.
-    pub fn end(&mut self, id: &PartitionId) {
+    pub fn end(&mut self, id: &PartitionId, now: Instant) {
         self.uncover(id);
         self.follow_parent(id);
         if let Some(shard) = self.partitions.get_mut(id) {
             shard.synced_up_to = shard.synced_up_to.max(shard.last_event_at);
             shard.state = PartitionState::Drained;
+            shard.drained_at = Some(now);
             shard.lease = None;
         }
     }
