@@ -2,11 +2,13 @@
 //! an emulator or as a world of our own behind HTTP. A test that fails shows the logs of its daemons.
 
 mod backfill;
+mod chaos;
 mod commands;
 mod daemon;
 mod dead_letters;
 mod export;
 mod export_s3;
+mod fleet;
 mod fold;
 mod freshness;
 mod gaps;
