@@ -21,6 +21,7 @@ use serde_json::Value;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Row};
 use tempfile::TempDir;
+use tokio::process::Command;
 
 use super::daemon::{Daemon, Ended, command, run_to_end};
 use crate::postgres::cluster::cluster;
@@ -96,6 +97,9 @@ pub(super) struct Stage {
     pub(super) config: Config,
     /// The name of the database.
     pub(super) database: String,
+    /// The target's url as the config has it, without a password.
+    pub(super) url: String,
+    password_file: PathBuf,
     folder: TempDir,
     spawned: AtomicU32,
     _dynamo: Option<LocalDynamo>,
@@ -167,8 +171,19 @@ impl Stage {
         let pool = PgPoolOptions::new().max_connections(4);
         let pool = pool.connect(&cluster.url(&database)).await.unwrap();
         let (spawned, _server) = (AtomicU32::new(0), setting.server.clone());
-        let stage =
-            Self { pool, client, config, database, folder, spawned, _dynamo: dynamo, _server };
+        let password_file = cluster.password_file().to_owned();
+        let stage = Self {
+            pool,
+            client,
+            config,
+            database,
+            url,
+            password_file,
+            folder,
+            spawned,
+            _dynamo: dynamo,
+            _server,
+        };
         if setting.applied {
             let ended = stage.command(&["apply"]).await;
             assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -183,9 +198,13 @@ impl Stage {
 
     /// Starts a daemon with more arguments.
     pub(super) fn daemon_with(&self, more: &[&str]) -> Daemon {
+        self.daemon_from(command("run"), more)
+    }
+
+    /// Starts a daemon by a command line that ends in `run`.
+    pub(super) fn daemon_from(&self, mut command: Command, more: &[&str]) -> Daemon {
         let number = self.spawned.fetch_add(1, Ordering::Relaxed);
         let log = self.log(number);
-        let mut command = command("run");
         command.arg("--config").arg(self.config_file()).args(more);
         Daemon::spawn(command, log)
     }
@@ -210,6 +229,29 @@ impl Stage {
 
     pub(super) fn config_file(&self) -> PathBuf {
         self.folder.path().join("dynaurora.toml")
+    }
+
+    /// Makes a role that has what `dynaurora grants` prints; answers its name and the `--set` that makes a
+    /// daemon connect as it. It has everybody's password.
+    pub(super) async fn role(&self) -> (String, String) {
+        let name = format!("{}_daemon", self.database);
+        let grants = self.command(&["grants", "--role", &name]).await;
+        assert_eq!(grants.code, Some(0), "{}", grants.stderr);
+        let sql = format!(
+            "do $$ begin execute format('create role {name} login password %L', '{}'); end $$; {}",
+            std::fs::read_to_string(&self.password_file).unwrap(),
+            grants.stdout
+        );
+        self.run(&sql).await;
+        (
+            name.clone(),
+            format!("target.url={}", self.url.replace("//postgres@", &format!("//{name}@"))),
+        )
+    }
+
+    /// Runs statements in the target.
+    pub(super) async fn run(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.pool).await.unwrap();
     }
 
     /// The one source of the config.
