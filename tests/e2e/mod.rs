@@ -16,6 +16,7 @@ mod halt;
 mod infer;
 mod kill;
 mod mapping;
+mod misfits;
 mod outage;
 mod proxy;
 mod refusals;

@@ -111,7 +111,7 @@ async fn drained_more(stage: &Stage, more: usize) {
 }
 
 /// Writes, and lets the shards change, until it is told to stop.
-async fn live(server: Arc<WorldServer>, stop: CancellationToken) {
+pub(super) async fn live(server: Arc<WorldServer>, stop: CancellationToken) {
     let mut random = fastrand::Rng::with_seed(5);
     let mut writes = 0_u32;
     while !stop.is_cancelled() {
