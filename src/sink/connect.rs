@@ -248,8 +248,8 @@ impl Pools {
         result
     }
 
-    /// The work's result. Where new pools stay silent, the reason why no connection is to be had: a pool waits
-    /// out a refusal, be it for want of connections, and tells nothing of it.
+    /// The work's result. Where new pools stay silent, the reason why no connection is to be had: a pool
+    /// waits out a refusal, be it for want of connections, and tells nothing of it.
     async fn unless_refused<T>(
         &self,
         pair: &Pair,

@@ -88,8 +88,8 @@ async fn a_fleet_under_every_fault_at_once_converges() {
     eprintln!(
         "chaos test: seed {seed}: {} faults in {secs} s: {faults:?}\n\
          chaos test: the daemons noticed: {told:?}\n\
-         chaos test: {writes} writes, {applied} applied amid the faults, {} shards; then every shard \
-         owned after {:.1} s, all applied after {:.1} s; {} items, {} rows, {} mismatches",
+         chaos test: {writes} writes, {applied} applied amid the faults, {} shards; then every \
+         shard owned after {:.1} s, all applied after {:.1} s; {} items, {} rows, {} mismatches",
         faults.values().sum::<u32>(),
         stage.ledger().await.len(),
         owned.as_secs_f64(),

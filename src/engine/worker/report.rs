@@ -72,15 +72,15 @@ where
             && !self.lanes[LaneId::Tail as usize].readers.contains(&row.id)
     }
 
-    /// Says it when workers that live run another mapping than this one: what a row looks like then depends on
-    /// who read its change. While a deployment rolls that is as it must be, so nothing is refused.
+    /// Says it when workers that live run another mapping than this one: what a row looks like then depends
+    /// on who read its change. While a deployment rolls that is as it must be, so nothing is refused.
     fn compare_mappings(&mut self) -> Option<String> {
         let others = self.view.mappings.iter().filter(|other| **other != self.mapping).count();
         let warning = (others > 0).then(|| {
             format!(
-                "workers run another mapping, or another version, than this one: {others}; what a row looks \
-                 like depends on who read its change; let all run one config, then mend what differs with \
-                 `dynaurora verify --repair`"
+                "workers run another mapping, or another version, than this one: {others}; what a \
+                 row looks like depends on who read its change; let all run one config, then mend \
+                 what differs with `dynaurora verify --repair`"
             )
         });
         if self.others_told != others {
