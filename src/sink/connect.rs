@@ -162,7 +162,7 @@ impl Pools {
         match error.kind() {
             // The server is there and will soon take connections; the pool waits for that.
             ErrorKind::Unavailable | ErrorKind::Capacity => Ok(()),
-            ErrorKind::Unreachable => Err(error.with_hint(format!(
+            ErrorKind::Unreachable if error.hint().is_none() => Err(error.with_hint(format!(
                 "see with `pg_isready -h {host} -p {port}` whether it runs and can be reached from here"
             ))),
             _ => Err(error),

@@ -7,6 +7,8 @@ use std::time::Duration;
 use dynaurora::demo::postgres::{LocalPostgres, Options};
 use dynaurora::engine::ports::Clock;
 use dynaurora::runtime::SystemClock;
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -114,6 +116,7 @@ struct Seat {
 /// The daemons, the servers behind them, and how often what befell them.
 pub(super) struct Fleet {
     server: Arc<LocalPostgres>,
+    url: String,
     reader: LocalPostgres,
     seats: Vec<Seat>,
     due: Vec<Due>,
@@ -139,7 +142,8 @@ impl Fleet {
             seats.push(Seat { proxy, daemon, stopped: false, leaving: false, disturbed: false });
         }
         let random = fastrand::Rng::with_seed(seed);
-        Self { server, reader, seats, due: Vec::new(), random, counts: BTreeMap::new() }
+        let url = server.url("postgres");
+        Self { server, url, reader, seats, due: Vec::new(), random, counts: BTreeMap::new() }
     }
 
     /// Something happens, unless it happens already.
@@ -199,10 +203,17 @@ impl Fleet {
                     return;
                 }
                 let words = ["-c", "kill -s KILL \"$0\"", &pid.to_string()];
+                let mut session = PgConnection::connect(&self.url).await.unwrap();
                 // It may have gone by itself meanwhile; then this was no fault.
                 if !Command::new("sh").args(words).status().await.unwrap().success() {
                     return;
                 }
+                // The test itself asks again once all sessions have ended and the server is back.
+                within(SOON_SECS, "the server recovers", async || {
+                    let over = session.ping().await.is_err();
+                    (over && PgConnection::connect(&self.url).await.is_ok()).then_some(())
+                })
+                .await;
             }
         }
         *self.counts.entry(fault.label()).or_insert(0) += 1;

@@ -10,7 +10,8 @@ use dynaurora::engine::ports::{Clock, StreamView};
 use dynaurora::runtime::SystemClock;
 use tokio_util::sync::CancellationToken;
 
-use super::daemon::{Daemon, Ended, command};
+use super::daemon::{Daemon, command};
+use super::refusals::says;
 use super::sharing::{live, look, open};
 use super::stage::{SOON_SECS, Setting, Stage, within};
 use super::writers::Writers;
@@ -158,11 +159,4 @@ async fn clocks_that_are_an_hour_off_change_nothing() {
 fn faketime() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|folder| folder.path());
     folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|file| file.exists())
-}
-
-fn says(ended: &Ended, code: i32, words: &[&str]) {
-    assert_eq!(ended.code, Some(code), "{}", ended.stderr);
-    for word in words {
-        assert!(ended.stderr.contains(word), "{word} is not in {}", ended.stderr);
-    }
 }

@@ -24,6 +24,7 @@ mod sharing;
 mod stage;
 mod stop;
 mod tap;
+mod tls;
 mod values;
 mod verify;
 mod writers;
