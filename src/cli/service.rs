@@ -202,6 +202,7 @@ fn tell(source: &Watched, known: &SourceStatus, now: EpochMillis) -> status::Sou
         dead_letters: known.view.dead_letters,
         gaps: known.view.gaps,
         halted: known.halted.clone(),
+        warnings: known.warning.iter().cloned().collect(),
         ..status::SourceStatus::default()
     };
     let rows = &known.view.partitions;

@@ -101,6 +101,9 @@ fn partitions(source: &SourceStatus) -> String {
     if let Some(reason) = &source.halted {
         text.push_str(&format!("halted: {reason}\n"));
     }
+    for warning in &source.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
     let rows: Vec<Vec<String>> = source
         .shards
         .iter()
@@ -143,6 +146,7 @@ mod tests {
     fn the_table_lines_up_and_shows_what_matters() {
         let mut status = sample();
         status.sources[0].halted = Some("the table was recreated".into());
+        status.sources[0].warnings.push("one worker differs".into());
         let text = render(&status);
         let expected = "\
 dynaurora 0.1.0: ready
@@ -152,6 +156,7 @@ santa   NorthPole  synced  2025-12-01T08:00:00Z  1.5 s  23 h 59 min  0          
 
 santa: generation 1, partitions: 1 owned, 0 open, 0 waiting, 1 drained, 0 lost
 halted: the table was recreated
+warning: one worker differs
 PARTITION  STATE  OWNER     POSITION
 shardId-2  owned  <pole>-7  after:100000000003498069978
 ";

@@ -15,7 +15,9 @@ use metrics::{
 use crate::error::Error;
 use crate::model::{ChangeOp, EpochMillis, PartitionId};
 
+mod fleet;
 mod loads;
+pub use fleet::MappingsDiffer;
 pub use loads::{LoadBegun, LoadEnded, LoadProgress, LoadWaits};
 
 const BUILD_INFO: &str = "dynaurora_build_info";
@@ -93,6 +95,7 @@ pub fn describe() {
     describe_counter!(AWS_REQUESTS, "Requests to AWS by operation and answer.");
     describe_counter!(RETRIES, "Attempts that failed and are made again, by stage and kind.");
     describe_gauge!(HALTED, "1 while the source is halted and needs an operator.");
+    fleet::describe();
     loads::describe();
 }
 
@@ -115,6 +118,7 @@ pub fn zero(source: &str, tables: &[String]) {
     gauge!(DEAD_LETTERS, "source" => source.to_owned()).set(0.0);
     gauge!(GAPS_OPEN, "source" => source.to_owned()).set(0.0);
     gauge!(HALTED, "source" => source.to_owned()).set(0.0);
+    fleet::zero(source);
     loads::zero(source);
 }
 

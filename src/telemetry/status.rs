@@ -75,6 +75,8 @@ pub struct SourceStatus {
     pub gaps: u64,
     /// Why it is halted, where it is.
     pub halted: Option<String>,
+    /// What is not as it should be though the source is kept in step, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// How many partitions there are of each state; each partition counts once.

@@ -2,11 +2,13 @@
 //! an emulator or as a world of our own behind HTTP. A test that fails shows the logs of its daemons.
 
 mod backfill;
+mod chaos;
 mod commands;
 mod daemon;
 mod dead_letters;
 mod export;
 mod export_s3;
+mod fleet;
 mod fold;
 mod freshness;
 mod gaps;
@@ -14,6 +16,7 @@ mod halt;
 mod infer;
 mod kill;
 mod mapping;
+mod misfits;
 mod outage;
 mod proxy;
 mod refusals;
@@ -23,6 +26,7 @@ mod sharing;
 mod stage;
 mod stop;
 mod tap;
+mod tls;
 mod values;
 mod verify;
 mod writers;

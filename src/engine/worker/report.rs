@@ -72,6 +72,25 @@ where
             && !self.lanes[LaneId::Tail as usize].readers.contains(&row.id)
     }
 
+    /// Says it when workers that live run another mapping than this one: what a row looks like then depends
+    /// on who read its change. While a deployment rolls that is as it must be, so nothing is refused.
+    fn compare_mappings(&mut self) -> Option<String> {
+        let others = self.view.mappings.iter().filter(|other| **other != self.mapping).count();
+        let warning = (others > 0).then(|| {
+            format!(
+                "workers run another mapping, or another version, than this one: {others}; what a \
+                 row looks like depends on who read its change; let all run one config, then mend \
+                 what differs with `dynaurora verify --repair`"
+            )
+        });
+        if self.others_told != others {
+            let (source, warning) = (&*self.run.name, warning.as_deref());
+            events::MappingsDiffer { source, others, warning }.emit();
+            self.others_told = others;
+        }
+        warning
+    }
+
     /// Publishes the source's state, for status, readiness and metrics.
     pub(super) fn publish(&mut self, now: Instant) {
         self.publish_due = now + PUBLISH_EVERY;
@@ -106,6 +125,7 @@ where
             turned_at: wall,
             generation: self.generation,
             halted: self.view.halted.as_deref().map(explained),
+            warning: self.compare_mappings(),
             failing: self.failing.iter().flatten().next().cloned(),
             started: self.stream_arn.is_some() && self.view.generation > 0,
             synced_up_to: freshness::synced_up_to(&progress),
