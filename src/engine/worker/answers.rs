@@ -100,16 +100,18 @@ where
         }
         self.upkeep.due = now + self.renew_every();
         self.lease_deadline = sent_at + self.run.options.lease_ttl * 2 / 3;
-        self.drop_lost(&still_held, &view, now);
         let same_stream = self.stream_arn.as_ref() == Some(&view.stream_arn);
         if view.generation != self.generation || !same_stream {
             // Shards are those of the stream that the ledger names: under another one's name they would seem
-            // to have vanished.
+            // to have vanished. No lease of before is valid any more, and that is nobody's fault.
+            let (source, generation) = (&*self.run.name, view.generation);
+            events::GenerationChanged { source, generation }.emit();
             self.generation = view.generation;
             self.stream_arn = Some(Arc::clone(&view.stream_arn));
             self.reload(now);
             return Ok(());
         }
+        self.drop_lost(&still_held, &view, now);
         self.note_keys =
             view.dead_letters > 0 || self.rejected_at.is_some_and(|rejected| rejected >= sent_at);
         self.view = Arc::new(view);
