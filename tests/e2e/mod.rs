@@ -7,6 +7,7 @@ mod daemon;
 mod dead_letters;
 mod export;
 mod export_s3;
+mod first_steps;
 mod fold;
 mod freshness;
 mod gaps;
