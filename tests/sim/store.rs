@@ -68,7 +68,8 @@ impl Store {
     pub fn set_faults(&self, knobs: Knobs, seed: u64) {
         let mut faults = self.faults();
         let tally = std::mem::take(&mut faults.tally);
-        *faults = Faults { tally, ..Faults::new(knobs, seed) };
+        *faults = Faults::new(knobs, seed);
+        faults.tally = tally;
     }
 
     /// How often each thing went wrong.

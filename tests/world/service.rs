@@ -185,7 +185,8 @@ impl World {
         if expired || token.issued_at + ITERATOR_LIFE_MILLIS < self.now.0 {
             return Err(WorldError::ExpiredIterator);
         }
-        let empty = self.strikes("empty pages", self.faults.empty_page) || met == Some(Fault::EmptyPage);
+        let empty =
+            self.strikes("empty pages", self.faults.empty_page) || met == Some(Fault::EmptyPage);
         let short = self.strikes("short pages", self.faults.short_page);
         let limit = if short { self.rng.usize(1..=limit.clamp(1, 20)) } else { limit };
         let late_end = self.strikes("late ends", self.faults.late_end);

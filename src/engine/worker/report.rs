@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{PUBLISH_EVERY, Worker};
+use super::{PUBLISH_EVERY, Recurring, Worker};
 use crate::engine::batch::Sealed;
 use crate::engine::freshness::{self, ShardProgress, SourceStatus};
 use crate::engine::lane::LaneId;
@@ -34,6 +34,36 @@ where
                 Ok(delay)
             }
             Directive::Bisect | Directive::Gap(_) | Directive::Halt => Err(error),
+        }
+    }
+
+    /// Ends a step of recurring work: its answer, or none where it failed and is due again after a
+    /// pause; the error itself where no other attempt may be made.
+    pub(super) fn ended<T>(&mut self, stage: Stage, result: Result<T>) -> Result<Option<T>> {
+        let now = self.ports.clock.now();
+        let work = self.recurring(stage);
+        work.running = false;
+        match result {
+            Ok(answer) => {
+                work.failures = 0;
+                self.well(stage);
+                Ok(Some(answer))
+            }
+            Err(error) => {
+                work.failures += 1;
+                let failures = work.failures;
+                let delay = self.retry(stage, error, failures)?;
+                self.recurring(stage).due = now + delay;
+                Ok(None)
+            }
+        }
+    }
+
+    fn recurring(&mut self, stage: Stage) -> &mut Recurring {
+        match stage {
+            Stage::Discover => &mut self.discovery,
+            Stage::Load => &mut self.loading,
+            Stage::Ledger | Stage::Read | Stage::Apply => &mut self.upkeep,
         }
     }
 

@@ -120,18 +120,28 @@ impl Default for Faults {
 
 impl Faults {
     pub fn new(knobs: Knobs, seed: u64) -> Self {
-        Self { knobs, outage_until: None, tally: BTreeMap::new(), rng: fastrand::Rng::with_seed(seed) }
+        Self {
+            knobs,
+            outage_until: None,
+            tally: BTreeMap::new(),
+            rng: fastrand::Rng::with_seed(seed),
+        }
     }
 
     pub fn draw(&mut self, call: Call) -> Fate {
         let knobs = self.knobs;
         let fails = match call {
-            Call::Renew if self.strikes("failed renewals", knobs.renew_fails) => Some(ErrorKind::Unavailable),
+            Call::Renew if self.strikes("failed renewals", knobs.renew_fails) => {
+                Some(ErrorKind::Unavailable)
+            }
             _ if self.strikes("lost connections", knobs.fails) => Some(ErrorKind::Unreachable),
-            _ if self.strikes("deadlocks and lock timeouts", knobs.conflicts) => Some(ErrorKind::Conflict),
+            _ if self.strikes("deadlocks and lock timeouts", knobs.conflicts) => {
+                Some(ErrorKind::Conflict)
+            }
             _ => None,
         };
-        let frozen = call == Call::Apply && self.strikes("processes frozen amid a batch", knobs.freezes);
+        let frozen =
+            call == Call::Apply && self.strikes("processes frozen amid a batch", knobs.freezes);
         let orphaned = call == Call::Apply && self.chance(knobs.orphan_commits);
         Fate {
             before: self.delay(knobs.slow),
