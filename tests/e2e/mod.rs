@@ -18,6 +18,7 @@ mod kill;
 mod mapping;
 mod misfits;
 mod outage;
+mod pooler;
 mod proxy;
 mod refusals;
 mod sharing;
