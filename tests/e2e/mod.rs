@@ -8,6 +8,7 @@ mod daemon;
 mod dead_letters;
 mod export;
 mod export_s3;
+mod failover;
 mod fleet;
 mod fold;
 mod freshness;
