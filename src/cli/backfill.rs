@@ -68,9 +68,10 @@ pub struct BackfillArgs {
     #[command(flatten)]
     load: LoadArgs,
     /// Load a full export of the table in place of a scan: its folder, or s3://BUCKET/PREFIX/AWSDynamoDB/ID.
-    /// No older than 23 hours; all daemons of the source must reach it there.
+    /// Given again, incremental exports that follow it, each from where the one before ends. The newest is no
+    /// older than 23 hours; all daemons of the source must reach them there.
     #[arg(long, value_name = "PLACE", conflicts_with_all = ["segments", "max_rcu"])]
-    from_export: Option<String>,
+    from_export: Vec<String>,
     /// Begin anew even though a load is active already.
     #[arg(long)]
     restart: bool,
@@ -117,7 +118,7 @@ pub async fn run(args: &BackfillArgs) -> Result<ExitCode> {
     let asked =
         |source: &&SourceConfig| args.source.as_deref().is_none_or(|name| *source.name == *name);
     named::source(&config, args.source.as_deref())?;
-    if args.from_export.is_some() && config.sources.iter().filter(asked).count() > 1 {
+    if !args.from_export.is_empty() && config.sources.iter().filter(asked).count() > 1 {
         return Err(Error::new(ErrorKind::Usage, "an export is of one table")
             .with_hint("say which source it is for: --source NAME"));
     }
@@ -152,9 +153,9 @@ async fn load(
     pools: &Arc<Pools>,
 ) -> Result<Loaded> {
     let ledger = PostgresLedger::new(Arc::clone(pools));
-    let mut export = match &args.from_export {
-        Some(place) => Some(Box::pin(ExportLoad::open(place, (config, source), pools)).await?),
-        None => None,
+    let mut export = match args.from_export.as_slice() {
+        [] => None,
+        places => Some(Box::pin(ExportLoad::open(places, (config, source), pools)).await?),
     };
     let started = SystemClock.now();
     let known = match ledger.load(&source.name).await {
@@ -177,18 +178,18 @@ async fn load(
     let mut service = None;
     if workers == 0 {
         let active = known.as_ref().is_some_and(|view| view.load.active) && !args.restart;
-        let scans = !active && args.from_export.is_none();
+        let scans = !active && args.from_export.is_empty();
         let when = if scans { BackfillWhen::Force } else { BackfillWhen::Never };
         let only = (config, Some(&*source.name));
         service = Some(own_service(only, pools, args.load.wish(when)).await?);
-    } else if let Some(view) = known.as_ref().filter(|_| args.from_export.is_none()) {
+    } else if let Some(view) = known.as_ref().filter(|_| args.from_export.is_empty()) {
         begin(args, (config, source), (&ledger, view), pools).await?;
     }
     if args.confirm_sweep {
         ledger.confirm_sweep(&source.name).await?;
     }
     // Its own worker begins a scan once it has listed the shards.
-    let begins = service.is_some() && args.from_export.is_none();
+    let begins = service.is_some() && args.from_export.is_empty();
     let watch = async {
         if let Some(export) = &export {
             Box::pin(export.begin(args.restart)).await?;

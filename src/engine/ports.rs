@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::error::Result;
 use crate::model::{
-    Change, Epoch, EpochMillis, Generation, PartitionId, Position, Reject, RowOp, SequenceNumber,
-    Version,
+    Change, Epoch, EpochMillis, Generation, PartitionId, PartitionKind, Position, Reject, RowOp,
+    SequenceNumber, Version,
 };
 
 mod entries;
@@ -274,6 +274,14 @@ pub trait Sink: Send + Sync + 'static {
     /// Deletes some rows of an older generation, each looked at again under its lock, in one transaction that
     /// also sees that the load is still this one.
     fn sweep(&self, sweep: &Sweep) -> impl Future<Output = Result<Swept>> + Send;
+}
+
+impl Batch {
+    /// Whether it is of a load's segments or files; the two kinds of partitions never meet in one batch.
+    #[must_use]
+    pub fn is_of_load(&self) -> bool {
+        self.advances.iter().any(|advance| advance.partition.kind() != PartitionKind::Shard)
+    }
 }
 
 /// What one transaction applies. Sealed by the engine: units are sorted, and unique by table, key and action.

@@ -155,6 +155,13 @@ impl Mapper {
         })
     }
 
+    /// The entity whose rows an expiry treats otherwise than a delete, if any does.
+    #[must_use]
+    pub fn tells_expiries(&self) -> Option<&str> {
+        let differs = self.entities.iter().find(|entity| entity.on_ttl != entity.on_delete);
+        differs.map(|entity| &*entity.name)
+    }
+
     /// The keys of the rows that an item of these keys and this image may have, whatever becomes of them.
     ///
     /// # Errors

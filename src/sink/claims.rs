@@ -35,111 +35,131 @@ const ANY: &str = "\
     select exists (select from dynaurora.claims where source = $1 and target = $2)";
 
 const FIND: &str = "\
-    select key_hash from dynaurora.claims \
-    where source = $1 and target = $2 and key_hash = any ($3::bytea[]) and version > $4::numeric";
+    select c.key_hash from (select unnest($3::bytea[]) as key_hash, \
+            unnest($4::text[])::numeric as version) own \
+        join dynaurora.claims c on c.source = $1 and c.target = $2 and c.key_hash = own.key_hash \
+    where c.version > own.version";
 
-struct Left {
+struct Noted {
     hash: KeyHash,
     version: Version,
 }
 
-/// Waits until no transaction is under way that these units must not run beside. First of all in its
-/// transaction, so that nobody waits for it meanwhile.
-pub(super) async fn take_turn(
-    connection: &mut PgConnection,
-    source: &str,
-    units: &[Unit],
-    prepared: bool,
-) -> Result<()> {
-    let turn = if units.iter().any(leaves_claim) {
-        ALONE
-    } else if units.iter().any(is_scanned) {
-        BESIDE_PAGES
-    } else {
-        return Ok(());
-    };
-    sqlx::query(turn)
-        .bind(lock(source))
-        .persistent(prepared)
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(|error| sqlstate::error("wait for the pages of a load", error))
+/// What the units of one batch have to do with claims.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claims<'a> {
+    pub source: &'a str,
+    /// Whether the batch is of a load's pages.
+    pub of_load: bool,
+    pub prepared: bool,
 }
 
-/// Leaves the claims of one table's deletes; yields the units that may be written, which are all but the
-/// scanned ones whose key was deleted.
-pub(super) async fn settle<'a>(
-    connection: &mut PgConnection,
-    source: &str,
-    rows: &EntityRows,
-    units: Vec<&'a Unit>,
-    prepared: bool,
-) -> Result<Vec<&'a Unit>> {
-    let hash_of = |unit: &Unit| hash(&unit.op.cells, rows.key_columns());
-    let deletes = units.iter().filter(|unit| leaves_claim(unit));
-    let left: Vec<Left> =
-        deletes.map(|unit| Left { hash: hash_of(unit), version: unit.version }).collect();
-    if !left.is_empty() {
-        leave(connection, (source, rows.label()), left, prepared).await?;
+impl Claims<'_> {
+    /// Waits until no transaction is under way that these units must not run beside. First of all in its
+    /// transaction, so that nobody waits for it meanwhile.
+    pub(super) async fn take_turn(
+        self,
+        connection: &mut PgConnection,
+        units: &[Unit],
+    ) -> Result<()> {
+        let turn = if units.iter().any(leaves_claim) {
+            ALONE
+        } else if units.iter().any(|unit| self.looks_for_claims(unit)) {
+            BESIDE_PAGES
+        } else {
+            return Ok(());
+        };
+        sqlx::query(turn)
+            .bind(lock(self.source))
+            .persistent(self.prepared)
+            .execute(connection)
+            .await
+            .map(drop)
+            .map_err(|error| sqlstate::error("wait for the pages of a load", error))
     }
-    // The pages of a load have one version, that of its beginning.
-    let Some(first) = units.iter().find(|unit| is_scanned(unit)) else { return Ok(units) };
-    let failed = |error| sqlstate::error("look for deletes beside a load", error);
-    let any: bool = sqlx::query_scalar(ANY)
-        .bind(source)
-        .bind(rows.label())
-        .persistent(prepared)
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed)?;
-    if !any {
-        return Ok(units);
-    }
-    let scanned = units.iter().filter(|unit| is_scanned(unit));
-    let hashes: Vec<KeyHash> = scanned.map(|unit| hash_of(unit)).collect();
-    let deleted: Vec<Vec<u8>> = sqlx::query_scalar(FIND)
-        .bind(source)
-        .bind(rows.label())
-        .bind(hashes.iter().map(KeyHash::as_slice).collect::<Vec<_>>())
-        .bind(first.version.to_string())
-        .persistent(prepared)
-        .fetch_all(connection)
-        .await
-        .map_err(failed)?;
-    let deleted: HashSet<Vec<u8>> = deleted.into_iter().collect();
-    let may_write = |unit: &&Unit| !is_scanned(unit) || !deleted.contains(hash_of(unit).as_slice());
-    Ok(units.into_iter().filter(may_write).collect())
-}
 
-async fn leave(
-    connection: &mut PgConnection,
-    (source, target): (&str, &str),
-    mut left: Vec<Left>,
-    prepared: bool,
-) -> Result<()> {
-    // A soft delete may have a delete of the same key before it; the newer one's claim serves both.
-    left.sort_unstable_by_key(|claim| (claim.hash, std::cmp::Reverse(claim.version)));
-    left.dedup_by_key(|claim| claim.hash);
-    let hashes: Vec<&[u8]> = left.iter().map(|claim| claim.hash.as_slice()).collect();
-    sqlx::query(LEAVE)
-        .bind(source)
-        .bind(target)
-        .bind(hashes)
-        .bind(printed(&left, |claim| claim.version))
-        .persistent(prepared)
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(|error| sqlstate::error("leave the claims of deletes", error))
+    /// Leaves the claims of one table's deletes; yields the units that may be written, which are all but the
+    /// loaded ones whose key was deleted since.
+    pub(super) async fn settle<'u>(
+        self,
+        connection: &mut PgConnection,
+        rows: &EntityRows,
+        units: Vec<&'u Unit>,
+    ) -> Result<Vec<&'u Unit>> {
+        let hash_of = |unit: &&Unit| hash(&unit.op.cells, rows.key_columns());
+        let noted = |unit: &&Unit| Noted { hash: hash_of(unit), version: unit.version };
+        let left: Vec<Noted> = units.iter().filter(|unit| leaves_claim(unit)).map(noted).collect();
+        if !left.is_empty() {
+            self.leave(connection, rows.label(), left).await?;
+        }
+        let looking = units.iter().filter(|unit| self.looks_for_claims(unit));
+        if looking.clone().next().is_none() {
+            return Ok(units);
+        }
+        let failed = |error| sqlstate::error("look for deletes beside a load", error);
+        let any: bool = sqlx::query_scalar(ANY)
+            .bind(self.source)
+            .bind(rows.label())
+            .persistent(self.prepared)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failed)?;
+        if !any {
+            return Ok(units);
+        }
+        let looking: Vec<Noted> = looking.map(noted).collect();
+        let hashes: Vec<&[u8]> = looking.iter().map(|claim| claim.hash.as_slice()).collect();
+        let deleted: Vec<Vec<u8>> = sqlx::query_scalar(FIND)
+            .bind(self.source)
+            .bind(rows.label())
+            .bind(hashes)
+            .bind(printed(&looking, |claim| claim.version))
+            .persistent(self.prepared)
+            .fetch_all(connection)
+            .await
+            .map_err(failed)?;
+        let deleted: HashSet<Vec<u8>> = deleted.into_iter().collect();
+        let may_write = |unit: &&Unit| {
+            !self.looks_for_claims(unit) || !deleted.contains(hash_of(unit).as_slice())
+        };
+        Ok(units.into_iter().filter(may_write).collect())
+    }
+
+    async fn leave(
+        self,
+        connection: &mut PgConnection,
+        target: &str,
+        mut left: Vec<Noted>,
+    ) -> Result<()> {
+        // A soft delete may have a delete of the same key before it; the newer one's claim serves both.
+        left.sort_unstable_by_key(|claim| (claim.hash, std::cmp::Reverse(claim.version)));
+        left.dedup_by_key(|claim| claim.hash);
+        let hashes: Vec<&[u8]> = left.iter().map(|claim| claim.hash.as_slice()).collect();
+        sqlx::query(LEAVE)
+            .bind(self.source)
+            .bind(target)
+            .bind(hashes)
+            .bind(printed(&left, |claim| claim.version))
+            .persistent(self.prepared)
+            .execute(connection)
+            .await
+            .map(drop)
+            .map_err(|error| sqlstate::error("leave the claims of deletes", error))
+    }
+
+    /// Deletes need no claim to be right: the target row's own version guards them.
+    fn looks_for_claims(self, unit: &Unit) -> bool {
+        (self.of_load || is_first(unit)) && !unit.op.action.ends_row()
+    }
 }
 
 /// What a scan itself ends, for its item has left the filter, is older than all that a load writes.
 fn leaves_claim(unit: &Unit) -> bool {
-    unit.op.action.ends_row() && !is_scanned(unit)
+    unit.op.action.ends_row() && !is_first(unit)
 }
 
-fn is_scanned(unit: &Unit) -> bool {
+/// Whether this is the version of a scan's rows, and of a full export's.
+fn is_first(unit: &Unit) -> bool {
     unit.version.sequence == SequenceNumber::ZERO
 }
 

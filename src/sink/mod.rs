@@ -40,6 +40,8 @@ use sqlx::postgres::PgConnection;
 pub use connect::{Pools, Settings, Tls};
 pub use ledger::PostgresLedger;
 
+use claims::Claims;
+
 use crate::engine::ports::{Applied, Batch, Sink, Stale, Sweep, Swept, TableApplied, Unit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::TableSpec;
@@ -101,8 +103,9 @@ impl PostgresSink {
         let prepared = self.pools.prepared();
         let tables = vec![TableApplied::default(); self.tables.len()];
         let mut applied = Applied { tables, dead_letters_superseded: 0 };
+        let claims = Claims { source: &batch.source, of_load: batch.is_of_load(), prepared };
         if batch.claims {
-            claims::take_turn(connection, &batch.source, units, prepared).await?;
+            claims.take_turn(connection, units).await?;
         }
         for own in units.chunk_by(|one, next| one.op.table == next.op.table) {
             let mut units: Vec<&Unit> = own.iter().collect();
@@ -112,7 +115,7 @@ impl PostgresSink {
             }
             let rows = self.entity_of(own)?;
             if batch.claims {
-                units = claims::settle(connection, &batch.source, rows, units, prepared).await?;
+                units = claims.settle(connection, rows, units).await?;
                 rows.count_unclaimed(own.len() - units.len(), &mut applied)?;
             }
             rows.write(connection, &units, prepared, &mut applied).await?;

@@ -82,8 +82,8 @@ impl DynamoSource {
     /// # Errors
     /// `Config`, with what is wrong, when it is no full export in DynamoDB JSON or not all of it is there;
     /// and as S3 or the file system answers.
-    pub async fn export(&self, location: &str) -> Result<Export> {
-        self.exports.open(location).await
+    pub async fn export(&self, locations: &[String]) -> Result<Export> {
+        self.exports.open(locations).await
     }
 
     /// Whether the export may be loaded into this table's target now.

@@ -1,6 +1,7 @@
 //! An export is loaded beside the stream: written by the test as the service writes it, with kills, and with
 //! files that are not what they should be.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use dynaurora::runtime::SystemClock;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use md5::{Digest, Md5};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::backfill::{DAMAGE, SLOW_PAGES};
@@ -29,6 +30,27 @@ const FILES: usize = 3;
 pub(super) struct Written {
     folder: TempDir,
     items: usize,
+    /// Its time, and what each key had then.
+    time: jiff::Timestamp,
+    held: BTreeMap<String, Value>,
+}
+
+/// What the table holds now, by key.
+async fn held(stage: &Stage) -> BTreeMap<String, Value> {
+    let mut held = BTreeMap::new();
+    let mut pages = stage.client.scan().table_name("NorthPole").into_paginator().items().send();
+    while let Some(item) = pages.next().await {
+        let item: Item = (item.unwrap().into_iter())
+            .map(|(name, value)| (name, AttributeValue::from(value)))
+            .collect();
+        let item = serde_json::to_value(&item).unwrap();
+        held.insert(keys(&item).to_string(), item);
+    }
+    held
+}
+
+fn keys(item: &Value) -> Value {
+    json!({ "pk": item["pk"], "sk": item["sk"] })
 }
 
 impl Written {
@@ -40,18 +62,47 @@ impl Written {
 
     /// The same, as of so many seconds later.
     async fn as_of(stage: &Stage, later_secs: i64) -> Self {
-        let info = stage.source().await.describe().await.unwrap();
-        let mut lines = Vec::new();
-        let mut pages = stage.client.scan().table_name("NorthPole").into_paginator().items().send();
-        while let Some(item) = pages.next().await {
-            let item: Item = (item.unwrap().into_iter())
-                .map(|(name, value)| (name, AttributeValue::from(value)))
-                .collect();
-            lines.push(json!({ "Item": item }).to_string());
-        }
+        let held = held(stage).await;
+        let lines = held.values().map(|item| json!({ "Item": item }).to_string()).collect();
         let created = created_secs(stage).await;
         // Five minutes are the margin.
         let time = jiff::Timestamp::from_second(created + 300 + later_secs).unwrap();
+        let kind = json!({"exportTime": time.to_string(), "exportType": "FULL_EXPORT"});
+        Self::with(stage, lines, kind, (time, held)).await
+    }
+
+    /// An incremental export of what changed since this one, up to now.
+    async fn increment(&self, stage: &Stage) -> Self {
+        let held = held(stage).await;
+        let mut lines = Vec::new();
+        for key in self.held.keys().chain(held.keys().filter(|key| !self.held.contains_key(*key))) {
+            let (old, new) = (self.held.get(key), held.get(key));
+            if old == new {
+                continue;
+            }
+            let keys = keys(old.or(new).unwrap());
+            let mut line = json!({"Metadata": {"WriteTimestampMicros": {"N": "1680109764000000"}},
+                "Keys": keys});
+            for (name, image) in [("OldImage", old), ("NewImage", new)] {
+                if let Some(image) = image {
+                    line[name] = image.clone();
+                }
+            }
+            lines.push(line.to_string());
+        }
+        let time = self.time + jiff::SignedDuration::from_mins(15);
+        let kind = json!({"exportFromTime": self.time.to_string(), "exportToTime": time.to_string(),
+            "exportType": "INCREMENTAL_EXPORT", "outputView": "NEW_AND_OLD_IMAGES"});
+        Self::with(stage, lines, kind, (time, held)).await
+    }
+
+    async fn with(
+        stage: &Stage,
+        lines: Vec<String>,
+        kind: Value,
+        (time, held): (jiff::Timestamp, BTreeMap<String, Value>),
+    ) -> Self {
+        let info = stage.source().await.describe().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("data")).unwrap();
         let (mut list, mut rest) = (String::new(), lines.as_slice());
@@ -69,15 +120,15 @@ impl Written {
                 "dataFileS3Key": format!("AWSDynamoDB/0169-a1/{name}")});
             writeln!(list, "{line}").unwrap();
         }
-        let summary = json!({"version": "2020-06-30", "tableArn": info.table_arn,
-            "tableId": info.table_id, "exportTime": time.to_string(), "itemCount": lines.len(),
-            "outputFormat": "DYNAMODB_JSON", "exportType": "FULL_EXPORT"});
+        let mut summary = json!({"version": "2020-06-30", "tableArn": info.table_arn,
+            "tableId": info.table_id, "itemCount": lines.len(), "outputFormat": "DYNAMODB_JSON"});
+        summary.as_object_mut().unwrap().extend(kind.as_object().unwrap().clone());
         for (name, text) in [("summary", summary.to_string()), ("files", list)] {
             let path = folder.path().join(format!("manifest-{name}"));
             std::fs::write(path.with_extension("md5"), BASE64.encode(Md5::digest(&text))).unwrap();
             std::fs::write(path.with_extension("json"), text).unwrap();
         }
-        Self { folder, items: lines.len() }
+        Self { folder, items: lines.len(), time, held }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -183,6 +234,37 @@ async fn without_a_rewind_older_images_would_win() {
     assert!(found.mismatches > 0, "what changed since the export is as it was then");
 }
 
+/// An incremental export behind it holds the changes and the deletes that the full one lacks, in whichever order
+/// the files of the two are read.
+#[tokio::test]
+async fn an_incremental_export_follows_a_full_one() {
+    let (stage, full) = exported(7200).await;
+    let increment = full.increment(&stage).await;
+    let gone = full.held.keys().filter(|key| !increment.held.contains_key(*key)).count();
+    assert!(gone > 0 && increment.items > gone, "there are deletes and other changes");
+    for sql in DAMAGE {
+        sqlx::query(sql).execute(&stage.pool).await.unwrap();
+    }
+    let (full, increment) =
+        (full.path().display().to_string(), increment.path().display().to_string());
+    let alone = stage.command(&["backfill", "--from-export", &increment]).await;
+    assert_eq!(alone.code, Some(78), "{}", alone.stderr);
+    assert!(alone.stderr.contains("0 of the exports are full ones"), "{}", alone.stderr);
+    let places = ["backfill", "--from-export", &increment, "--from-export", &full];
+    let blind = stage.command(&places).await;
+    assert_eq!(blind.code, Some(78), "{}", blind.stderr);
+    assert!(blind.stderr.contains("does not tell expiries from deletes"), "{}", blind.stderr);
+    let config = std::fs::read_to_string(stage.config_file()).unwrap();
+    let lines = config.lines().filter(|line| !line.starts_with("on_ttl"));
+    let config: String = lines.map(|line| format!("{line}\n")).collect();
+    std::fs::write(stage.config_file(), config).unwrap();
+    let ended = stage.command(&places).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let (source, mapper) = (stage.source().await, &stage.plan().mapper);
+    let found = full_comparison(&source, mapper, &stage.pool).await.unwrap();
+    assert_eq!(found.mismatches, 0, "{:#?}", found.examples);
+}
+
 /// A damaged file halts the load before any of its lines counts; with the right one in its place it goes on.
 #[tokio::test]
 async fn a_damaged_file_halts_the_load_until_it_is_mended() {
@@ -240,7 +322,7 @@ async fn what_cannot_be_loaded_is_refused_at_once() {
     let spoilt: [(Spoil, &str); 7] = [
         (|export| export.edit("summary", "table/NorthPole", "table/SouthPole"), "SouthPole"),
         (|export| export.edit("summary", "\"exportTime\":\"2", "\"exportTime\":\"1"), "hours old"),
-        (|export| export.edit("summary", "FULL_", "INCREMENTAL_"), "INCREMENTAL_EXPORT"),
+        (|export| export.edit("summary", "FULL_", "INCREMENTAL_"), "tells no time at which"),
         (|export| export.edit("files", "file1", "file9"), "file9.json.gz, which is not there"),
         (|export| std::fs::remove_file(export.path().join("manifest-files.json")).unwrap(), "no "),
         (

@@ -81,8 +81,8 @@ async fn an_export_is_read_from_s3() {
         .with_s3_endpoint(&config, &*server.endpoint);
 
     let place = "s3://exports/a b/0169-a1";
-    let found = source.export(&format!("{place}/manifest-summary.json")).await.unwrap();
-    assert_eq!(found, source.export(place).await.unwrap());
+    let found = source.export(&[format!("{place}/manifest-summary.json")]).await.unwrap();
+    assert_eq!(found, source.export(&[place.to_owned()]).await.unwrap());
     let mut items = 0;
     for partition in &found.partitions {
         assert!(partition.as_str().contains(place), "{partition}");
@@ -105,15 +105,18 @@ async fn an_export_is_read_from_s3() {
     }
     assert_eq!(items, found.items);
 
-    let missing = source.export("s3://exports/a b/0170-b2").await.unwrap_err();
+    let missing = source.export(&["s3://exports/a b/0170-b2".to_owned()]).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::Config);
     for (status, kind) in [
         (StatusCode::FORBIDDEN, ErrorKind::Denied),
         (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unavailable),
     ] {
         *bucket.refusal.lock().unwrap() = Some(status);
-        assert_eq!(source.export(place).await.unwrap_err().kind(), kind);
+        assert_eq!(source.export(&[place.to_owned()]).await.unwrap_err().kind(), kind);
     }
     drop(server);
-    assert_eq!(source.export(place).await.unwrap_err().kind(), ErrorKind::Unreachable);
+    assert_eq!(
+        source.export(&[place.to_owned()]).await.unwrap_err().kind(),
+        ErrorKind::Unreachable
+    );
 }

@@ -28,12 +28,13 @@ pub(super) struct ExportLoad {
 impl ExportLoad {
     /// Reads the manifest and sees that the export is this table's and not too old; nothing begins.
     pub(super) async fn open(
-        place: &str,
+        places: &[String],
         (config, source): (&Config, &SourceConfig),
         pools: &Arc<Pools>,
     ) -> Result<Self> {
         let ports = wire::ports(config, source, pools).await?;
-        let export = ports.source.export(place).await?;
+        let export = ports.source.export(places).await?;
+        export.serves(&source.mapper)?;
         wire::describe(&ports.source, source).await?;
         ports.source.check_export(&export, SystemClock.wall()).await?;
         let mapping = source.mapper.fingerprint();

@@ -88,7 +88,11 @@ where
             tables: &tables,
             partitions: advances.len(),
             took,
-            last_event_at: advances.iter().filter_map(|advance| advance.last_event_at).max(),
+            // What a load brings is as old as it is, and no lag.
+            last_event_at: (advances.iter())
+                .filter(|advance| advance.partition.kind() == PartitionKind::Shard)
+                .filter_map(|advance| advance.last_event_at)
+                .max(),
             now: self.ports.clock.wall(),
             rejected: &sealed.rejected(),
         }

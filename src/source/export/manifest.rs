@@ -23,6 +23,10 @@ pub(super) struct Summary {
     pub(super) table_id: String,
     /// The time whose state the items show.
     pub(super) exported_at: EpochMillis,
+    /// Of an incremental export: it holds what changed from this time on.
+    pub(super) since: Option<EpochMillis>,
+    /// Whether an incremental export tells what its items were before.
+    pub(super) old_images: bool,
     pub(super) items: u64,
 }
 
@@ -42,6 +46,9 @@ struct SummaryText {
     table_arn: String,
     table_id: String,
     export_time: Option<String>,
+    export_from_time: Option<String>,
+    export_to_time: Option<String>,
+    output_view: Option<String>,
     item_count: u64,
     output_format: String,
     /// Manifests of before there were incremental exports lack it.
@@ -59,17 +66,16 @@ struct EntryText {
 /// Reads the summary.
 ///
 /// # Errors
-/// `Config` when it is no summary of a full export in `DYNAMODB_JSON`.
+/// `Config` when it is no summary of an export in `DYNAMODB_JSON`.
 pub(super) fn summary(bytes: &[u8], place: &str) -> Result<Summary> {
     let text: SummaryText = serde_json::from_slice(bytes).map_err(|error| {
         refused(format!("{place} is no summary of an export")).with_source(error)
     })?;
     let kind = text.export_type.as_deref().unwrap_or("FULL_EXPORT");
-    if kind != "FULL_EXPORT" {
-        return Err(refused(format!("{place} is of an export of type {kind}")).with_hint(
-            "only a full export can be loaded: aws dynamodb export-table-to-point-in-time \
-             --export-type FULL_EXPORT",
-        ));
+    let full = kind == "FULL_EXPORT";
+    if !full && kind != "INCREMENTAL_EXPORT" {
+        return Err(refused(format!("{place} is of an export of type {kind}"))
+            .with_hint("a full export can be loaded, and incremental ones behind it"));
     }
     if text.output_format != "DYNAMODB_JSON" {
         let what = format!("{place} is of an export in the format {}", text.output_format);
@@ -78,14 +84,23 @@ pub(super) fn summary(bytes: &[u8], place: &str) -> Result<Summary> {
              --export-format DYNAMODB_JSON",
         ));
     }
-    let time = text.export_time.unwrap_or_default();
-    let time: Timestamp = time
-        .parse()
-        .map_err(|error| refused(format!("{place} tells no export time")).with_source(error))?;
+    let time = |given: Option<String>, what: &str| {
+        let time = given.unwrap_or_default().parse();
+        time.map(|time: Timestamp| EpochMillis(time.as_millisecond()))
+            .map_err(|error| refused(format!("{place} tells no {what}")).with_source(error))
+    };
+    let (since, exported_at) = if full {
+        (None, time(text.export_time, "export time")?)
+    } else {
+        let since = time(text.export_from_time, "time at which the export begins")?;
+        (Some(since), time(text.export_to_time, "time at which the export ends")?)
+    };
     Ok(Summary {
         table_arn: text.table_arn,
         table_id: text.table_id,
-        exported_at: EpochMillis(time.as_millisecond()),
+        exported_at,
+        since,
+        old_images: text.output_view.as_deref() == Some("NEW_AND_OLD_IMAGES"),
         items: text.item_count,
     })
 }
@@ -211,11 +226,26 @@ mod tests {
     }
 
     #[test]
+    fn an_incremental_export_is_understood() {
+        let text = SUMMARY.replace("FULL_EXPORT", "INCREMENTAL_EXPORT").replace(
+            r#""exportTime":"2020-11-04T07:28:34.028Z""#,
+            r#""exportFromTime":"2020-11-04T07:28:34.028Z",
+            "exportToTime":"2020-11-04T08:28:34.028Z","outputView":"NEW_AND_OLD_IMAGES""#,
+        );
+        let found = summary(text.as_bytes(), "summary").unwrap();
+        assert_eq!(found.since, Some(EpochMillis(1_604_474_914_028)));
+        assert_eq!((found.exported_at, found.old_images), (EpochMillis(1_604_478_514_028), true));
+        let new = text.replace("NEW_AND_OLD_IMAGES", "NEW_IMAGE");
+        assert!(!summary(new.as_bytes(), "summary").unwrap().old_images);
+    }
+
+    #[test]
     fn what_is_no_full_export_in_json_is_refused() {
         let with = |from: &str, to: &str| {
             why(summary(SUMMARY.replace(from, to).as_bytes(), "manifest-summary.json"))
         };
-        assert!(with("FULL_EXPORT", "INCREMENTAL_EXPORT").contains("type INCREMENTAL_EXPORT"));
+        assert!(with("FULL_EXPORT", "HALF_EXPORT").contains("type HALF_EXPORT"));
+        assert!(with("FULL_EXPORT", "INCREMENTAL_EXPORT").contains("at which the export begins"));
         assert!(with("DYNAMODB_JSON", "ION").contains("format ION"));
         assert!(with("exportTime", "time").contains("no export time"));
         assert!(why(summary(b"{\"tableArn\":", "x")).contains("no summary"));

@@ -1,4 +1,5 @@
-//! A full export of the table, loaded in place of a scan: it takes no read capacity.
+//! A full export of the table, loaded in place of a scan, and incremental ones behind it (`increments.rs`): they
+//! take no read capacity.
 //!
 //! Its data files are the partitions, their items the pages. What they show is the table as of the export's
 //! time T, not of the moment at which they are read; so the rule that makes a scan safe beside the tail
@@ -18,6 +19,7 @@
 //! [`DynamoSource::export`](super::DynamoSource::export) opens one and
 //! [`DynamoSource::check_export`](super::DynamoSource::check_export) says whether it may be loaded now.
 
+mod increments;
 mod lines;
 mod manifest;
 mod pages;
@@ -31,6 +33,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::engine::ports::{Page, ReadFrom, StreamInfo};
 use crate::error::{ErrorKind, Result};
+use crate::mapping::Mapper;
 use crate::model::{EpochMillis, PartitionId};
 use manifest::{Summary, refused};
 use pages::{ExportFile, OpenFiles};
@@ -54,8 +57,8 @@ pub struct Export {
     /// Changes after this moment must be applied in the generation of the load; some minutes before the time
     /// whose state the items show.
     pub as_of: EpochMillis,
-    summary: Summary,
-    place: Place,
+    /// In the order of time; never empty.
+    exports: Vec<(Place, Summary)>,
 }
 
 impl Export {
@@ -71,17 +74,19 @@ impl Export {
         enabled_at: EpochMillis,
         now: EpochMillis,
     ) -> Result<()> {
-        let Self { summary, place, .. } = self;
-        if summary.table_arn != table.table_arn {
-            let what = format!("the export at {place} is of table {}", summary.table_arn);
-            return Err(refused(what)
-                .with_hint(format!("the source reads {}; export that table", table.table_arn)));
-        }
         let anew = "make a new export: aws dynamodb export-table-to-point-in-time";
-        if summary.table_id != table.table_id {
-            let what = format!("the table was deleted and created since the export at {place}");
-            return Err(refused(what).with_hint(anew));
+        for (place, summary) in &self.exports {
+            if summary.table_arn != table.table_arn {
+                let what = format!("the export at {place} is of table {}", summary.table_arn);
+                let hint = format!("the source reads {}; export that table", table.table_arn);
+                return Err(refused(what).with_hint(hint));
+            }
+            if summary.table_id != table.table_id {
+                let what = format!("the table was deleted and created since the export at {place}");
+                return Err(refused(what).with_hint(anew));
+            }
         }
+        let Some((place, summary)) = self.exports.last() else { return Ok(()) };
         let age = now.0.saturating_sub(summary.exported_at.0);
         if age > millis(AGE_MAX) {
             let hours = age / 3_600_000;
@@ -102,6 +107,34 @@ impl Export {
     }
 }
 
+impl Export {
+    /// Whether these exports tell all that this mapping needs to know.
+    ///
+    /// # Errors
+    /// `Config`, with the entity that needs more.
+    pub fn serves(&self, mapper: &Mapper) -> Result<()> {
+        let mut incremental = self.exports.iter().filter(|(_, own)| own.since.is_some()).peekable();
+        let Some((place, _)) = incremental.peek() else { return Ok(()) };
+        if let Some(entity) = mapper.tells_expiries() {
+            let what = format!(
+                "the export at {place} does not tell expiries from deletes, and entity {entity} \
+                 treats them differently"
+            );
+            return Err(refused(what).with_hint("load a full export alone"));
+        }
+        let Some(need) = mapper.needs_old_image() else { return Ok(()) };
+        match incremental.find(|(_, own)| !own.old_images) {
+            None => Ok(()),
+            Some((place, _)) => Err(refused(format!(
+                "the export at {place} has no old images, and the primary key of entity {} needs \
+                 them for removals",
+                need.entity
+            ))
+            .with_hint("export it with ExportViewType=NEW_AND_OLD_IMAGES")),
+        }
+    }
+}
+
 /// Exports as a source reads them.
 #[derive(Debug)]
 pub(super) struct Exports {
@@ -115,8 +148,26 @@ impl Exports {
         Self { store: Store { s3: S3::new(config, s3_endpoint) }, open: OpenFiles::default() }
     }
 
-    /// Reads and checks an export's manifest, and sees that its files are there.
-    pub(super) async fn open(&self, location: &str) -> Result<Export> {
+    /// Reads and checks the manifests of a full export and of those behind it, and sees that all files are
+    /// there.
+    pub(super) async fn open(&self, locations: &[String]) -> Result<Export> {
+        let mut opened = Vec::new();
+        for location in locations {
+            opened.push(self.open_one(location).await?);
+        }
+        let (mut partitions, mut items, mut exports) = (Vec::new(), 0, Vec::new());
+        for (layer, (place, summary, files)) in (0_u16..).zip(increments::chain(opened)?) {
+            let file = |file| ExportFile { layer, ..file };
+            partitions.extend(files.into_iter().map(|own| file(own).partition()));
+            items += summary.items;
+            exports.push((place, summary));
+        }
+        let newest = exports.last().map_or(EpochMillis(0), |(_, summary)| summary.exported_at);
+        let as_of = EpochMillis(newest.0.saturating_sub(millis(MARGIN)));
+        Ok(Export { partitions, items, as_of, exports })
+    }
+
+    async fn open_one(&self, location: &str) -> Result<(Place, Summary, Vec<ExportFile>)> {
         let given = location.strip_suffix("manifest-summary.json").unwrap_or(location);
         let place = Place::of(if given.is_empty() { "." } else { given })?;
         let bytes = self.manifest(&place, "manifest-summary").await?;
@@ -128,7 +179,7 @@ impl Exports {
         let files: Vec<ExportFile> = (entries.into_iter())
             .map(|entry| {
                 let place = folder.join(&entry.name);
-                ExportFile { items: entry.items, md5: entry.md5, place }
+                ExportFile { items: entry.items, layer: 0, md5: entry.md5, place }
             })
             .collect();
         let list = &list;
@@ -142,13 +193,7 @@ impl Exports {
         // Collected first, since a stream over borrowed futures is not general enough for a task.
         let questions: Vec<_> = questions.collect();
         stream::iter(questions).buffer_unordered(QUESTIONS).try_collect::<Vec<()>>().await?;
-        Ok(Export {
-            partitions: files.iter().map(ExportFile::partition).collect(),
-            items: summary.items,
-            as_of: EpochMillis(summary.exported_at.0.saturating_sub(millis(MARGIN))),
-            summary,
-            place,
-        })
+        Ok((place, summary, files))
     }
 
     /// The page of a data file that follows the position.
@@ -210,8 +255,17 @@ mod tests {
             partitions: Vec::new(),
             items: 0,
             as_of: EpochMillis(exported_at.0 - millis(MARGIN)),
-            summary: Summary { table_arn, table_id, exported_at, items: 0 },
-            place: Place::of("/e").unwrap(),
+            exports: vec![(
+                Place::of("/e").unwrap(),
+                Summary {
+                    table_arn,
+                    table_id,
+                    exported_at,
+                    since: None,
+                    old_images: false,
+                    items: 0,
+                },
+            )],
         }
     }
 

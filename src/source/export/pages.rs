@@ -8,12 +8,13 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 
+use super::increments;
 use super::lines::Lines;
 use super::manifest::{Checksum, from_hex, to_hex};
 use super::store::{Pieces, Place, Store};
 use crate::engine::ports::{Page, ReadFrom};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Item, PartitionId, Position};
+use crate::model::{Change, Item, PartitionId, Position};
 use crate::source::scan;
 
 /// Lines in a page: a scan's page of items of 500 bytes has as many.
@@ -23,10 +24,13 @@ const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Files that stay open between two pages. Two are read at a time; a few more may have lost their reader.
 const OPEN_MAX: usize = 8;
 
-/// A data file; its partition's name says all that reading it needs: `file/ITEMS/MD5/PLACE`.
+/// A data file; its partition's name says all that reading it needs: `file/ITEMS/MD5/PLACE`, and with
+/// `ITEMS.LAYER` for one of an incremental export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ExportFile {
     pub(super) items: u64,
+    /// The place of its export in the order of time: 0 is the full one.
+    pub(super) layer: u16,
     pub(super) md5: Option<Checksum>,
     pub(super) place: Place,
 }
@@ -35,18 +39,21 @@ impl ExportFile {
     /// Reads the partition's name; `None` when it names no file.
     pub(super) fn of(partition: &PartitionId) -> Option<Self> {
         let mut words = partition.as_str().strip_prefix("file/")?.splitn(3, '/');
-        let items = words.next()?.parse().ok()?;
+        let word = words.next()?;
+        let (items, layer) = word.split_once('.').unwrap_or((word, "0"));
+        let (items, layer) = (items.parse().ok()?, layer.parse().ok()?);
         let md5 = match words.next()? {
             "-" => None,
             text => Some(from_hex(text)?),
         };
-        Some(Self { items, md5, place: Place::of(words.next()?).ok()? })
+        Some(Self { items, layer, md5, place: Place::of(words.next()?).ok()? })
     }
 
     /// Its partition.
     pub(super) fn partition(&self) -> PartitionId {
         let md5 = self.md5.as_ref().map_or_else(|| "-".to_owned(), to_hex);
-        PartitionId::new(format!("file/{}/{md5}/{}", self.items, self.place))
+        let layer = if self.layer == 0 { String::new() } else { format!(".{}", self.layer) };
+        PartitionId::new(format!("file/{}{layer}/{md5}/{}", self.items, self.place))
     }
 }
 
@@ -111,12 +118,6 @@ struct DataFile {
     lines: Lines,
 }
 
-#[derive(Deserialize)]
-struct Line {
-    #[serde(rename = "Item")]
-    item: Item,
-}
-
 impl DataFile {
     /// Opens the file behind this many of its lines.
     ///
@@ -162,15 +163,15 @@ impl DataFile {
                 break;
             };
             bytes += line.len();
+            let change = match self.file.layer {
+                0 => item(line, key_attributes),
+                layer => increments::change(line, layer),
+            };
             // The parser's own words may quote a value.
-            let Line { item } = serde_json::from_slice(line).map_err(|error| {
-                let at = error.column();
-                self.file.damaged(format!("holds no item at line {number}, column {at}"))
-            })?;
-            changes.push(scan::change(item, key_attributes).map_err(|error| {
-                let what = format!("holds at line {number} no item of this table");
-                self.file.damaged(what).with_source(error)
-            })?);
+            changes.push(
+                change
+                    .map_err(|what| self.file.damaged(format!("holds at line {number} {what}")))?,
+            );
         }
         if end {
             self.check()?;
@@ -222,6 +223,18 @@ impl DataFile {
     }
 }
 
+/// The item in a line of a full export; else what the line holds.
+fn item(line: &[u8], key_attributes: &[String]) -> Result<Change, String> {
+    #[derive(Deserialize)]
+    struct Line {
+        #[serde(rename = "Item")]
+        item: Item,
+    }
+    let parsed = serde_json::from_slice(line);
+    let Line { item } = parsed.map_err(|error| format!("no item, column {}", error.column()))?;
+    scan::change(item, key_attributes).map_err(|_| "no item of this table".to_owned())
+}
+
 impl ExportFile {
     fn damaged(&self, what: impl fmt::Display) -> Error {
         Error::new(ErrorKind::Data, format!("{} {what}", self.place)).with_hint(
@@ -254,7 +267,7 @@ mod tests {
         let config = SdkConfig::builder().behavior_version(BehaviorVersion::latest()).build();
         let store = Store { s3: S3::new(&config, None) };
         let place = Place::Local(path.clone());
-        let partition = ExportFile { items: LINES as u64, md5: None, place }.partition();
+        let partition = ExportFile { items: LINES as u64, layer: 0, md5: None, place }.partition();
         let from = |position| ReadFrom {
             stream_arn: "".into(),
             partition: partition.clone(),
@@ -282,8 +295,8 @@ mod tests {
     fn a_partition_s_name_says_where_its_file_is_and_what_it_must_be() {
         let md5 = from_hex("b10312a4420b360a1099aaef0c5a2719");
         for place in ["/e/AWSDynamoDB/0169-a1/data/x.json.gz", "s3://b/p q/data/x.json.gz"] {
-            for md5 in [md5, None] {
-                let file = ExportFile { items: 12, md5, place: Place::of(place).unwrap() };
+            for (md5, layer) in [(md5, 0), (None, 7)] {
+                let file = ExportFile { items: 12, layer, md5, place: Place::of(place).unwrap() };
                 assert_eq!(ExportFile::of(&file.partition()), Some(file));
             }
         }
