@@ -26,7 +26,7 @@ fn a_single_table_falls_into_its_entities() {
             r#"{"pk":{"S":"CHILD#42"},"sk":{"S":"PROFILE"},"name":{"S":"Ada"},"upd":{"N":"1796112000000"}}"#,
             r#"{"pk":{"S":"CHILD#x7"},"sk":{"S":"PROFILE"},"name":{"N":"7"},"aliases":{"SS":["a"]}}"#,
             r#"{"pk":{"S":"CHILD#42"},"sk":{"S":"LETTER#2026#a1"},"sentAt":{"S":"2026-12-01T08:00:00Z"},
-                "toys":{"L":[{"M":{"sku":{"S":"x"}}}]}}"#,
+                "toys":{"L":[{"M":{"sku":{"S":"x"},"parts":{"L":[{"M":{"nr":{"N":"1"}}}]}}}]}}"#,
         ],
     );
     for expected in [
@@ -37,7 +37,7 @@ fn a_single_table_falls_into_its_entities() {
         r#"name = { from = "name", type = "jsonb" }   # 100 % of items; several types: 1 number (N), as in CHILD#x7 / PROFILE; 1 string (S), as in CHILD#42 / PROFILE"#,
         r#"aliases = { from = "aliases", type = "text[]" }"#,
         r#"sent_at = { from = "sentAt", type = "timestamptz" }"#,
-        "a list of maps",
+        "a list of maps: rows of its own? see children; and children of those for parts",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }

@@ -204,7 +204,7 @@ impl Mender {
             .map(|unit| &unit.op.cells)
             .collect();
         let children = self.tables.iter().filter(|child| hangs_on(child, rows.table()));
-        for child in children.filter(|_| !gone.is_empty()) {
+        for child in children.rev().filter(|_| !gone.is_empty()) {
             // Children whose parent is not there any more are not found through it.
             let hanging = child.columns.get(..spec.key_columns).unwrap_or_default();
             let sql = format!(

@@ -14,6 +14,7 @@ mod halt;
 mod infer;
 mod kill;
 mod mapping;
+mod nested;
 mod outage;
 mod proxy;
 mod refusals;
