@@ -254,7 +254,8 @@ fn rule_9_children_of_children_have_the_keys_of_all_above_them() {
                 {"M":{"name":{"S":"wheel"},"tags":{"SS":["b","a"]}}},{"M":{}}]}}}}},
             {"M":{"sku":{"S":"kite"},"box":{"NULL":true}}}]},
         "lists":{"M":{"z":{"L":[]},"a":{"L":[{"S":"x"},{"S":"y"}]}}}}"#;
-    let expected = "Upsert orders(7,{}) toys(7,0,train,{\"box\":{\"lid\":true}}) parts(7,0,0,wheel) \
+    let expected = "Upsert orders(7,{}) toys(7,0,train,{\"box\":{\"lid\":true}}) \
+                    parts(7,0,0,wheel) \
                     tags(7,0,0,a) tags(7,0,0,b) parts(7,0,1,NULL) toys(7,1,kite,{\"box\":null}) \
                     lists(7,a) entries(7,a,0,x) entries(7,a,1,y) lists(7,z)";
     assert_eq!(map(&mapper, &put(json, ORDER_KEY)), (Outcome::Mapped, vec![expected.to_owned()]));

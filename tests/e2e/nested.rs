@@ -24,7 +24,8 @@ columns = { part = "@index", sku = { from = "sku", required = true } }
 "#;
 
 const TRAIN: &str = r#"{"id":{"S":"train"},"name":{"S":"Train"},"boxes":{"L":[
-    {"M":{"label":{"S":"a"},"parts":{"L":[{"M":{"sku":{"S":"wheel"}}},{"M":{"sku":{"S":"axle"}}}]}}},
+    {"M":{"label":{"S":"a"},"parts":{"L":[
+        {"M":{"sku":{"S":"wheel"}}},{"M":{"sku":{"S":"axle"}}}]}}},
     {"M":{"label":{"S":"b"},"parts":{"L":[{"M":{"sku":{"S":"rope"}}}]}}}]}}"#;
 const LESS: &str = r#"{"id":{"S":"train"},"name":{"S":"Train"},"boxes":{"L":[
     {"M":{"label":{"S":"a"},"parts":{"L":[{"M":{"sku":{"S":"wheel"}}}]}}}]}}"#;
@@ -85,7 +86,8 @@ async fn rule_9_children_of_children_are_planned_written_explained_verified_and_
     })
     .await;
 
-    let vandals = "delete from parts where sku = 'axle'; update parts set sku = 'reed' where box = 1; \
+    let vandals = "delete from parts where sku = 'axle'; \
+        update parts set sku = 'reed' where box = 1; \
         insert into parts values ('train', 9, 0, 'x'), ('gone', 0, 0, 'x')";
     sqlx::raw_sql(vandals).execute(&stage.pool).await.unwrap();
     let verify = ["verify", "--settle-secs", "1", "--output", "json"];

@@ -1,7 +1,7 @@
 //! Tables of child rows, and of what their elements hold in turn.
 //!
-//! However deep a list lies, its rows hang on the entity's own row: the sink knows one level of children, whose
-//! rows are written by difference with the row that they come from.
+//! However deep a list lies, its rows hang on the entity's own row: the sink knows one level of children,
+//! whose rows are written by difference with the row that they come from.
 
 use std::sync::Arc;
 
