@@ -41,7 +41,7 @@ create table dynaurora.sources (
 -- About once a second each worker publishes here for all the partitions that it covers at once (see
 -- `partitions.covered_epoch`): every change before `synced_up_to` is in the target. `published_at` is when,
 -- `last_poll_at` the oldest of the partitions' last polls. Publications are numbered, so that one which
--- comes late changes nothing.
+-- comes late changes nothing. `mapping` is a hash of the mapping that the worker runs.
 
 create table dynaurora.workers (
     source text not null references dynaurora.sources on delete cascade,
@@ -52,5 +52,6 @@ create table dynaurora.workers (
     published_at timestamptz,
     synced_up_to timestamptz,
     last_poll_at timestamptz,
+    mapping bigint,
     primary key (source, worker)
 ) with (fillfactor = 80);

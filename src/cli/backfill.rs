@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::service::Service;
 use super::wire::{self, LoadWish};
-use super::{ConfigArgs, Output, print_json};
+use super::{ConfigArgs, Output, named, paste, print_json};
 use crate::config::{Config, SourceConfig};
 use crate::engine::backfill::{self, Backfill, LoadOptions, progress};
 use crate::engine::ports::{Clock, Ledger, LedgerView};
@@ -116,12 +116,7 @@ pub async fn run(args: &BackfillArgs) -> Result<ExitCode> {
     let mut config = wire::load(&args.config)?;
     let asked =
         |source: &&SourceConfig| args.source.as_deref().is_none_or(|name| *source.name == *name);
-    if !config.sources.iter().any(|source| asked(&source)) {
-        let name = args.source.as_deref().unwrap_or_default();
-        let known: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
-        return Err(Error::new(ErrorKind::Usage, format!("there is no source {name}"))
-            .with_hint(format!("the config has {}", known.join(", "))));
-    }
+    named::source(&config, args.source.as_deref())?;
     if args.from_export.is_some() && config.sources.iter().filter(asked).count() > 1 {
         return Err(Error::new(ErrorKind::Usage, "an export is of one table")
             .with_hint("say which source it is for: --source NAME"));
@@ -143,9 +138,9 @@ pub async fn run(args: &BackfillArgs) -> Result<ExitCode> {
             );
         }
         if complete {
-            anstream::println!("next: dynaurora verify --config FILE");
+            paste::next("dynaurora verify");
         } else {
-            anstream::println!("next: dynaurora status --watch");
+            paste::next("dynaurora status --watch");
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -365,11 +360,12 @@ async fn watch(
 }
 
 fn waits(source: &str) -> String {
-    format!(
+    let text = format!(
         "{source}: all is read, and the load has not ended: the sweep may be long, or wait for a \
          person; `dynaurora status` says which, and `dynaurora backfill --confirm-sweep` lets it \
          delete more than worker.sweep_share_max"
-    )
+    );
+    paste::pasteable(&text).into_owned()
 }
 
 fn bar(args: &BackfillArgs, source: &str) -> ProgressBar {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::resolve::resolve;
-use super::{ConfigArgs, Output, exit_code, print_json, wire};
+use super::{ConfigArgs, Output, exit_code, paste, print_json, wire};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::{ddl, migrations};
@@ -60,7 +60,10 @@ pub async fn run(args: &CheckArgs) -> Result<ExitCode> {
             print(finding);
         }
         match failure {
-            None => anstream::eprintln!("all is well; next: dynaurora run"),
+            None => {
+                anstream::eprintln!("all is well");
+                paste::next("dynaurora run");
+            }
             Some(_) => anstream::eprintln!("mend the above, then check again"),
         }
     }
@@ -126,8 +129,8 @@ fn bad(what: impl Into<String>, error: &Error) -> Finding {
     Finding {
         what: what.into(),
         ok: false,
-        detail: Some(error.chain()),
-        remedy: error.hint().map(str::to_owned),
+        detail: Some(paste::pasteable(&error.chain()).into_owned()),
+        remedy: error.hint().map(|hint| paste::pasteable(hint).into_owned()),
         kind: Some(error.kind()),
     }
 }

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::{CONFIG, ConfigArgs, paste};
+use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long the daemon may take to answer. Its answers come from memory, and the health checks of container
@@ -23,6 +26,30 @@ pub(super) struct Answer {
     pub(super) code: u16,
     /// The body.
     pub(super) body: String,
+}
+
+/// The daemon's address: the one that is given, or the config's. Without a config it is the usual one.
+///
+/// # Errors
+/// `Config` when the config that is named cannot be read, or takes any port that is free.
+pub(super) fn address(listen: Option<SocketAddr>, args: &ConfigArgs) -> Result<SocketAddr> {
+    paste::remember(args);
+    if let Some(listen) = listen {
+        return Ok(listen);
+    }
+    let none = args.config == Path::new(CONFIG) && !args.config.exists();
+    let file = (!none).then_some(args.config.as_path());
+    let listen = Config::listen(file, &args.set, std::env::vars()).map_err(|diagnostics| {
+        anstream::eprintln!("{}\n", diagnostics.render(true));
+        Error::new(ErrorKind::Config, format!("read where {} listens", args.config.display()))
+            .with_hint("pass the daemon's address with `--listen`")
+    })?;
+    if listen.port() == 0 {
+        let what = format!("{} lets the daemon take any free port", args.config.display());
+        return Err(Error::new(ErrorKind::Config, what)
+            .with_hint("its log says which; pass the address with `--listen`"));
+    }
+    Ok(listen)
 }
 
 /// Gets `path` from the daemon that listens on `listen`.
@@ -64,7 +91,8 @@ async fn exchange(address: SocketAddr, path: &str) -> io::Result<String> {
 
 fn silent(address: SocketAddr) -> Error {
     Error::new(ErrorKind::Unreachable, format!("no daemon answers on {address}")).with_hint(
-        "start one with `dynaurora run`, or pass its address with `--listen` if it has another",
+        "start one with `dynaurora run`; if it has another address, name its config with \
+         `--config`, or pass the address with `--listen`",
     )
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, Output, print_json, retry, wire};
+use super::{ConfigArgs, Output, named, paste, print_json, retry, wire};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::trial::{self, TrialOp};
 use crate::model::{Reject, RejectReason};
@@ -96,11 +96,11 @@ pub async fn run(args: &DeadLettersArgs) -> Result<ExitCode> {
 
 async fn run_list(args: &ListArgs) -> Result<ExitCode> {
     let Some(state) = DeadLetterState::parse(&args.state) else {
-        let what = format!("{} is no state of a dead letter", args.state);
-        return Err(Error::new(ErrorKind::Usage, what)
-            .with_hint("--state open, superseded, resolved or dropped"));
+        let known = DeadLetterState::ALL.map(DeadLetterState::label);
+        return Err(named::nothing("state of dead letters", &args.state, known));
     };
     let config = wire::load(&args.config)?;
+    named::source(&config, args.source.as_deref())?;
     let pool = wire::target(&config).await?.pool().await?;
     let filter = DeadLetterFilter {
         source: args.source.as_deref(),
@@ -130,7 +130,7 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
     }
     match letters.first() {
         None => anstream::eprintln!("no dead letters in state {}", args.state),
-        Some(first) => anstream::eprintln!("next: dynaurora dead-letters show {}", first.id),
+        Some(first) => paste::next(&format!("dynaurora dead-letters show {}", first.id)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -144,7 +144,7 @@ async fn run_show(args: &ShowArgs) -> Result<ExitCode> {
     };
     if args.as_test {
         anstream::print!("{}", as_test(&letter)?);
-        anstream::eprintln!("next: dynaurora test, once it is in the config");
+        paste::next("dynaurora test, once it is in the config");
     } else {
         print_json(&printed(letter, true))?;
     }
@@ -180,7 +180,7 @@ fn as_test(letter: &StoredDeadLetter) -> Result<String> {
 }
 
 /// Every reason that a stored dead letter can have.
-const REASONS: [RejectReason; 8] = [
+pub(super) const REASONS: [RejectReason; 8] = [
     RejectReason::Unmatched,
     RejectReason::Missing,
     RejectReason::Type,

@@ -6,12 +6,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigArgs, Output, print_json, wire};
+use super::{ConfigArgs, Output, named, print_json, wire};
 use crate::config::{Config, SourceConfig};
+use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mapping::spec::TableSpec;
+use crate::mapping::spec::{TableSpec, VERSION_COLUMN};
 use crate::mapping::{Mapper, Outcome};
 use crate::model::{Cells, Change, ChangeOp, Item, RowAction, RowOp, SequenceNumber, Version};
+use crate::runtime::SystemClock;
 use crate::sink::shown::{Shown, shown};
 
 /// Options of `explain`.
@@ -82,7 +84,8 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode> {
         keys: source.mapper.keys_of(&item),
         new_image: (!args.removed).then(|| item.clone()),
         old_image: args.removed.then_some(item),
-        changed_at: None,
+        // When it is removed is now: rows that outlive it say so.
+        changed_at: args.removed.then(|| SystemClock.wall()),
         expired: false,
         bytes: 0,
     };
@@ -132,7 +135,14 @@ pub(super) fn fate(mapper: &Mapper, change: &Change, rows: &mut Vec<RowOp>) -> F
     };
     // As a batch is sorted: a table before the history of its versions.
     rows.sort_by_key(|row| row.table);
-    let rows = rows.iter().flat_map(|row| explained(mapper.tables(), row)).collect();
+    let ends = change.op == ChangeOp::Remove || rows.iter().any(|row| row.action.ends_row());
+    let mut rows: Vec<_> = rows.iter().flat_map(|row| explained(mapper.tables(), row)).collect();
+    if ends {
+        // What ends has no values any more, and that says nothing of what the columns hold.
+        for row in &mut rows {
+            row.columns.retain(|(_, value)| value.is_some());
+        }
+    }
     Fate { outcome, reason, rows }
 }
 
@@ -151,13 +161,12 @@ pub(super) fn printable(value: &str) -> String {
 
 /// The source of this name, or the only one.
 pub(super) fn chosen<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c SourceConfig> {
+    if let Some(source) = named::source(config, name)? {
+        return Ok(source);
+    }
     let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
-    let found = match name {
-        Some(name) => config.sources.iter().find(|source| &*source.name == name),
-        None if names.len() == 1 => config.sources.first(),
-        None => None,
-    };
-    found.ok_or_else(|| {
+    let only = config.sources.first().filter(|_| names.len() == 1);
+    only.ok_or_else(|| {
         Error::new(ErrorKind::Usage, "which source?")
             .with_hint(format!("--source {}", names.join(" or --source ")))
     })
@@ -193,6 +202,8 @@ fn explained(tables: &[TableSpec], row: &RowOp) -> Vec<ExplainedRow> {
             entity: table.entity.to_string(),
             action,
             columns: columns
+                // Of a history's row it is part of the key; the stream has not given it yet.
+                .filter(|(column, _)| column.name != VERSION_COLUMN)
                 .map(|(column, cell)| (column.name.clone(), cell.map(str::to_owned)))
                 .collect(),
         }

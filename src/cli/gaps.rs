@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, Output, print_json, wire};
+use super::{ConfigArgs, Output, named, paste, print_json, wire};
 use crate::error::Result;
 use crate::sink::gaps::{StoredGap, accept, list};
 use crate::telemetry::status::timestamp;
@@ -73,6 +73,7 @@ pub async fn run(args: &GapsArgs) -> Result<ExitCode> {
 
 async fn run_list(args: &ListArgs) -> Result<ExitCode> {
     let config = wire::load(&args.config)?;
+    named::source(&config, args.source.as_deref())?;
     let pool = wire::target(&config).await?.pool().await?;
     let gaps: Vec<Printed> =
         list(&pool, args.source.as_deref(), args.all).await?.into_iter().map(printed).collect();
@@ -93,13 +94,12 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
     }
     match gaps.first() {
         None => anstream::println!("no gaps: nothing was lost before it was read"),
-        Some(gap) if gap.state == "open" => anstream::println!(
-            "next: dynaurora backfill --source {} reads the table again and repairs it; \
+        Some(gap) if gap.state == "open" => paste::next(&format!(
+            "dynaurora backfill --source {} reads the table again and repairs it; \
              dynaurora gaps accept {} lives with it",
-            gap.source,
-            gap.id
-        ),
-        Some(_) => anstream::println!("next: dynaurora status --watch"),
+            gap.source, gap.id
+        )),
+        Some(_) => paste::next("dynaurora status --watch"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -113,7 +113,7 @@ async fn run_accept(args: &AcceptArgs) -> Result<ExitCode> {
         gap.id,
         gap.source
     );
-    anstream::println!("next: dynaurora status --watch");
+    paste::next("dynaurora status --watch");
     Ok(ExitCode::SUCCESS)
 }
 

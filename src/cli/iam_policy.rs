@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 
-use super::{ConfigArgs, print_json, wire};
+use super::{ConfigArgs, paste, print_json, wire};
 use crate::config::{Auth, Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -27,17 +27,25 @@ pub struct IamPolicyArgs {
     /// Leave out what only backfill, verify, dead-letters retry and infer need.
     #[arg(long)]
     tail_only: bool,
+    /// Allow loading exports from here too, as `backfill --from-export` does; may be given several times.
+    #[arg(long, value_name = "s3://BUCKET/PREFIX")]
+    export: Vec<String>,
 }
 
 /// Prints the policy; what the config does not tell stands in capitals, to be replaced.
 ///
 /// # Errors
-/// When the config is wrong.
+/// When the config is wrong, or an export is not at such a place.
 pub fn run(args: &IamPolicyArgs) -> Result<ExitCode> {
     let config = wire::load(&args.config)?;
     print_json(&policy(&config, args)?)?;
     anstream::eprintln!("Scan is for: backfill, verify, infer; GetItem for: verify, retry");
-    anstream::eprintln!("next: attach it to the role that runs dynaurora, then dynaurora check");
+    if args.export.is_empty() {
+        anstream::eprintln!("for backfill --from-export: --export s3://BUCKET/PREFIX");
+    } else {
+        anstream::eprintln!("where a KMS key encrypts the export, add kms:Decrypt on that key");
+    }
+    paste::next("attach it to the role that runs dynaurora, then dynaurora check");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -63,6 +71,12 @@ fn policy(config: &Config, args: &IamPolicyArgs) -> Result<Value> {
         statements.push(statement("BackfillVerifyInfer", &["dynamodb:Scan"], &tables));
         statements.push(statement("VerifyRetry", &["dynamodb:GetItem"], &tables));
     }
+    if !args.export.is_empty() {
+        let region = config.aws.region.as_ref().unwrap_or(&args.region);
+        let objects = args.export.iter().map(|place| objects(place, partition(region)));
+        let objects = objects.collect::<Result<Vec<_>>>()?;
+        statements.push(statement("LoadExport", &["s3:GetObject"], &objects));
+    }
     if config.target.auth == Auth::Iam {
         let user: PgConnectOptions = config.target.url.parse().map_err(|_| {
             Error::new(ErrorKind::Config, "the target's url is not a postgres url")
@@ -80,6 +94,16 @@ fn policy(config: &Config, args: &IamPolicyArgs) -> Result<Value> {
         statements.push(statement("ConnectToAurora", &["rds-db:connect"], &[user]));
     }
     Ok(json!({ "Version": "2012-10-17", "Statement": statements }))
+}
+
+/// The objects below an export's place, or below the place of several.
+fn objects(place: &str, partition: &str) -> Result<String> {
+    let path = place.strip_prefix("s3://").unwrap_or_default().trim_end_matches('/');
+    if path.is_empty() || path.starts_with('/') || path.contains(['*', '?']) {
+        let what = format!("{place} is no place of exports");
+        return Err(Error::new(ErrorKind::Usage, what).with_hint("--export s3://BUCKET/PREFIX"));
+    }
+    Ok(format!("arn:{partition}:s3:::{path}/*"))
 }
 
 fn statement(sid: &str, actions: &[&str], resources: &[String]) -> Value {
@@ -111,6 +135,10 @@ mod tests {
     use super::*;
 
     fn printed(more: &str, tail_only: bool) -> Value {
+        with_exports(more, tail_only, &[]).unwrap()
+    }
+
+    fn with_exports(more: &str, tail_only: bool, exports: &[&str]) -> Result<Value> {
         let text = format!(
             "version = 1\n[target]\nurl = \"postgres://elf@db.example.com/reads\"\n\
              auth = \"iam\"\n[aws]\nregion = \"eu-north-1\"\n[source.a]\ntable = \"A\"\n\
@@ -124,8 +152,9 @@ mod tests {
             region: "us-east-1".to_owned(),
             cluster: "cluster-X".to_owned(),
             tail_only,
+            export: exports.iter().map(ToString::to_string).collect(),
         };
-        policy(&config, &args).unwrap()
+        policy(&config, &args)
     }
 
     #[test]
@@ -141,6 +170,20 @@ mod tests {
         assert_eq!(resources(1), json!([format!("{b}/stream/*"), format!("{a}/stream/*")]));
         let user = "arn:aws:rds-db:eu-north-1:123456789012:dbuser:cluster-X/elf";
         assert_eq!(statements[4]["Resource"], user);
+    }
+
+    #[test]
+    fn exports_are_read_below_their_places_only() {
+        let policy = with_exports("", true, &["s3://b/p/", "s3://c"]).unwrap();
+        let statements = policy["Statement"].as_array().unwrap();
+        let own = statements.iter().find(|own| own["Sid"] == "LoadExport").unwrap();
+        assert_eq!(own["Action"], "s3:GetObject");
+        assert_eq!(own["Resource"], json!(["arn:aws:s3:::b/p/*", "arn:aws:s3:::c/*"]));
+        for wrong in ["s3://", "/exports", "b/p", "s3:///p", "s3://b/*"] {
+            let error = with_exports("", false, &[wrong]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{wrong}");
+        }
+        assert!(!printed("", false).to_string().contains("s3"));
     }
 
     #[test]

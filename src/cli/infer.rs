@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::paste;
 use crate::engine::ports::{ReadFrom, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::{InferPlace, InferRequest, infer_items, infer_model};
@@ -18,6 +19,9 @@ const SEGMENTS: u32 = 16;
 
 /// Items that are sampled of a table unless told.
 const SAMPLE: usize = 2_000;
+
+/// What to do with a proposal.
+const SAVED: &str = "save it as dynaurora.toml, read it, then dynaurora check --offline";
 
 /// Options of `infer`.
 #[derive(Debug, Args)]
@@ -60,7 +64,8 @@ pub struct InferArgs {
 pub async fn run(args: &InferArgs) -> Result<ExitCode> {
     if let Some(path) = &args.from {
         anstream::print!("{}", from_design(path, args.table.as_deref())?);
-        anstream::eprintln!("proposed from {}; next: dynaurora check --offline", path.display());
+        anstream::eprintln!("proposed from {}", path.display());
+        paste::next(SAVED);
         return Ok(ExitCode::SUCCESS);
     }
     let table = args.table.as_deref().unwrap_or_default();
@@ -80,7 +85,8 @@ pub async fn run(args: &InferArgs) -> Result<ExitCode> {
     };
     let request = InferRequest { source: &source, table, key_attributes: &key_attributes, place };
     anstream::print!("{}", infer_items(request, &items));
-    anstream::eprintln!("proposed from {} items; next: dynaurora check --offline", items.len());
+    anstream::eprintln!("proposed from {} items", items.len());
+    paste::next(SAVED);
     Ok(ExitCode::SUCCESS)
 }
 

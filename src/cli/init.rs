@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, wire};
+use super::{ConfigArgs, paste, wire};
 use crate::config::SCHEMA;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -50,7 +50,8 @@ pub fn run(args: &InitArgs) -> Result<ExitCode> {
             .with_source(error)
     })?;
     anstream::eprintln!("{path} holds the worked example; make it yours");
-    anstream::eprintln!("next: dynaurora check --config {path}");
+    paste::remember(&ConfigArgs { config: args.file.clone(), set: Vec::new() });
+    paste::next("dynaurora check");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -17,6 +17,8 @@ pub mod iam_policy;
 pub mod infer;
 pub mod init;
 pub mod mapping_tests;
+mod named;
+mod paste;
 pub mod plan;
 pub mod resolve;
 mod retry;
@@ -116,6 +118,9 @@ pub enum Command {
     },
 }
 
+/// The config that is read where none is named.
+const CONFIG: &str = "dynaurora.toml";
+
 /// The config file and what overrides it.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgs {
@@ -125,7 +130,7 @@ pub struct ConfigArgs {
         short,
         value_name = "FILE",
         env = "DYNAURORA_CONFIG",
-        default_value = "dynaurora.toml"
+        default_value = CONFIG
     )]
     pub config: PathBuf,
     /// Override one value of it, as in `--set target.pool=4`; may be given several times.
@@ -143,15 +148,14 @@ pub enum Output {
     Json,
 }
 
-/// Where the daemon listens, unless its config says otherwise.
-const LISTEN: &str = "127.0.0.1:9187";
-
 /// Options of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// The daemon's address: `telemetry.listen` of its config.
-    #[arg(long, value_name = "ADDRESS", default_value = LISTEN)]
-    listen: SocketAddr,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The daemon's address, where it is not `telemetry.listen` of the config.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// Ask again every second.
     #[arg(long)]
     watch: bool,
@@ -163,9 +167,11 @@ pub struct StatusArgs {
 /// Options of `healthcheck`.
 #[derive(Debug, Args)]
 pub struct HealthcheckArgs {
-    /// The daemon's address: `telemetry.listen` of its config.
-    #[arg(long, value_name = "ADDRESS", default_value = LISTEN)]
-    listen: SocketAddr,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The daemon's address, where it is not `telemetry.listen` of the config.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// Ask whether it is ready, rather than alive.
     #[arg(long)]
     ready: bool,
@@ -214,7 +220,7 @@ async fn execute(command: &Command) -> Result<ExitCode> {
         Command::Gaps(args) => Box::pin(gaps::run(args)).await,
         Command::Status(args) => {
             let options = status::Options {
-                listen: args.listen,
+                listen: daemon::address(args.listen, &args.config)?,
                 watch: args.watch,
                 json: args.output == Output::Json,
                 redraw: std::io::stdout().is_terminal(),
@@ -232,7 +238,8 @@ async fn execute(command: &Command) -> Result<ExitCode> {
                 true => healthcheck::Probe::Ready,
                 false => healthcheck::Probe::Live,
             };
-            let well = healthcheck::run(args.listen, probe, &mut stdout).await?;
+            let listen = daemon::address(args.listen, &args.config)?;
+            let well = healthcheck::run(listen, probe, &mut stdout).await?;
             Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Completions { shell } => {
@@ -265,9 +272,9 @@ pub fn exit_code(kind: ErrorKind) -> ExitCode {
 }
 
 fn tell(error: &Error) {
-    anstream::eprintln!("error: {}", error.chain());
+    anstream::eprintln!("error: {}", paste::pasteable(&error.chain()));
     if let Some(hint) = error.hint() {
-        anstream::eprintln!("  try: {hint}");
+        anstream::eprintln!("  try: {}", paste::pasteable(hint));
     }
 }
 

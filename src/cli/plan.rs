@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::resolve::resolve_with_new_columns;
 use super::shared_tables::to_plan;
-use super::{ConfigArgs, Output, print_json, wire};
+use super::{ConfigArgs, Output, named, paste, print_json, wire};
 use crate::error::Result;
 use crate::sink::ddl::{self, StepKind};
 use crate::sink::{grants, migrations};
@@ -72,6 +72,7 @@ struct PlannedStep {
 /// When the target cannot be reached, or differs in a way that only its owner can resolve.
 pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
     let mut config = wire::load(&args.config)?;
+    named::tables(&config, &args.confirm)?;
     let pool = wire::target(&config).await?.pool().await?;
     let migrations = migrations::pending(&pool).await?;
     resolve_with_new_columns(&mut config, &pool).await?;
@@ -106,12 +107,15 @@ pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
             let warning = if step.destructive { ", which may lose data" } else { "" };
             anstream::println!("-- {}: {}{warning}\n{};\n", step.source, step.what, step.sql);
         }
-        let next = if nothing {
-            "the target is as the mapping needs it; next: dynaurora run"
-        } else {
-            "next: dynaurora apply"
-        };
-        anstream::eprintln!("{next}");
+        if nothing {
+            anstream::eprintln!("the target is as the mapping needs it");
+        }
+        let confirmed = args.confirm.iter();
+        let confirmed = confirmed.map(|table| format!(" --confirm {}", paste::quoted(table)));
+        match nothing {
+            true => paste::next("dynaurora run"),
+            false => paste::next(&format!("dynaurora apply{}", confirmed.collect::<String>())),
+        }
     }
     Ok(if args.exit_code && !nothing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -122,20 +126,29 @@ pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
 /// As for [`plan`]; `Denied` when the role may not.
 pub async fn apply(args: &ApplyArgs) -> Result<ExitCode> {
     let mut config = wire::load(&args.config)?;
+    named::tables(&config, &args.confirm)?;
     let pool = wire::target(&config).await?.pool().await?;
     for migration in migrations::pending(&pool).await? {
         anstream::println!("migrate the ledger: {migration}");
     }
     migrations::migrate(&pool).await?;
     resolve_with_new_columns(&mut config, &pool).await?;
+    let mut changed = false;
     for (source, tables) in config.sources.iter().zip(to_plan(&config, &pool).await?) {
+        let existing = ddl::existing(&pool, &tables).await?;
         let steps = ddl::plan_confirmed(&pool, &tables, &args.confirm).await?;
+        // Whoever runs has compiled the mapping onto the tables as they were.
+        changed |= !existing.is_empty() && !steps.is_empty();
         ddl::apply(&pool, &steps).await?;
         for step in steps {
             anstream::println!("{}: {}", source.name, step.what);
         }
     }
-    anstream::eprintln!("the target is as the mapping needs it; next: dynaurora run");
+    anstream::eprintln!("the target is as the mapping needs it");
+    if changed {
+        anstream::eprintln!("restart the daemons that run: they know the tables as they were");
+    }
+    paste::next("dynaurora run");
     Ok(ExitCode::SUCCESS)
 }
 

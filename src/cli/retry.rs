@@ -8,11 +8,12 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
+use super::dead_letters::REASONS;
 use super::resolve::resolve;
 use super::verify::{Asked, Context, scanned, truth};
-use super::{ConfigArgs, Output, print_json, wire};
+use super::{ConfigArgs, Output, named, paste, print_json, wire};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{HISTORY_COLUMNS, HISTORY_ENDS};
@@ -26,6 +27,7 @@ use crate::sink::mend::{Guard, Mended, Recorded, Wound};
 
 /// Which dead letters are meant.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").required(true).args(["id", "all"])))]
 pub(super) struct Choice {
     #[command(flatten)]
     config: ConfigArgs,
@@ -33,7 +35,7 @@ pub(super) struct Choice {
     #[arg(long)]
     source: Option<String>,
     /// The one with this number, as `list` shows it.
-    #[arg(long, required_unless_present = "all", conflicts_with_all = ["all", "reason"])]
+    #[arg(long, conflicts_with = "reason")]
     id: Option<i64>,
     /// All that are open.
     #[arg(long)]
@@ -108,6 +110,13 @@ async fn chosen<'a>(
     choice: &Choice,
     pools: &Arc<Pools>,
 ) -> Result<Vec<(&'a SourceConfig, Vec<i64>)>> {
+    named::source(config, choice.source.as_deref())?;
+    if let Some(reason) = &choice.reason {
+        let known = REASONS.map(RejectReason::label);
+        if !known.contains(&reason.as_str()) {
+            return Err(named::nothing("reason of dead letters", reason, known));
+        }
+    }
     let pool = pools.pool().await?;
     if let Some(id) = choice.id {
         let letter = show(&pool, id).await?.filter(|letter| letter.state == DeadLetterState::Open);
@@ -128,10 +137,6 @@ async fn chosen<'a>(
         if choice.source.as_ref().is_none_or(|name| **name == *source.name) {
             all.push((source, open_ids(&pool, &source.name, choice.reason.as_deref()).await?));
         }
-    }
-    if all.is_empty() {
-        let name = choice.source.as_deref().unwrap_or_default();
-        return Err(Error::new(ErrorKind::Usage, format!("the config has no source {name}")));
     }
     Ok(all)
 }
@@ -288,8 +293,12 @@ fn report(fates: &[Fate], output: Output) -> Result<ExitCode> {
         }
         match (fates.len(), open) {
             (0, _) => anstream::eprintln!("no open dead letters are meant"),
-            (_, 0) => anstream::eprintln!("next: dynaurora verify"),
-            _ => anstream::eprintln!("next: dynaurora dead-letters show ID --as-test"),
+            (_, 0) => paste::next("dynaurora verify"),
+            _ => {
+                let open = fates.iter().find(|fate| fate.state == "open");
+                let id = open.map_or(0, |fate| fate.id);
+                paste::next(&format!("dynaurora dead-letters show {id} --as-test"));
+            }
         }
     }
     Ok(if open > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })

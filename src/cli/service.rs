@@ -202,6 +202,7 @@ fn tell(source: &Watched, known: &SourceStatus, now: EpochMillis) -> status::Sou
         dead_letters: known.view.dead_letters,
         gaps: known.view.gaps,
         halted: known.halted.clone(),
+        warnings: known.warning.iter().cloned().collect(),
         ..status::SourceStatus::default()
     };
     let rows = &known.view.partitions;
@@ -230,6 +231,7 @@ fn tell(source: &Watched, known: &SourceStatus, now: EpochMillis) -> status::Sou
     told
 }
 
+/// The same words, in the same order, as those of the view `dynaurora.freshness`.
 fn state(known: &SourceStatus, lag: Option<Duration>, now: EpochMillis) -> &'static str {
     if known.halted.is_some() {
         return "halted";
@@ -237,14 +239,20 @@ fn state(known: &SourceStatus, lag: Option<Duration>, now: EpochMillis) -> &'sta
     if !known.started {
         return "starting";
     }
+    if known.view.gaps_open > 0 {
+        return "gapped";
+    }
     if known.view.load.active {
         return "backfilling";
+    }
+    if !turns(known, now) {
+        return "stuck";
     }
     if lag.is_none_or(|lag| lag > IN_STEP) {
         return "behind";
     }
     let quiet = known.last_event_at.is_none_or(|at| age(at, now) > IDLE_AFTER);
-    if quiet { "idle" } else { "synced" }
+    if quiet { "idle" } else { "live" }
 }
 
 fn age(at: EpochMillis, now: EpochMillis) -> Duration {
@@ -254,6 +262,7 @@ fn age(at: EpochMillis, now: EpochMillis) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::ports::LedgerView;
 
     fn known(synced: Option<i64>, event: Option<i64>) -> SourceStatus {
         SourceStatus {
@@ -270,13 +279,18 @@ mod tests {
         let now = EpochMillis(100_000);
         let word =
             |known: &SourceStatus| state(known, known.synced_up_to.map(|at| age(at, now)), now);
-        assert_eq!(word(&known(Some(98_000), Some(97_000))), "synced");
+        assert_eq!(word(&known(Some(98_000), Some(97_000))), "live");
         assert_eq!(word(&known(Some(98_000), Some(1_000))), "idle");
         assert_eq!(word(&known(Some(50_000), Some(50_000))), "behind");
         assert_eq!(word(&known(None, None)), "behind");
         let halted = SourceStatus { halted: Some("why".to_owned()), ..known(None, None) };
         assert_eq!(word(&halted), "halted");
         assert_eq!(word(&SourceStatus::default()), "starting");
+        let stopped = SourceStatus { turned_at: EpochMillis(1), ..known(None, None) };
+        assert_eq!(word(&stopped), "stuck");
+        let mut gapped = known(Some(98_000), None);
+        gapped.view = Arc::new(LedgerView { gaps_open: 1, ..LedgerView::default() });
+        assert_eq!(word(&gapped), "gapped");
     }
 
     #[test]

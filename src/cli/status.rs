@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::daemon;
+use super::{daemon, paste};
 use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::status::{SourceStatus, Status, duration, timestamp};
@@ -35,7 +35,10 @@ pub async fn run(options: &Options, clock: impl Clock, out: &mut impl Write) -> 
         let status: Status = serde_json::from_str(&answer.body).map_err(|error| {
             Error::new(ErrorKind::Unreachable, "read the daemon's status").with_source(error)
         })?;
-        let text = if options.json { answer.body + "\n" } else { render(&status) };
+        let text = match options.json {
+            true => answer.body + "\n",
+            false => paste::pasteable(&render(&status)).into_owned(),
+        };
         let clear = if options.redraw && options.watch { "\x1b[H\x1b[2J" } else { "" };
         write!(out, "{clear}{text}").and_then(|()| out.flush()).map_err(|error| {
             Error::new(ErrorKind::Unknown, "print the status").with_source(error)
@@ -101,6 +104,9 @@ fn partitions(source: &SourceStatus) -> String {
     if let Some(reason) = &source.halted {
         text.push_str(&format!("halted: {reason}\n"));
     }
+    for warning in &source.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
     let rows: Vec<Vec<String>> = source
         .shards
         .iter()
@@ -143,15 +149,17 @@ mod tests {
     fn the_table_lines_up_and_shows_what_matters() {
         let mut status = sample();
         status.sources[0].halted = Some("the table was recreated".into());
+        status.sources[0].warnings.push("one worker differs".into());
         let text = render(&status);
         let expected = "\
 dynaurora 0.1.0: ready
 
-SOURCE  TABLE      STATE   SYNCED UP TO          LAG    HEADROOM     DEAD LETTERS  GAPS
-santa   NorthPole  synced  2025-12-01T08:00:00Z  1.5 s  23 h 59 min  0             0
+SOURCE  TABLE      STATE  SYNCED UP TO          LAG    HEADROOM     DEAD LETTERS  GAPS
+santa   NorthPole  live   2025-12-01T08:00:00Z  1.5 s  23 h 59 min  0             0
 
 santa: generation 1, partitions: 1 owned, 0 open, 0 waiting, 1 drained, 0 lost
 halted: the table was recreated
+warning: one worker differs
 PARTITION  STATE  OWNER     POSITION
 shardId-2  owned  <pole>-7  after:100000000003498069978
 ";

@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ConfigArgs, Output, print_json, wire};
+use super::{ConfigArgs, Output, named, print_json, wire};
 use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::EpochMillis;
 use crate::runtime::SystemClock;
 use crate::sink::freshness::{Freshness, look};
-use crate::telemetry::status::timestamp;
+use crate::telemetry::status::{duration, timestamp};
 
 /// Between two looks; `dynaurora.wait_for` looks as often.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A time may be ahead of this machine's clock by as much as the promise of freshness lets clocks differ.
+const CLOCKS_AGREE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Options of `wait`.
 #[derive(Debug, Args)]
@@ -56,12 +59,8 @@ struct Printed<'a> {
 /// what the database meets.
 pub async fn run(args: &WaitArgs) -> Result<ExitCode> {
     let config = wire::load(&args.config)?;
-    let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
-    if !names.contains(&args.source.as_str()) {
-        let what = format!("the config has no source {}", args.source);
-        return Err(Error::new(ErrorKind::Usage, what)
-            .with_hint(format!("--source {}", names.join(" or "))));
-    }
+    named::source(&config, Some(&args.source))?;
+    in_the_past(args.after, SystemClock.wall())?;
     let ends_at = SystemClock.now() + args.timeout;
     let pools = wire::target_to_read(&config).await?;
     let seen = loop {
@@ -74,8 +73,9 @@ pub async fn run(args: &WaitArgs) -> Result<ExitCode> {
     };
     let Some(seen) = seen else {
         let what = format!("the ledger does not know the source {} yet", args.source);
-        return Err(Error::new(ErrorKind::Unavailable, what)
-            .with_hint("start the daemon: dynaurora run --config FILE"));
+        return Err(
+            Error::new(ErrorKind::Unavailable, what).with_hint("start the daemon: dynaurora run")
+        );
     };
     let after = timestamp(args.after);
     let synced_up_to = seen.synced_up_to.map(timestamp);
@@ -103,6 +103,21 @@ pub async fn run(args: &WaitArgs) -> Result<ExitCode> {
         anstream::println!("{}: synced up to {reached}", args.source);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Nobody can have written before a time that has not come yet.
+fn in_the_past(after: EpochMillis, now: EpochMillis) -> Result<()> {
+    let ahead = Duration::from_millis(u64::try_from(after.0 - now.0).unwrap_or(0));
+    if ahead <= CLOCKS_AGREE_WITHIN {
+        return Ok(());
+    }
+    let what =
+        format!("--after {} is {} in the future", timestamp(after), duration(ahead.as_secs_f64()));
+    Err(Error::new(ErrorKind::Usage, what).with_hint(format!(
+        "give a time after the writes that is not after now, {}; clocks may differ by {} s",
+        timestamp(now),
+        CLOCKS_AGREE_WITHIN.as_secs()
+    )))
 }
 
 /// What may help.
@@ -140,6 +155,17 @@ mod tests {
         assert_eq!(parse_time("1970-01-01T01:00:00.0001+01:00"), Ok(EpochMillis(1)));
         assert!(parse_time("now").is_err());
         assert!(parse_time("2026-12-01 08:00").is_err(), "a time without an offset is none");
+    }
+
+    #[test]
+    fn a_time_that_has_not_come_yet_is_refused_but_for_what_clocks_differ() {
+        let now = EpochMillis(1_000_000);
+        for after in [0, 1_000_000, 1_002_000] {
+            assert!(in_the_past(EpochMillis(after), now).is_ok(), "{after}");
+        }
+        let error = in_the_past(EpochMillis(1_002_001), now).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains("2.0 s in the future"), "{error}");
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use sqlx::postgres::PgConnectOptions;
 
-use super::ConfigArgs;
 use super::resolve::resolve;
 use super::service::{Service, SourcePlan};
+use super::{ConfigArgs, paste};
 use crate::config::{self, Auth, AwsConfig, Config, SourceConfig, TargetConfig};
 use crate::engine::backfill::Backfill;
 use crate::engine::batch::Limits;
@@ -34,6 +34,7 @@ const IDLE_POLLS_PER_SEC_MAX: u32 = 50;
 /// # Errors
 /// `Config` when anything is wrong with it.
 pub fn load(args: &ConfigArgs) -> Result<Config> {
+    paste::remember(args);
     Config::load(&args.config, &args.set, std::env::vars()).map_err(|diagnostics| {
         anstream::eprintln!("{}\n", diagnostics.render(true));
         let count = diagnostics.problems().len();
@@ -220,7 +221,7 @@ pub fn tables(config: &Config) -> Vec<TableSpec> {
 /// `Schema` when the target needs `dynaurora apply` first; `Denied` when the role may not migrate.
 pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
     let pool = pools.pool().await?;
-    let apply = "dynaurora apply --config FILE";
+    let apply = "dynaurora apply";
     let pending = migrations::pending(&pool).await?;
     if !pending.is_empty() {
         if !config.target.migrate {

@@ -80,6 +80,14 @@ pub(super) fn read(root: &Node, problems: &mut Vec<Problem>) -> Option<Config> {
     Some(Config { target: target?, sources, aws, worker, telemetry, trials, texts })
 }
 
+/// Reads where the daemon listens, and nothing else.
+pub(super) fn listen(root: &Node, problems: &mut Vec<Problem>) -> Option<std::net::SocketAddr> {
+    let mut fields = Fields::open("the config", Span::default(), root, problems)?;
+    let telemetry = section(&mut fields, "telemetry", problems);
+    let telemetry = telemetry.unwrap_or_else(|| empty("[telemetry]"));
+    Some(telemetry_options(telemetry, problems).listen)
+}
+
 /// The first empty table there ever was: a section that is left out has its defaults.
 const EMPTY: &Node =
     &Node { span: Span { source: 0, start: 0, end: 0 }, kind: Kind::Table(Vec::new()) };

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use diagnostics::Diagnostics;
+pub use reader::meant;
 pub use secret::{Secret, SecretRef};
 
 use crate::mapping::definition::{Problem, SourceDefinition, Span};
@@ -193,18 +194,29 @@ impl Config {
         sets: &[String],
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, Diagnostics> {
-        let name = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text, &name, sets, env),
-            Err(error) => {
-                let mut diagnostics = Diagnostics::new();
-                diagnostics.add_text(name, "");
-                let message = format!("the config cannot be read: {error}");
-                let problem = Problem::at(Span::default(), message);
-                diagnostics
-                    .extend([problem.with_hint("`dynaurora init` writes one to begin with")]);
-                Err(diagnostics)
-            }
+        Self::parse(&read(path)?, &path.display().to_string(), sets, env)
+    }
+
+    /// Where the daemon listens by this file, or by the overrides alone; the rest of it may be wrong.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or does not say where.
+    pub fn listen(
+        path: Option<&Path>,
+        sets: &[String],
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<SocketAddr, Diagnostics> {
+        let (name, text) = match path {
+            Some(path) => (path.display().to_string(), read(path)?),
+            None => (String::new(), String::new()),
+        };
+        let (root, mut diagnostics) = overridden(&text, &name, sets, env)?;
+        let mut problems = Vec::new();
+        let listen = file::listen(&root, &mut problems);
+        diagnostics.extend(problems);
+        match listen {
+            Some(listen) if diagnostics.is_empty() => Ok(listen),
+            _ => Err(diagnostics),
         }
     }
 
@@ -218,25 +230,7 @@ impl Config {
         sets: &[String],
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, Diagnostics> {
-        let mut diagnostics = Diagnostics::new();
-        let source = diagnostics.add_text(name, text);
-        let (mut root, problems) = tree::parse(text, source);
-        let broken = !problems.is_empty();
-        diagnostics.extend(problems);
-        let mut variables: Vec<_> = env.filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
-        variables.sort();
-        for (name, value) in variables {
-            file::override_from_env(&mut root, &name, &value, &mut diagnostics);
-        }
-        for set in sets {
-            file::override_from_set(&mut root, set, &mut diagnostics);
-        }
-        file::mask_secrets(&root, &mut diagnostics);
-        if broken {
-            // What follows a syntax error would be guesses.
-            diagnostics.sort();
-            return Err(diagnostics);
-        }
+        let (root, mut diagnostics) = overridden(text, name, sets, env)?;
         let mut problems = Vec::new();
         let config = file::read(&root, &mut problems);
         diagnostics.extend(problems);
@@ -263,6 +257,46 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn read(path: &Path) -> Result<String, Diagnostics> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let mut diagnostics = Diagnostics::new();
+        diagnostics.add_text(path.display().to_string(), "");
+        let message = format!("the config cannot be read: {error}");
+        let problem = Problem::at(Span::default(), message);
+        diagnostics.extend([problem.with_hint("`dynaurora init` writes one to begin with")]);
+        diagnostics
+    })
+}
+
+/// The tree of a text with its overrides, and what is wrong with those.
+fn overridden(
+    text: &str,
+    name: &str,
+    sets: &[String],
+    env: impl Iterator<Item = (String, String)>,
+) -> Result<(tree::Node, Diagnostics), Diagnostics> {
+    let mut diagnostics = Diagnostics::new();
+    let source = diagnostics.add_text(name, text);
+    let (mut root, problems) = tree::parse(text, source);
+    let broken = !problems.is_empty();
+    diagnostics.extend(problems);
+    let mut variables: Vec<_> = env.filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+    variables.sort();
+    for (name, value) in variables {
+        file::override_from_env(&mut root, &name, &value, &mut diagnostics);
+    }
+    for set in sets {
+        file::override_from_set(&mut root, set, &mut diagnostics);
+    }
+    file::mask_secrets(&root, &mut diagnostics);
+    if broken {
+        // What follows a syntax error would be guesses.
+        diagnostics.sort();
+        return Err(diagnostics);
+    }
+    Ok((root, diagnostics))
 }
 
 #[cfg(test)]

@@ -197,14 +197,21 @@ pub(super) fn text(
     }
 }
 
+/// The name that was probably meant.
+#[must_use]
+pub fn meant<'n>(written: &str, known: &[&'n str]) -> Option<&'n str> {
+    let like = |name: &&str| {
+        let (written, name) = (written.to_ascii_lowercase(), name.to_ascii_lowercase());
+        strsim::jaro_winkler(&written, &name)
+    };
+    let closest = known.iter().copied().max_by(|a, b| like(a).total_cmp(&like(b)));
+    closest.filter(|name| like(name) >= LIKENESS_MIN)
+}
+
 /// Adds the name that was probably meant, or all of them when they are few.
 pub(super) fn suggest(problem: Problem, written: &str, known: &[&str]) -> Problem {
-    let like = |name: &&str| strsim::jaro_winkler(&written.to_ascii_lowercase(), name);
-    let closest = known.iter().copied().max_by(|a, b| like(a).total_cmp(&like(b)));
-    match closest {
-        Some(name) if like(&name) >= LIKENESS_MIN => {
-            problem.with_hint(format!("did you mean `{name}`?"))
-        }
+    match meant(written, known) {
+        Some(name) => problem.with_hint(format!("did you mean `{name}`?")),
         _ if !known.is_empty() && problem.hint.is_none() && !problem.message.contains("one of") => {
             let mut names: Vec<_> = known.to_vec();
             names.sort_unstable();

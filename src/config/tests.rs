@@ -19,6 +19,25 @@ fn with(text: &str, sets: &[&str], env: &[(&str, &str)]) -> Result<Config, Diagn
 }
 
 #[test]
+fn where_the_daemon_listens_is_read_of_a_file_that_is_otherwise_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.toml");
+    let none = std::iter::empty;
+    std::fs::write(&file, "[telemetry]\nlisten = \"127.0.0.1:9\"\n[source.a]\ntabel = 1\n")
+        .unwrap();
+    let listen = Config::listen(Some(&file), &[], none()).unwrap();
+    assert_eq!(listen.to_string(), "127.0.0.1:9");
+    let set = ["telemetry.listen=127.0.0.1:8".to_owned()];
+    assert_eq!(Config::listen(Some(&file), &set, none()).unwrap().port(), 8);
+    let variable = ("DYNAURORA__TELEMETRY__LISTEN".to_owned(), "127.0.0.1:7".to_owned());
+    assert_eq!(Config::listen(None, &[], std::iter::once(variable)).unwrap().port(), 7);
+    assert_eq!(Config::listen(None, &[], none()).unwrap().port(), 9187);
+    std::fs::write(&file, "[telemetry]\nlisten = \"here\"\n").unwrap();
+    assert!(Config::listen(Some(&file), &[], none()).is_err());
+    assert!(Config::listen(Some(&folder.path().join("absent")), &[], none()).is_err());
+}
+
+#[test]
 fn the_samples_parse_and_their_tests_pass() {
     for (name, text) in [("santa", SANTA), ("minimal", MINIMAL), ("workshops", WORKSHOPS)] {
         let config = parse(text).unwrap_or_else(|problems| panic!("{name}\n{problems}"));

@@ -77,6 +77,8 @@ pub struct SourceStatus {
     pub halted: Option<String>,
     /// What is failing just now and is being tried again.
     pub failing: Option<String>,
+    /// What is not as it should be though the source is kept in step.
+    pub warning: Option<String>,
     /// Whether the worker knows its stream and has talked to the ledger.
     pub started: bool,
     /// Every change up to this time is in the target, as far as this worker's shards go.

@@ -91,6 +91,8 @@ pub(super) struct Worker<S, L, K, C> {
     backfill: Backfill,
     /// The fingerprint of this worker's mapping.
     mapping: i64,
+    /// How many living workers have another one, as was told last.
+    others_told: usize,
     budget: RateBudget,
     budget_share: Option<f64>,
     publishing: Publishing,
@@ -138,6 +140,7 @@ where
             loading: Recurring { running: false, due: now, failures: 0 },
             backfill: run.options.backfill,
             mapping: run.mapper.fingerprint(),
+            others_told: 0,
             budget: RateBudget::new(None, now),
             budget_share: None,
             publishing: Publishing::new(now),

@@ -32,6 +32,22 @@ pub const TYPE_NAMES: [&str; 24] = [
     "inet",
 ];
 
+/// What people write who think of another system, and what they mean.
+const SYNONYMS: [(&str, &str); 12] = [
+    ("string", "text"),
+    ("str", "text"),
+    ("s", "text"),
+    ("number", "numeric"),
+    ("n", "numeric"),
+    ("float", "double precision"),
+    ("long", "bigint"),
+    ("datetime", "timestamptz"),
+    ("binary", "bytea"),
+    ("blob", "bytea"),
+    ("object", "jsonb"),
+    ("map", "jsonb"),
+];
+
 impl ColumnType {
     /// Reads a type's name: `int`, `numeric(6,2)`, `varchar(40)`, `text[]`, or `schema.type` for a
     /// type that exists in the database.
@@ -40,17 +56,29 @@ impl ColumnType {
     /// What is wrong, and where possible the name that was meant.
     pub fn parse(text: &str) -> Result<Self, TypeError> {
         let text = text.trim();
-        if let Some(element) = text.strip_suffix("[]") {
-            let element = Self::parse(element)?;
-            if matches!(element, Self::Array(_)) {
-                return Err(TypeError::new("arrays of arrays are not supported; use jsonb"));
-            }
-            return Ok(Self::Array(Box::new(element)));
+        let Some(element) = text.strip_suffix("[]").map(str::trim) else {
+            return Self::element(text);
+        };
+        if element.ends_with("[]") {
+            return Err(TypeError::new("arrays of arrays are not supported; use jsonb"));
         }
+        let element = Self::element(element).map_err(|error| TypeError {
+            meant: error.meant.map(|meant| format!("{meant}[]")),
+            ..error
+        })?;
+        Ok(Self::Array(Box::new(element)))
+    }
+
+    /// Reads the name of a type that is no array.
+    fn element(text: &str) -> Result<Self, TypeError> {
         let lower = text.to_ascii_lowercase();
-        let (name, sizes) = match lower.split_once('(') {
-            Some((name, rest)) => (name.trim(), sizes(rest)?),
-            None => (lower.as_str(), Vec::new()),
+        let (name, rest) = match lower.split_once('(') {
+            Some((name, rest)) => (name.trim(), Some(rest)),
+            None => (lower.as_str(), None),
+        };
+        let sizes = match rest {
+            Some(rest) => sizes(rest)?,
+            None => Vec::new(),
         };
         match (name, sizes.as_slice()) {
             ("varchar" | "character varying", [length @ 1..=10_485_760]) => {
@@ -63,7 +91,10 @@ impl ColumnType {
             ("numeric" | "decimal", [precision]) => numeric(*precision, 0),
             ("numeric" | "decimal", [precision, scale]) => numeric(*precision, *scale),
             (_, []) => Self::simple(name, text),
-            _ => Err(TypeError::new(format!("{name} takes no sizes like these"))),
+            _ => match Self::simple(name, name) {
+                Ok(_) => Err(TypeError::new(format!("{name} takes no sizes like these"))),
+                Err(error) => Err(error.sized(rest)),
+            },
         }
     }
 
@@ -102,14 +133,18 @@ impl ColumnType {
 }
 
 fn unknown(name: &str) -> TypeError {
-    let mut error = TypeError::new(format!("there is no column type `{name}`"));
-    error.meant = TYPE_NAMES
+    let synonym = SYNONYMS.iter().find(|(other, _)| *other == name).map(|(_, own)| *own);
+    let closest = TYPE_NAMES
         .iter()
         .map(|known| (strsim::jaro_winkler(name, known), *known))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|left, right| left.0.total_cmp(&right.0))
         .map(|(_, known)| known);
-    error
+    TypeError {
+        message: format!("there is no column type `{name}`"),
+        meant: synonym.or(closest).map(str::to_owned),
+        unknown: true,
+    }
 }
 
 fn numeric(precision: u32, scale: u32) -> Result<ColumnType, TypeError> {
@@ -133,17 +168,37 @@ fn sizes(rest: &str) -> Result<Vec<u32>, TypeError> {
 pub struct TypeError {
     /// What is wrong.
     pub message: String,
-    /// The name that was probably meant.
-    pub meant: Option<&'static str>,
+    /// The type that was probably meant.
+    pub meant: Option<String>,
+    /// Whether there is no type of this name.
+    unknown: bool,
 }
 
 impl TypeError {
     fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), meant: None }
+        Self { message: message.into(), meant: None, unknown: false }
     }
 
-    fn meant(message: &str, meant: &'static str) -> Self {
-        Self { message: message.into(), meant: Some(meant) }
+    fn meant(message: &str, meant: &str) -> Self {
+        Self { meant: Some(meant.to_owned()), ..Self::new(message) }
+    }
+
+    /// With the sizes as they were written, where what was meant takes some.
+    fn sized(self, rest: Option<&str>) -> Self {
+        let sizes = rest.map(|rest| format!("({rest}")).unwrap_or_default();
+        let sized = |meant: String| match meant.as_str() {
+            "numeric" | "decimal" | "varchar" => meant + &sizes,
+            _ => meant,
+        };
+        Self { meant: self.meant.map(sized), ..self }
+    }
+
+    /// What may help: the type that was probably meant, or all that there are.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let all = || format!("there are: {}", TYPE_NAMES.join(", "));
+        let meant = self.meant.as_ref().map(|meant| format!("did you mean `{meant}`?"));
+        meant.or_else(|| self.unknown.then(all))
     }
 }
 
@@ -201,8 +256,21 @@ mod tests {
 
     #[test]
     fn unknown_types_come_with_a_suggestion() {
-        assert_eq!(ColumnType::parse("timestampz").unwrap_err().meant, Some("timestamptz"));
-        assert_eq!(ColumnType::parse("json").unwrap_err().meant, Some("jsonb"));
+        for (wrong, meant) in [
+            ("timestampz", "timestamptz"),
+            ("json", "jsonb"),
+            ("numric(10,2)", "numeric(10,2)"),
+            ("Numric( 10, 2 )[]", "numeric( 10, 2 )[]"),
+            ("vachar(40)", "varchar(40)"),
+            ("txt(3)", "text"),
+            ("string", "text"),
+            ("datetime[]", "timestamptz[]"),
+        ] {
+            let error = ColumnType::parse(wrong).unwrap_err();
+            assert_eq!(error.hint(), Some(format!("did you mean `{meant}`?")), "{wrong}");
+        }
+        let error = ColumnType::parse("quux(1)").unwrap_err();
+        assert!(error.hint().unwrap().starts_with("there are: text, varchar, "), "{error:?}");
         for wrong in
             ["numeric(0,0)", "numeric(4,5)", "varchar", "text[][]", "numeric(a)", "text(3)"]
         {

@@ -9,6 +9,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ pub type Password =
 /// The roots of AWS's own certificates for databases, all Regions: its published bundle, less what has
 /// expired. They are not among the public roots.
 const RDS_CA_PEM: &[u8] = include_bytes!("rds-ca.pem");
+
+/// How long new pools may be silent before somebody asks the server why.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// How the connection is secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,6 +116,8 @@ pub(super) enum Lane {
 struct Pair {
     apply: PgPool,
     ledger: PgPool,
+    /// Whether these pools follow others that were not trusted any more, and nothing worked over them yet.
+    unproven: AtomicBool,
 }
 
 impl Pools {
@@ -147,24 +153,29 @@ impl Pools {
     async fn knock(&self) -> Result<()> {
         let (host, port) = (self.options.get_host(), self.options.get_port());
         let what = format!("connect to the target at {host}:{port}");
-        let options = match &self.settings.password {
-            Some(password) => self.options.clone().password(&password().await?),
-            None => self.options.clone(),
-        };
-        let attempt = async { PgConnection::connect_with(&options).await?.close().await };
+        let attempt = self.connect_once(&what);
         let error = match tokio::time::timeout(self.settings.connect_timeout, attempt).await {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => sqlstate::error(what, error),
+            Ok(Err(error)) => error,
             Err(_) => Error::new(ErrorKind::Unreachable, format!("{what}: no answer in time")),
         };
         match error.kind() {
             // The server is there and will soon take connections; the pool waits for that.
             ErrorKind::Unavailable | ErrorKind::Capacity => Ok(()),
-            ErrorKind::Unreachable => Err(error.with_hint(format!(
+            ErrorKind::Unreachable if error.hint().is_none() => Err(error.with_hint(format!(
                 "see with `pg_isready -h {host} -p {port}` whether it runs and can be reached from here"
             ))),
             _ => Err(error),
         }
+    }
+
+    async fn connect_once(&self, what: &str) -> Result<()> {
+        let options = match &self.settings.password {
+            Some(password) => self.options.clone().password(&password().await?),
+            None => self.options.clone(),
+        };
+        let attempt = async { PgConnection::connect_with(&options).await?.close().await };
+        attempt.await.map_err(|error| sqlstate::error(what, error))
     }
 
     fn new(settings: Settings) -> Result<Self> {
@@ -178,7 +189,7 @@ impl Pools {
                 millis(settings.idle_in_transaction_timeout),
             )
         };
-        let current = RwLock::new(Arc::new(Pair::new(&settings, &options)));
+        let current = RwLock::new(Arc::new(Pair::new(&settings, &options, false)));
         let ledger_limit = settings.ledger_timeout;
         Ok(Self {
             apply_begin: begin(settings.statement_timeout, settings.lock_timeout).into(),
@@ -224,16 +235,40 @@ impl Pools {
         // A new connection has its own limit: the first may have to wake the server up.
         let limit =
             if session.pool.size() == 0 { limit.max(self.settings.connect_timeout) } else { limit };
-        let result = match tokio::time::timeout(limit, work(session)).await {
+        let answer = self.unless_refused(&pair, what, work(session));
+        let result = match tokio::time::timeout(limit, answer).await {
             Ok(result) => result,
             Err(_) => Err(Error::new(ErrorKind::Unreachable, format!("{what}: no answer in time"))),
         };
-        if let Err(error) = &result
-            && distrusts_pool(error)
-        {
-            self.replace(&pair);
+        match &result {
+            Ok(_) => pair.unproven.store(false, Ordering::Relaxed),
+            Err(error) if distrusts_pool(error) => self.replace(&pair),
+            Err(_) => {}
         }
         result
+    }
+
+    /// The work's result. Where new pools stay silent, the reason why no connection is to be had: a pool
+    /// waits out a refusal, be it for want of connections, and tells nothing of it.
+    async fn unless_refused<T>(
+        &self,
+        pair: &Pair,
+        what: &str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if !pair.unproven.load(Ordering::Relaxed) {
+            return work.await;
+        }
+        tokio::pin!(work);
+        if let Ok(result) = tokio::time::timeout(SILENT, &mut work).await {
+            return result;
+        }
+        tokio::select! {
+            biased;
+            result = &mut work => return result,
+            refused = self.connect_once(what) => refused?,
+        }
+        work.await
     }
 
     fn session(&self, lane: Lane) -> Session {
@@ -255,7 +290,7 @@ impl Pools {
     fn replace(&self, distrusted: &Arc<Pair>) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&current, distrusted) {
-            *current = Arc::new(Pair::new(&self.settings, &self.options));
+            *current = Arc::new(Pair::new(&self.settings, &self.options, true));
             // Being called is enough to close a pool; waiting for its connections to end is not
             // needed.
             drop(distrusted.apply.close());
@@ -272,7 +307,7 @@ impl std::fmt::Debug for Pools {
 }
 
 impl Pair {
-    fn new(settings: &Settings, options: &PgConnectOptions) -> Self {
+    fn new(settings: &Settings, options: &PgConnectOptions, unproven: bool) -> Self {
         // One connection renews and one publishes while another one waits for a lock.
         const LEDGER_CONNECTIONS: u32 = 3;
         let pool = |connections| {
@@ -282,7 +317,11 @@ impl Pair {
                 .test_before_acquire(false)
                 .connect_lazy_with(options.clone())
         };
-        Self { apply: pool(settings.apply_connections.max(1)), ledger: pool(LEDGER_CONNECTIONS) }
+        Self {
+            apply: pool(settings.apply_connections.max(1)),
+            ledger: pool(LEDGER_CONNECTIONS),
+            unproven: AtomicBool::new(unproven),
+        }
     }
 }
 

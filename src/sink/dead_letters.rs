@@ -26,6 +26,9 @@ pub enum DeadLetterState {
 }
 
 impl DeadLetterState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Open, Self::Superseded, Self::Resolved, Self::Dropped];
+
     /// The label that the table and the output carry.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -40,9 +43,7 @@ impl DeadLetterState {
     /// Reads what `label` printed.
     #[must_use]
     pub fn parse(label: &str) -> Option<Self> {
-        [Self::Open, Self::Superseded, Self::Resolved, Self::Dropped]
-            .into_iter()
-            .find(|state| state.label() == label)
+        Self::ALL.into_iter().find(|state| state.label() == label)
     }
 }
 

@@ -18,6 +18,8 @@ const SOURCE: &str = "\
             and p.stream_arn = s.stream_arn and p.replaying) as replaying, \
         (select count(*) from dynaurora.workers w \
             where w.source = s.source and w.alive_until > now()) as workers, \
+        array(select w.mapping from dynaurora.workers w where w.source = s.source \
+            and w.alive_until > now() and w.mapping is not null) as mappings, \
         (select count(*) from dynaurora.dead_letters d \
             where d.source = s.source and d.state = 'open') as dead_letters, \
         (select count(*) from dynaurora.gaps g \
@@ -99,6 +101,7 @@ fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
         },
         partitions: Vec::new(),
         workers: usize::try_from(row.try_get::<i64, _>("workers")?).unwrap_or(0),
+        mappings: row.try_get("mappings")?,
         dead_letters: row.try_get::<i64, _>("dead_letters")?.unsigned_abs(),
         gaps: row.try_get::<i64, _>("gaps")?.unsigned_abs(),
         gaps_open: row.try_get::<i64, _>("gaps_open")?.unsigned_abs(),

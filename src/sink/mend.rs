@@ -15,6 +15,9 @@
 //!   the future) counts as none: the row gets `(generation, 0)`. With a version of the future it would
 //!   turn all changes away for ever.
 //!
+//! A row with version 0 is somebody else's until an item has its key: a repair makes it that item's, but
+//! never deletes it.
+//!
 //! # Why a lock on the table
 //!
 //! For a row that is there, comparing its version in the statement that writes it would do. For one that is
@@ -115,7 +118,7 @@ pub enum Mended {
     Deleted,
     /// It has another version than was compared: the stream wrote it meanwhile.
     Moved,
-    /// The source's present state cannot tell what it should be.
+    /// The source's present state cannot tell what it should be, or it is somebody else's.
     LeftAlone,
 }
 
@@ -168,6 +171,9 @@ impl Mender {
                 let (fate, op) = match op {
                     _ if !wound.guard.lets(version.as_deref()) => (Mended::Moved, None),
                     None => (Mended::LeftAlone, None),
+                    Some(op) if op.action.ends_row() && is_foreign(version.as_deref()) => {
+                        (Mended::LeftAlone, None)
+                    }
                     // Of a row that is not there nothing can be marked; what hangs on it goes.
                     Some(op) if op.action.ends_row() && version.is_none() => {
                         (Mended::Deleted, Some(self.without_a_trace(op)))
@@ -332,6 +338,12 @@ impl Mender {
 #[must_use]
 pub fn is_given(version: &str, generation: Generation) -> bool {
     parsed(version).is_some_and(|version| version.generation <= generation)
+}
+
+/// Whether a row is there that dynaurora never wrote: the version's column has 0 where nobody fills it.
+#[must_use]
+pub fn is_foreign(version: Option<&str>) -> bool {
+    version == Some("0")
 }
 
 fn repaired_version(stored: Option<&str>, generation: Generation) -> Version {

@@ -30,7 +30,8 @@ pub async fn migrate(pool: &PgPool) -> Result<()> {
 /// do it.
 ///
 /// # Errors
-/// When the database cannot be read.
+/// `Schema` when the database has migrations that this program does not know: what a newer one means by its
+/// tables, an older one cannot tell. Else when the database cannot be read.
 pub async fn pending(pool: &PgPool) -> Result<Vec<String>> {
     let what = "read the applied migrations";
     let failed = |error| sqlstate::error(what, error);
@@ -47,8 +48,11 @@ pub async fn pending(pool: &PgPool) -> Result<Vec<String>> {
     } else {
         Vec::new()
     };
-    let missing = migrator();
-    let missing = missing.iter().filter(|migration| !applied.contains(&migration.version));
+    let own = migrator();
+    if let Some(unknown) = applied.iter().find(|version| !own.version_exists(**version)) {
+        return Err(from_the_future(what).with_source(MigrateError::VersionMissing(*unknown)));
+    }
+    let missing = own.iter().filter(|migration| !applied.contains(&migration.version));
     Ok(missing
         .map(|migration| format!("{} {}", migration.version, migration.description))
         .collect())
@@ -67,10 +71,13 @@ fn migration_error(what: &str, error: MigrateError) -> Error {
             sqlstate::error(what, error)
         }
         MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => {
-            Error::new(ErrorKind::Schema, what)
-                .with_hint("a newer dynaurora migrated this database; run that version")
-                .with_source(error)
+            from_the_future(what).with_source(error)
         }
         error => Error::new(ErrorKind::Schema, what).with_source(error),
     }
+}
+
+fn from_the_future(what: &str) -> Error {
+    Error::new(ErrorKind::Schema, what)
+        .with_hint("a newer dynaurora migrated this database; run that version")
 }

@@ -31,7 +31,7 @@ const COVER: &str = "\
 const SAY: &str = "\
     with said as (update dynaurora.workers set publication = $3, published_at = now(), \
             synced_up_to = to_timestamp($4::double precision / 1000), \
-            last_poll_at = to_timestamp($5::double precision / 1000) \
+            last_poll_at = to_timestamp($5::double precision / 1000), mapping = $6 \
         where source = $1 and worker = $2 and publication < $3 returning 1) \
     select (select count(*) from said) = 1 as taken, \
         floor(extract(epoch from clock_timestamp()) * 1000)::bigint as now_ms";
@@ -64,6 +64,7 @@ pub(super) async fn publish(
         .bind(number)
         .bind(publication.synced_up_to.map(|at| at.0))
         .bind(publication.last_poll_at.map(|at| at.0))
+        .bind(publication.mapping)
         .persistent(prepared)
         .fetch_one(connection)
         .await

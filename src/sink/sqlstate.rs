@@ -17,7 +17,12 @@ const RAISE: &str = "exec_stmt_raise";
 pub(super) fn error(what: impl Into<String>, error: sqlx::Error) -> Error {
     let server = error.as_database_error().and_then(|database| database.try_downcast_ref());
     let Some(server) = server else {
-        return Error::new(kind_of_failure(&error), what).with_source(error);
+        let (kind, hint) = (kind_of_failure(&error), hint_of_failure(&error));
+        let own = Error::new(kind, what).with_source(error);
+        return match hint {
+            Some(hint) => own.with_hint(hint),
+            None => own,
+        };
     };
     let server: &PgDatabaseError = server;
     let kind = kind(server.code(), server.routine());
@@ -72,6 +77,22 @@ fn kind_of_failure(error: &sqlx::Error) -> ErrorKind {
         | sqlx::Error::PoolClosed
         | sqlx::Error::BeginFailed => ErrorKind::Unreachable,
         _ => ErrorKind::Unknown,
+    }
+}
+
+/// What mends a connection that could not be secured. A certificate that is refused comes as invalid data.
+fn hint_of_failure(error: &sqlx::Error) -> Option<&'static str> {
+    match error {
+        sqlx::Error::Tls(cause) if cause.to_string().contains("does not support TLS") => Some(
+            "turn TLS on at the server; tls = \"disable\" in [target] is for one on this machine",
+        ),
+        sqlx::Error::Tls(_) => Some("check tls and ca_file in [target]"),
+        sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => Some(
+            "tls in [target] asks for a certificate of a known authority, and verify-full for one that \
+             names this very host: say the authority's file as ca_file in [target], and in the url the \
+             host as the certificate has it",
+        ),
+        _ => None,
     }
 }
 

@@ -12,11 +12,13 @@ use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::model::{ChangeOp, EpochMillis, PartitionId};
 
+mod fleet;
 mod loads;
-pub use loads::{LoadBegun, LoadEnded, LoadProgress, LoadWaits};
+pub use fleet::MappingsDiffer;
+pub use loads::{GenerationChanged, LoadBegun, LoadEnded, LoadProgress, LoadWaits};
 
 const BUILD_INFO: &str = "dynaurora_build_info";
 const SYNCED_UP_TO: &str = "dynaurora_synced_up_to_timestamp_seconds";
@@ -93,6 +95,7 @@ pub fn describe() {
     describe_counter!(AWS_REQUESTS, "Requests to AWS by operation and answer.");
     describe_counter!(RETRIES, "Attempts that failed and are made again, by stage and kind.");
     describe_gauge!(HALTED, "1 while the source is halted and needs an operator.");
+    fleet::describe();
     loads::describe();
 }
 
@@ -115,6 +118,7 @@ pub fn zero(source: &str, tables: &[String]) {
     gauge!(DEAD_LETTERS, "source" => source.to_owned()).set(0.0);
     gauge!(GAPS_OPEN, "source" => source.to_owned()).set(0.0);
     gauge!(HALTED, "source" => source.to_owned()).set(0.0);
+    fleet::zero(source);
     loads::zero(source);
 }
 
@@ -365,10 +369,17 @@ pub struct Retry<'a> {
 
 impl Retry<'_> {
     /// Emits the event; the log only for the first failure and then at every doubling of the failures.
+    /// That one batch is fenced is how a worker learns that a load began or that a lease is another's:
+    /// the next look at the ledger says which, and only a lost lease, or another fence, is a warning.
     pub fn emit(&self) {
         let kind = self.error.kind().label();
         counter!(RETRIES, "source" => self.source.to_owned(), "stage" => self.stage, "kind" => kind)
             .increment(1);
+        if self.error.kind() == ErrorKind::Fenced && self.failures == 1 {
+            let (source, error) = (self.source, self.error.chain());
+            tracing::info!(source, stage = self.stage, %error, "batch fenced, reading again");
+            return;
+        }
         if self.failures.is_power_of_two() {
             tracing::warn!(
                 source = self.source,

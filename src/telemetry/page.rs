@@ -52,6 +52,9 @@ fn write_source(html: &mut String, source: &SourceStatus) -> fmt::Result {
     if let Some(reason) = &source.halted {
         writeln!(html, "<p class=\"bad\">halted: {}</p>", Escaped(reason))?;
     }
+    for warning in &source.warnings {
+        writeln!(html, "<p class=\"bad\">{}</p>", Escaped(warning))?;
+    }
     let time = |at: Option<_>| at.map_or_else(|| "unknown".into(), timestamp);
     let span = |secs: Option<f64>| secs.map_or_else(|| "unknown".into(), duration);
     let backfill = source

@@ -44,7 +44,8 @@ pub struct SourceStatus {
     pub source: String,
     /// The DynamoDB table.
     pub table: String,
-    /// One word: `starting`, `backfilling`, `behind`, `synced`, `idle`, `halted`.
+    /// One word, as in the view `dynaurora.freshness`: `live`, `idle`, `behind`, `stuck`, `backfilling`,
+    /// `gapped`, `halted`; and `starting` until this daemon knows.
     pub state: String,
     /// The generation; it changes when the table is read again.
     pub generation: u32,
@@ -75,6 +76,8 @@ pub struct SourceStatus {
     pub gaps: u64,
     /// Why it is halted, where it is.
     pub halted: Option<String>,
+    /// What is not as it should be though the source is kept in step, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// How many partitions there are of each state; each partition counts once.
@@ -167,7 +170,7 @@ pub(crate) mod tests {
             sources: vec![SourceStatus {
                 source: "santa".into(),
                 table: "NorthPole".into(),
-                state: "synced".into(),
+                state: "live".into(),
                 generation: 1,
                 synced_up_to: Some(EpochMillis(1_764_576_000_000)),
                 lag_secs: Some(1.5),

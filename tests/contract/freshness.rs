@@ -11,6 +11,9 @@ use super::{
     partition, row, sequence, shard, view, within_bound, worker,
 };
 
+/// The fingerprint of everybody's mapping.
+const MAPPING: i64 = -7;
+
 /// Each case over a fresh ledger.
 pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
     nothing_is_known_before_all_is_listed_and_read(&fresh().await).await;
@@ -53,7 +56,9 @@ async fn a_publication_is_taken_from_who_is_known_and_in_order(rig: &impl Rig) {
     assert!(!first.taken, "who never renewed is not known");
     assert_eq!(synced(rig).await, None);
     alive(rig, "ann").await;
+    assert!(view(rig).await.mappings.is_empty());
     let second = publish(rig, &ann, 2, 100, Some(&[&a])).await;
+    assert_eq!(view(rig).await.mappings, [MAPPING]);
     assert!(second.taken && second.now >= first.now);
     let third = publish(rig, &ann, 3, 150, Some(&[])).await;
     assert!(third.taken);
@@ -64,6 +69,7 @@ async fn a_publication_is_taken_from_who_is_known_and_in_order(rig: &impl Rig) {
     assert_eq!(synced(rig).await, at(160));
     rig.ledger().release(SOURCE, &ann, &[], true).await.unwrap();
     assert!(!publish(rig, &ann, 5, 170, None).await.taken, "who left is not known");
+    assert!(view(rig).await.mappings.is_empty(), "its mapping went with it");
 }
 
 async fn what_a_batch_applies_counts_at_once(rig: &impl Rig) {
@@ -223,6 +229,7 @@ async fn publish(
         synced_up_to: at(synced_up_to),
         last_poll_at: at(synced_up_to),
         covers: covers.as_deref(),
+        mapping: MAPPING,
     };
     rig.ledger().publish(&publication).await.unwrap()
 }

@@ -30,7 +30,6 @@ pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
     a_released_lease_is_free_at_once(&fresh().await).await;
     a_drained_partition_is_not_leased(&fresh().await).await;
     a_gap_is_recorded_once_and_may_halt(&fresh().await).await;
-    super::freshness::suite(fresh).await;
 }
 
 async fn enrolment_tells_what_changed(rig: &impl Rig) {

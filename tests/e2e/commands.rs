@@ -41,7 +41,7 @@ async fn a_burst_is_caught_up_with_and_everybody_says_so() {
     .await;
     assert_eq!(status["ready"], true);
     let source = &status["sources"][0];
-    assert_eq!(source["state"], "synced");
+    assert_eq!(source["state"], "live");
     assert_eq!(source["dead_letters"], 0);
     let headroom = source["retention_headroom_secs"].as_f64().unwrap();
     assert!(headroom > RETENTION.as_secs_f64() - LAG_SECS_MAX, "{headroom}");

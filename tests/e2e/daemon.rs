@@ -112,6 +112,11 @@ impl Daemon {
         assert!(ended.is_none(), "the daemon has ended: {ended:?}");
     }
 
+    /// Whether it has ended by itself, and with which exit code.
+    pub(super) fn has_ended(&mut self) -> Option<Option<i32>> {
+        self.child.try_wait().unwrap().map(|status| status.code())
+    }
+
     /// Where it listens.
     pub(super) async fn address(&mut self) -> SocketAddr {
         let event = self.says("listening").await;

@@ -155,8 +155,16 @@ async fn a_retry_applies_what_the_item_is_now_and_a_drop_keeps_the_reason() {
     assert_eq!((&shown["state"], &shown["note"]), (&"dropped".into(), &"not a child".into()));
     let ended = stage.command(&["dead-letters", "retry", "--id", "4"]).await;
     assert_eq!(ended.code, Some(1), "it is settled: {ended:?}");
-    let ended = stage.command(&["dead-letters", "retry"]).await;
-    assert_eq!(ended.code, Some(2), "which ones? {ended:?}");
+    for words in [&["dead-letters", "retry"][..], &["dead-letters", "retry", "--reason", "format"]]
+    {
+        let ended = stage.command(words).await;
+        assert_eq!(ended.code, Some(2), "which ones? {ended:?}");
+        assert!(ended.stderr.contains("--id <ID>|--all"), "{ended:?}");
+    }
+    let typos = ["dead-letters", "retry", "--all", "--reason", "fromat"];
+    let ended = stage.command(&typos).await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("did you mean format? there are: unmatched, "), "{ended:?}");
 
     let mut daemon = stage.daemon_with(&["--backfill", "never", "--set", MENDED]);
     daemon.readyz(200).await;
@@ -167,5 +175,34 @@ async fn a_retry_applies_what_the_item_is_now_and_a_drop_keeps_the_reason() {
     .await;
     let clean = stage.command(&["verify", "--settle-secs", "1", "--set", MENDED]).await;
     assert_eq!(clean.code, Some(0), "{clean:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn an_item_that_no_entity_matches_is_settled_by_its_removal() {
+    let stage = Stage::start().await;
+    let mut daemon = stage.daemon();
+    daemon.readyz(200).await;
+    let key = |sk: &str| {
+        let text = |value: &str| AttributeValue::S(value.to_owned());
+        [("pk".to_owned(), text("ELF#1")), ("sk".to_owned(), text(sk))].into()
+    };
+    let put = stage.client.put_item().table_name(TABLE).set_item(Some(key("PROFILE")));
+    put.send().await.unwrap();
+    open(&stage, 1).await;
+    let delete = stage.client.delete_item().table_name(TABLE).set_key(Some(key("PROFILE")));
+    delete.send().await.unwrap();
+    open(&stage, 0).await;
+    // Both at once, in one page or in two.
+    let put = stage.client.put_item().table_name(TABLE).set_item(Some(key("HAT")));
+    put.send().await.unwrap();
+    let delete = stage.client.delete_item().table_name(TABLE).set_key(Some(key("HAT")));
+    delete.send().await.unwrap();
+    child(&stage, "1", "Ada", "2020-01-01").await;
+    within(SOON_SECS, "all is read", async || (names(&stage).await.len() == 1).then_some(())).await;
+    open(&stage, 0).await;
+    let superseded = "select count(*) from dynaurora.dead_letters where state = 'superseded'";
+    assert_eq!(stage.number(superseded).await, 2);
+    assert_eq!(stage.number("select count(*) from dynaurora.dead_letters").await, 2);
     daemon.stop().await;
 }

@@ -130,7 +130,7 @@ impl Witness {
     }
 }
 
-fn number(position: &Position) -> SequenceNumber {
+pub(super) fn number(position: &Position) -> SequenceNumber {
     match position {
         Position::After(number) => *number,
         _ => SequenceNumber::ZERO,

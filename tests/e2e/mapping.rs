@@ -15,6 +15,7 @@ const ALL: Setting = Setting {
     applied: true,
     reindeer: true,
     postgres: None,
+    server: None,
 };
 
 fn text(text: &str) -> AttributeValue {

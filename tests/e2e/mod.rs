@@ -2,11 +2,14 @@
 //! an emulator or as a world of our own behind HTTP. A test that fails shows the logs of its daemons.
 
 mod backfill;
+mod chaos;
 mod commands;
 mod daemon;
 mod dead_letters;
 mod export;
 mod export_s3;
+mod first_steps;
+mod fleet;
 mod fold;
 mod freshness;
 mod gaps;
@@ -14,6 +17,7 @@ mod halt;
 mod infer;
 mod kill;
 mod mapping;
+mod misfits;
 mod nested;
 mod outage;
 mod proxy;
@@ -24,6 +28,7 @@ mod sharing;
 mod stage;
 mod stop;
 mod tap;
+mod tls;
 mod values;
 mod verify;
 mod writers;

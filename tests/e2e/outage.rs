@@ -20,8 +20,12 @@ impl Scene {
     /// A daemon keeps up with two elves.
     async fn start(setting: Setting) -> Self {
         let stage = Stage::with(setting).await;
+        let daemon = stage.daemon();
+        Self::with(stage, daemon).await
+    }
+
+    async fn with(stage: Stage, mut daemon: Daemon) -> Self {
         let writers = Writers::start(&stage, 2, 1, 40.0);
-        let mut daemon = stage.daemon();
         daemon.readyz(200).await;
         let scene = Self { stage, daemon, writers };
         scene.rows_arrive().await;
@@ -104,5 +108,50 @@ async fn what_a_silent_network_delivers_late_does_no_harm() {
     proxy.freeze();
     scene.notices(&["ledger"]).await;
     proxy.thaw();
+    scene.recovers().await;
+}
+
+/// A disk that is full while a row says so, as the server tells it.
+const DISK: &str = "\
+    create table disk_full (since timestamptz); \
+    create function extend() returns trigger language plpgsql as $$ begin \
+        if exists (select from disk_full) then \
+            raise exception 'could not extend file \"base/5/16384\": No space left on device' \
+                using errcode = 'disk_full'; \
+        end if; \
+        return null; end $$; \
+    create trigger extend before insert or update on children \
+        for each statement execute function extend(); \
+    grant select on disk_full to public";
+
+#[tokio::test]
+async fn a_full_disk_is_waited_for() {
+    let mut scene = Scene::start(Setting::default()).await;
+    scene.stage.run(DISK).await;
+    scene.stage.run("insert into disk_full values (now())").await;
+    scene.notices(&["apply"]).await;
+    let retry = scene.daemon.says("attempt failed, trying again").await;
+    assert_eq!((&retry["kind"], &retry["code"]), (&"capacity".into(), &"53100".into()));
+    scene.stage.run("delete from disk_full").await;
+    scene.recovers().await;
+}
+
+#[tokio::test]
+async fn too_many_connections_are_waited_for() {
+    let stage = Stage::start().await;
+    let (role, url) = stage.role().await;
+    let daemon = stage.daemon_with(&["--backfill", "never", "--set", &url]);
+    let mut scene = Scene::with(stage, daemon).await;
+    let limit = |most| format!("alter role {role} connection limit {most}");
+    let end =
+        format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{role}'");
+    scene.stage.run(&format!("{}; {end}", limit(0))).await;
+    scene.notices(&["ledger"]).await;
+    within(SOON_SECS, "the server's reason is told", async || {
+        let (_, body) = scene.daemon.get("/readyz").await?;
+        body.contains("too many connections").then_some(())
+    })
+    .await;
+    scene.stage.run(&limit(-1)).await;
     scene.recovers().await;
 }

@@ -1,4 +1,4 @@
-//! A network between the daemon and Postgres that can be cut, and that can fall silent.
+//! A network between the daemon and Postgres that can be cut, fall silent, and lead elsewhere.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,8 @@ pub(super) struct Proxy {
     /// Where clients connect.
     pub(super) address: SocketAddr,
     server: u16,
-    flow: watch::Sender<bool>,
+    requests: watch::Sender<bool>,
+    answers: watch::Sender<bool>,
     carrying: JoinSet<()>,
 }
 
@@ -21,8 +22,8 @@ impl Proxy {
     pub(super) async fn start(server: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (flow, _) = watch::channel(true);
-        let mut own = Self { address, server, flow, carrying: JoinSet::new() };
+        let ((requests, _), (answers, _)) = (watch::channel(true), watch::channel(true));
+        let mut own = Self { address, server, requests, answers, carrying: JoinSet::new() };
         own.carry(listener);
         own
     }
@@ -38,27 +39,45 @@ impl Proxy {
         self.carry(listener);
     }
 
+    /// The connections that there are break, and new ones come to another server, as when a name is
+    /// resolved anew after a failover.
+    pub(super) async fn lead_to(&mut self, server: u16) {
+        self.cut().await;
+        self.server = server;
+        self.mend().await;
+    }
+
     /// Nothing comes through, and nobody is told; what was sent waits on the way.
     pub(super) fn freeze(&self) {
-        self.flow.send_replace(false);
+        self.requests.send_replace(false);
+        self.answers.send_replace(false);
+    }
+
+    /// The server hears all and is not heard: what it commits now, nobody learns.
+    pub(super) fn hold_answers(&self) {
+        self.answers.send_replace(false);
     }
 
     /// What waited arrives.
     pub(super) fn thaw(&self) {
-        self.flow.send_replace(true);
+        self.requests.send_replace(true);
+        self.answers.send_replace(true);
     }
 
     fn carry(&mut self, listener: TcpListener) {
-        let (server, flow) = (self.server, self.flow.subscribe());
+        let server = self.server;
+        let (requests, answers) = (self.requests.subscribe(), self.answers.subscribe());
         self.carrying.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                // A server that takes no connection is one that the client sees closing.
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else { continue };
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
-                connections.spawn(pump(from_client, to_server, flow.clone()));
-                connections.spawn(pump(from_server, to_client, flow.clone()));
+                connections.spawn(pump(from_client, to_server, requests.clone()));
+                connections.spawn(pump(from_server, to_client, answers.clone()));
+                while connections.try_join_next().is_some() {}
             }
         });
     }

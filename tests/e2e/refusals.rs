@@ -105,7 +105,7 @@ async fn rule_3_a_stream_that_cannot_feed_the_mapping_is_refused() {
     assert_ne!(ended.code, Some(0));
 }
 
-fn says(ended: &Ended, code: i32, words: &[&str]) {
+pub(super) fn says(ended: &Ended, code: i32, words: &[&str]) {
     assert_eq!(ended.code, Some(code), "{}", ended.stderr);
     for word in words {
         assert!(ended.stderr.contains(word), "{word} is not in {}", ended.stderr);

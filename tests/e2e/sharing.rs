@@ -84,12 +84,12 @@ async fn two_share_the_shards_and_the_survivor_takes_them_over() {
 }
 
 /// The partitions that are read.
-fn open(ledger: &[Partition]) -> impl Iterator<Item = &Partition> {
+pub(super) fn open(ledger: &[Partition]) -> impl Iterator<Item = &Partition> {
     ledger.iter().filter(|row| row.state == "open")
 }
 
 /// The ledger; whenever it is looked at, no child is ahead of its parent's end (I3).
-async fn look(stage: &Stage) -> Vec<Partition> {
+pub(super) async fn look(stage: &Stage) -> Vec<Partition> {
     let ledger = stage.ledger().await;
     if !ledger.is_empty() {
         let sql = "select count(*) from dynaurora.partitions child \
@@ -111,7 +111,7 @@ async fn drained_more(stage: &Stage, more: usize) {
 }
 
 /// Writes, and lets the shards change, until it is told to stop.
-async fn live(server: Arc<WorldServer>, stop: CancellationToken) {
+pub(super) async fn live(server: Arc<WorldServer>, stop: CancellationToken) {
     let mut random = fastrand::Rng::with_seed(5);
     let mut writes = 0_u32;
     while !stop.is_cancelled() {
@@ -131,7 +131,7 @@ async fn live(server: Arc<WorldServer>, stop: CancellationToken) {
     world.advance(Duration::from_secs(1));
 }
 
-fn change_shards(world: &mut World) {
+pub(super) fn change_shards(world: &mut World) {
     let stream = world.stream(TABLE).unwrap();
     let open: Vec<_> = stream.open_shards().map(|shard| shard.id.clone()).collect();
     if open.len() < OPEN_SHARDS_MAX {
@@ -163,6 +163,6 @@ fn write(world: &mut World, random: &mut fastrand::Rng, number: u32) {
     world.put(TABLE, item(image));
 }
 
-fn item(json: serde_json::Value) -> Item {
+pub(super) fn item(json: serde_json::Value) -> Item {
     serde_json::from_value(json).unwrap()
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -10,14 +11,17 @@ use dynaurora::cli::wire;
 use dynaurora::config::{Config, SourceConfig};
 use dynaurora::demo::compare::{Comparison, full_comparison};
 use dynaurora::demo::dynamodb::LocalDynamo;
+use dynaurora::demo::postgres::LocalPostgres;
 use dynaurora::demo::santa::{create_reindeer, create_table};
 use dynaurora::engine::ports::Clock;
 use dynaurora::model::Position;
 use dynaurora::runtime::SystemClock;
 use dynaurora::source::{ConnectOptions, DynamoSource, connect};
+use serde_json::Value;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Row};
 use tempfile::TempDir;
+use tokio::process::Command;
 
 use super::daemon::{Daemon, Ended, command, run_to_end};
 use crate::postgres::cluster::cluster;
@@ -65,6 +69,8 @@ pub(super) struct Setting {
     pub(super) reindeer: bool,
     /// The host and port at which the daemons find Postgres, where that is not the server's own.
     pub(super) postgres: Option<SocketAddr>,
+    /// The server, where it is not the one that the tests share.
+    pub(super) server: Option<Arc<LocalPostgres>>,
 }
 
 impl Default for Setting {
@@ -76,6 +82,7 @@ impl Default for Setting {
             applied: true,
             reindeer: false,
             postgres: None,
+            server: None,
         }
     }
 }
@@ -90,14 +97,19 @@ pub(super) struct Stage {
     pub(super) config: Config,
     /// The name of the database.
     pub(super) database: String,
+    /// The target's url as the config has it, without a password.
+    pub(super) url: String,
+    password_file: PathBuf,
     folder: TempDir,
     spawned: AtomicU32,
     _dynamo: Option<LocalDynamo>,
+    _server: Option<Arc<LocalPostgres>>,
 }
 
 /// A row of `dynaurora.partitions`.
 #[derive(Debug, Clone)]
 pub(super) struct Partition {
+    pub(super) name: String,
     pub(super) state: String,
     pub(super) position: Position,
     pub(super) epoch: i64,
@@ -112,7 +124,10 @@ impl Stage {
 
     pub(super) async fn with(setting: Setting) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let cluster = cluster().await;
+        let cluster = match &setting.server {
+            Some(server) => server,
+            None => cluster().await,
+        };
         let database = format!("e2e_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         cluster.create_database(&database).await.unwrap();
         let dynamo = setting.endpoint.is_none().then(|| LocalDynamo::start().unwrap());
@@ -155,8 +170,20 @@ impl Stage {
         }
         let pool = PgPoolOptions::new().max_connections(4);
         let pool = pool.connect(&cluster.url(&database)).await.unwrap();
-        let spawned = AtomicU32::new(0);
-        let stage = Self { pool, client, config, database, folder, spawned, _dynamo: dynamo };
+        let (spawned, _server) = (AtomicU32::new(0), setting.server.clone());
+        let password_file = cluster.password_file().to_owned();
+        let stage = Self {
+            pool,
+            client,
+            config,
+            database,
+            url,
+            password_file,
+            folder,
+            spawned,
+            _dynamo: dynamo,
+            _server,
+        };
         if setting.applied {
             let ended = stage.command(&["apply"]).await;
             assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -171,9 +198,13 @@ impl Stage {
 
     /// Starts a daemon with more arguments.
     pub(super) fn daemon_with(&self, more: &[&str]) -> Daemon {
+        self.daemon_from(command("run"), more)
+    }
+
+    /// Starts a daemon by a command line that ends in `run`.
+    pub(super) fn daemon_from(&self, mut command: Command, more: &[&str]) -> Daemon {
         let number = self.spawned.fetch_add(1, Ordering::Relaxed);
-        let log = self.folder.path().join(format!("daemon-{number}.log"));
-        let mut command = command("run");
+        let log = self.log(number);
         command.arg("--config").arg(self.config_file()).args(more);
         Daemon::spawn(command, log)
     }
@@ -185,8 +216,42 @@ impl Stage {
         run_to_end(command).await
     }
 
+    /// The events in the logs of all daemons that ever ran here.
+    pub(super) fn events(&self) -> Vec<Value> {
+        let logs = (0..self.spawned.load(Ordering::Relaxed)).map(|number| self.log(number));
+        let text: String = logs.filter_map(|log| std::fs::read_to_string(log).ok()).collect();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    fn log(&self, number: u32) -> PathBuf {
+        self.folder.path().join(format!("daemon-{number}.log"))
+    }
+
     pub(super) fn config_file(&self) -> PathBuf {
         self.folder.path().join("dynaurora.toml")
+    }
+
+    /// Makes a role that has what `dynaurora grants` prints; answers its name and the `--set` that makes a
+    /// daemon connect as it. It has everybody's password.
+    pub(super) async fn role(&self) -> (String, String) {
+        let name = format!("{}_daemon", self.database);
+        let grants = self.command(&["grants", "--role", &name]).await;
+        assert_eq!(grants.code, Some(0), "{}", grants.stderr);
+        let sql = format!(
+            "do $$ begin execute format('create role {name} login password %L', '{}'); end $$; {}",
+            std::fs::read_to_string(&self.password_file).unwrap(),
+            grants.stdout
+        );
+        self.run(&sql).await;
+        (
+            name.clone(),
+            format!("target.url={}", self.url.replace("//postgres@", &format!("//{name}@"))),
+        )
+    }
+
+    /// Runs statements in the target.
+    pub(super) async fn run(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.pool).await.unwrap();
     }
 
     /// The one source of the config.
@@ -201,7 +266,7 @@ impl Stage {
 
     /// All partitions in the ledger.
     pub(super) async fn ledger(&self) -> Vec<Partition> {
-        let sql = "select state, position, epoch, owner from dynaurora.partitions \
+        let sql = "select partition, state, position, epoch, owner from dynaurora.partitions \
                    where kind = 'shard'";
         let there = sqlx::query_scalar("select to_regclass('dynaurora.partitions') is not null");
         if !there.fetch_one(&self.pool).await.unwrap_or(false) {
@@ -209,10 +274,11 @@ impl Stage {
         }
         let rows = sqlx::query(sql).fetch_all(&self.pool).await.unwrap();
         let partition = |row: &sqlx::postgres::PgRow| Partition {
-            state: row.get(0),
-            position: Position::parse(row.get(1)).unwrap(),
-            epoch: row.get(2),
-            owner: row.get(3),
+            name: row.get(0),
+            state: row.get(1),
+            position: Position::parse(row.get(2)).unwrap(),
+            epoch: row.get(3),
+            owner: row.get(4),
         };
         rows.iter().map(partition).collect()
     }

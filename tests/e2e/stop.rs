@@ -15,6 +15,7 @@ const LONG_LEASE: Setting = Setting {
     applied: true,
     reindeer: false,
     postgres: None,
+    server: None,
 };
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::cluster::fresh_database;
 use super::rig::settings;
-use crate::contract::{self, StoredRow, ledger, loads, rewind, sink};
+use crate::contract::{self, StoredRow, freshness, ledger, loads, rewind, sink};
 
 struct Rig {
     ledger: PostgresLedger,
@@ -85,6 +85,11 @@ fn version(text: &Option<String>) -> Option<Version> {
 #[tokio::test]
 async fn the_ledger_keeps_its_contract() {
     ledger::suite(fresh).await;
+}
+
+#[tokio::test]
+async fn freshness_is_told_as_the_contract_says() {
+    freshness::suite(fresh).await;
 }
 
 #[tokio::test]

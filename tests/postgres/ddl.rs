@@ -242,6 +242,7 @@ async fn full_cycle(ledger: &PostgresLedger, sink: &PostgresSink) {
         synced_up_to: None,
         last_poll_at: None,
         covers: Some(&covers),
+        mapping: 7,
     };
     assert!(ledger.publish(&publication).await.unwrap().taken);
     ledger.release(SOURCE, &ann, &[(lease.partition, lease.epoch)], true).await.unwrap();

@@ -54,6 +54,7 @@ impl Reading {
             synced_up_to: Some(synced_up_to),
             last_poll_at: Some(synced_up_to),
             covers: Some(&self.leases),
+            mapping: 7,
         };
         assert!(self.rig.ledger.publish(&publication).await.unwrap().taken);
     }

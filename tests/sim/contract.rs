@@ -6,7 +6,7 @@ use dynaurora::model::{RowOp, TableIndex};
 
 use super::clock::{SimClock, pause};
 use super::store::{Knobs, Store};
-use crate::contract::{Rig, StoredRow, ledger, loads, rewind, sink, tables};
+use crate::contract::{Rig, StoredRow, freshness, ledger, loads, rewind, sink, tables};
 
 struct Memory {
     store: Store,
@@ -47,6 +47,11 @@ impl Rig for Memory {
 #[tokio::test(start_paused = true)]
 async fn the_store_keeps_the_ledgers_contract() {
     ledger::suite(async || Memory::fresh()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn freshness_is_told_as_the_contract_says() {
+    freshness::suite(async || Memory::fresh()).await;
 }
 
 #[tokio::test(start_paused = true)]

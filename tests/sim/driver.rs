@@ -33,6 +33,10 @@ pub struct Verdict {
     pub halted: bool,
     /// How many records the table's stream got.
     pub records: usize,
+    /// How long the run was, in simulated time.
+    pub simulated: Duration,
+    /// How often each thing went wrong.
+    pub faults: BTreeMap<&'static str, u64>,
     /// How long the target took to come in step once the source was quiet and nothing failed.
     pub lag: Duration,
 }
@@ -84,6 +88,26 @@ struct Simulation {
     slots: Vec<(u32, Option<Process>)>,
     tasks: JoinSet<(usize, u32, Result<()>)>,
     violations: Vec<Violation>,
+    tally: BTreeMap<&'static str, u64>,
+}
+
+impl Happening {
+    /// What is counted as a fault.
+    fn fault(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Write | Self::Resume(_) | Self::Restart(_) => return None,
+            Self::Rotate => "splits and rollovers",
+            Self::Kill => "kills",
+            Self::Leave => "shutdowns",
+            Self::Stall => "stopped processes",
+            Self::Outage => "outages of the database",
+            Self::Trim => "trimmed streams",
+            Self::Widen => "wider sequence numbers",
+            Self::Reenable => "streams enabled again",
+            Self::Load => "loads by hand",
+            Self::Night => "days without a worker",
+        })
+    }
 }
 
 impl Simulation {
@@ -109,6 +133,7 @@ impl Simulation {
             slots,
             tasks: JoinSet::new(),
             violations: Vec::new(),
+            tally: BTreeMap::new(),
         }
     }
 
@@ -133,7 +158,11 @@ impl Simulation {
         let mut violations = checker::check(&run);
         violations.append(&mut self.violations);
         let records = self.truth.shards.values().map(|shard| shard.records.len()).sum();
-        Verdict { violations, journal, halted: !gaps.is_empty(), records, lag }
+        let simulated = self.around.clock.elapsed();
+        let mut faults = self.around.store.tally();
+        faults.append(&mut self.around.world.lock().unwrap().tally);
+        faults.append(&mut self.tally);
+        Verdict { violations, journal, halted: !gaps.is_empty(), records, lag, simulated, faults }
     }
 
     async fn chaos(&mut self) {
@@ -171,6 +200,9 @@ impl Simulation {
         while let Some(((at, _), happening)) = self.agenda.pop_first() {
             self.around.clock.sleep_until(at).await;
             self.gather();
+            if let Some(fault) = happening.fault() {
+                *self.tally.entry(fault).or_insert(0) += 1;
+            }
             if matches!(happening, Happening::Night) {
                 self.night().await;
             } else {

@@ -15,7 +15,9 @@ pub mod store;
 mod contract;
 mod planted;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use driver::Verdict;
 use plan::Plan;
@@ -29,11 +31,16 @@ fn seeds() {
     let count = number("DYNAURORA_SEEDS").unwrap_or(SEEDS);
     let mut failed = Vec::new();
     let (mut halted, mut records, mut commits, mut lags) = (0, 0, 0, Vec::new());
+    let (mut simulated, mut faults) = (Duration::ZERO, BTreeMap::new());
     for seed in first..first + count {
         let verdict = driver::run(planned(seed));
         halted += usize::from(verdict.halted);
         records += verdict.records;
         commits += verdict.journal.len();
+        simulated += verdict.simulated;
+        for (what, count) in &verdict.faults {
+            *faults.entry(*what).or_insert(0) += count;
+        }
         if !verdict.halted {
             lags.push(verdict.lag);
         }
@@ -44,6 +51,10 @@ fn seeds() {
     lags.sort_unstable();
     let (half, worst) = (lags.get(lags.len() / 2), lags.last());
     println!("{count} seeds, {records} records, {commits} entries, {halted} halted by a gap");
+    println!("{:.0} simulated hours", simulated.as_secs_f64() / 3600.0);
+    for (what, count) in &faults {
+        println!("  {count:9} {what}");
+    }
     println!("in step once all is well: half within {half:?}, the slowest within {worst:?}");
     let shown: Vec<_> = failed
         .iter()

@@ -66,7 +66,15 @@ impl Store {
 
     /// Sets the faults from now on, drawn from `seed`.
     pub fn set_faults(&self, knobs: Knobs, seed: u64) {
-        *self.faults() = Faults::new(knobs, seed);
+        let mut faults = self.faults();
+        let tally = std::mem::take(&mut faults.tally);
+        *faults = Faults::new(knobs, seed);
+        faults.tally = tally;
+    }
+
+    /// How often each thing went wrong.
+    pub fn tally(&self) -> BTreeMap<&'static str, u64> {
+        self.faults().tally.clone()
     }
 
     /// Refuses every connection for a while.

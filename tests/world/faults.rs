@@ -166,20 +166,25 @@ impl World {
             _ => WorldError::LimitExceeded,
         };
         let chances = [
-            (self.faults.throttle, throttled),
-            (self.faults.internal, WorldError::Internal),
-            (self.faults.unreachable, WorldError::Unreachable),
+            ("throttled calls", self.faults.throttle, throttled),
+            ("internal errors", self.faults.internal, WorldError::Internal),
+            ("unreachable services", self.faults.unreachable, WorldError::Unreachable),
         ];
-        for (share, error) in chances {
-            if self.chance(share) {
+        for (what, share, error) in chances {
+            if self.strikes(what, share) {
                 return Err(error);
             }
         }
         Ok(None)
     }
 
-    /// True in this share of calls; a share of zero draws nothing, so that it leaves other draws alone.
-    pub(super) fn chance(&mut self, share: f64) -> bool {
-        share > 0.0 && self.rng.f64() < share
+    /// True, and counted, in this share of calls; a share of zero draws nothing, so that it leaves other draws
+    /// alone.
+    pub(super) fn strikes(&mut self, what: &'static str, share: f64) -> bool {
+        let strikes = share > 0.0 && self.rng.f64() < share;
+        if strikes {
+            *self.tally.entry(what).or_insert(0) += 1;
+        }
+        strikes
     }
 }

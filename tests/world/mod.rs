@@ -40,6 +40,8 @@ pub const BEGINNING: EpochMillis = EpochMillis(1_764_568_800_000);
 pub struct World {
     /// What may go wrong, with which probability; nothing by default.
     pub faults: Faults,
+    /// How often each thing went wrong by chance.
+    pub tally: BTreeMap<&'static str, u64>,
     /// Decides everything that is left to chance.
     pub rng: fastrand::Rng,
     /// How many digits the sequence numbers of streams created from now on begin with: 21 to 40.
@@ -79,6 +81,7 @@ impl World {
     pub fn new(seed: u64) -> Self {
         Self {
             faults: Faults::default(),
+            tally: BTreeMap::new(),
             rng: fastrand::Rng::with_seed(seed),
             sequence_digits: 21,
             initial_shards: 1,

@@ -138,11 +138,11 @@ impl World {
         let mut last_evaluated = listed.last().filter(|_| more).map(|shard| shard.id.clone());
         if let Some(after) = after
             && more
-            && self.chance(self.faults.repeated_page)
+            && self.strikes("repeated pages of a listing", self.faults.repeated_page)
         {
             last_evaluated = Some(after.clone());
         }
-        listed.retain(|_| !self.chance(omitted));
+        listed.retain(|_| !self.strikes("omitted shards", omitted));
         Ok(ShardsPage { enabled, view, shards: listed, last_evaluated })
     }
 
@@ -181,14 +181,15 @@ impl World {
             return Err(WorldError::LimitExceeded);
         }
         let token = Token::parse(iterator).ok_or(WorldError::Invalid)?;
-        let expired = self.chance(self.faults.expired);
+        let expired = self.strikes("expired iterators", self.faults.expired);
         if expired || token.issued_at + ITERATOR_LIFE_MILLIS < self.now.0 {
             return Err(WorldError::ExpiredIterator);
         }
-        let empty = self.chance(self.faults.empty_page) || met == Some(Fault::EmptyPage);
-        let short = self.chance(self.faults.short_page);
+        let empty =
+            self.strikes("empty pages", self.faults.empty_page) || met == Some(Fault::EmptyPage);
+        let short = self.strikes("short pages", self.faults.short_page);
         let limit = if short { self.rng.usize(1..=limit.clamp(1, 20)) } else { limit };
-        let late_end = self.chance(self.faults.late_end);
+        let late_end = self.strikes("late ends", self.faults.late_end);
 
         let empty_pages_max = self.faults.empty_pages_max;
         let stream = self.streams.get_mut(token.stream).ok_or(WorldError::NotFound)?;
@@ -222,7 +223,7 @@ impl World {
     /// `Scan` of one segment.
     pub fn scan(&mut self, name: &str, request: &ScanRequest) -> Result<ScanPage, WorldError> {
         self.meet(Operation::Scan)?;
-        let short = self.chance(self.faults.short_page);
+        let short = self.strikes("short pages", self.faults.short_page);
         let limit = request.limit.unwrap_or(usize::MAX);
         let limit = if short { self.rng.usize(1..=limit.clamp(1, 20)) } else { limit };
         let table = self.tables.get(name).ok_or(WorldError::NotFound)?;

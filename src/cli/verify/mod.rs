@@ -21,7 +21,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::resolve::resolve;
-use super::{ConfigArgs, Output, print_json, wire};
+use super::{ConfigArgs, Output, named, paste, print_json, wire};
 use crate::config::{Config, SourceConfig};
 use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,7 +46,8 @@ pub struct VerifyArgs {
     /// Read only this part of the source, chosen at random: 0.01 is one item in a hundred.
     #[arg(long, value_name = "PART", value_parser = part)]
     sample: Option<f64>,
-    /// Mend what differs; a change of the stream always wins over a repair.
+    /// Mend what differs; a change of the stream always wins over a repair, and rows that dynaurora never
+    /// wrote stay, but for those of child tables.
     #[arg(long)]
     repair: bool,
     /// How many segments of the source are read at a time.
@@ -97,9 +98,9 @@ pub async fn run(args: &VerifyArgs) -> Result<ExitCode> {
             own.print();
         }
         match (drift, args.repair) {
-            (true, false) => anstream::eprintln!("next: dynaurora verify --repair"),
-            (true, true) => anstream::eprintln!("next: dynaurora verify, to see what is left"),
-            (false, _) => anstream::eprintln!("next: dynaurora status"),
+            (true, false) => paste::next("dynaurora verify --repair"),
+            (true, true) => paste::next("dynaurora verify, to see what is left"),
+            (false, _) => paste::next("dynaurora status"),
         }
     }
     Ok(match (drift, undecided) {
@@ -151,6 +152,8 @@ async fn verify(
 }
 
 fn chosen<'a>(config: &'a Config, args: &VerifyArgs) -> Result<Vec<&'a SourceConfig>> {
+    named::source(config, args.source.as_deref())?;
+    named::tables(config, args.table.as_slice())?;
     let wanted = |source: &&SourceConfig| {
         let named = args.source.as_ref().is_none_or(|name| **name == *source.name);
         let has = |table: &String| {
@@ -160,11 +163,9 @@ fn chosen<'a>(config: &'a Config, args: &VerifyArgs) -> Result<Vec<&'a SourceCon
     };
     let sources: Vec<_> = config.sources.iter().filter(wanted).collect();
     if sources.is_empty() {
-        let what = match (&args.table, &args.source) {
-            (Some(table), _) => format!("no source that was named fills a table {table}"),
-            (None, name) => format!("the config has no source {}", name.as_deref().unwrap_or("")),
-        };
-        return Err(Error::new(ErrorKind::Usage, what).with_hint("dynaurora config show"));
+        let table = args.table.as_deref().unwrap_or_default();
+        let what = format!("the source that was named fills no table {table}");
+        return Err(Error::new(ErrorKind::Usage, what).with_hint("leave out --source"));
     }
     Ok(sources)
 }

@@ -18,7 +18,7 @@ use super::settle::{CHUNK_ROWS, Settled, Suspect, settle};
 use crate::error::Result;
 use crate::mapping::Outcome;
 use crate::model::{Cells, Change, Item, RowAction, RowOp, TableIndex};
-use crate::sink::mend::is_given;
+use crate::sink::mend::{is_foreign, is_given};
 use crate::sink::verify::MetRow;
 
 /// Suspects that are settled together; while writers write, some rows are always a moment behind.
@@ -191,7 +191,12 @@ impl<'a> Passes<'a> {
                 if table == own && !self.wanted(table, &row.key) {
                     continue;
                 }
-                if table == own && self.plan.share.is_whole() && self.may_be_kept(own, &row) {
+                let unmet = table == own && self.plan.share.is_whole();
+                if unmet && is_foreign(row.version.as_deref()) {
+                    self.found.settled.foreign += 1;
+                    continue;
+                }
+                if unmet && self.may_be_kept(own, &row) {
                     self.found.settled.kept += 1;
                     continue;
                 }

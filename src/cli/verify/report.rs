@@ -75,6 +75,8 @@ pub(crate) struct SourceReport {
     pub(crate) unmappable: u64,
     /// Rows without an item that `on_delete` or `on_ttl` may have kept.
     pub(crate) kept: u64,
+    /// Rows without an item that dynaurora never wrote; a repair leaves them alone.
+    pub(crate) foreign: u64,
     /// Rows that did not come to rest.
     pub(crate) undecided: u64,
     pub(crate) unchecked: Vec<Unchecked>,
@@ -163,6 +165,7 @@ impl SourceReport {
             dead_letters: settled.dead_letters,
             unmappable: found.rejected.max(settled.unmappable),
             kept: settled.kept,
+            foreign: settled.foreign,
             undecided: settled.undecided,
             unchecked: unchecked.collect(),
             stopped_early: found.stopped_early,
@@ -205,6 +208,7 @@ impl SourceReport {
             (self.dead_letters, "rows left out: their items wait as open dead letters"),
             (self.unmappable, "items cannot be mapped as they are: they have no rows to compare"),
             (self.kept, "rows without an item that on_delete or on_ttl may have kept"),
+            (self.foreign, "rows without an item that dynaurora never wrote: they stay"),
             (
                 self.undecided,
                 "rows undecided: they, or the source's progress, did not come to rest",

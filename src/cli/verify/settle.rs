@@ -15,8 +15,9 @@ use crate::engine::ports::Clock;
 use crate::error::Result;
 use crate::model::{Cells, Item, RowOp, TableIndex};
 use crate::runtime::SystemClock;
+use crate::sink::mend::is_foreign;
 use crate::sink::verifications::{self, Progress};
-use crate::sink::verify::Answer;
+use crate::sink::verify::{Answer, Fault};
 
 /// How often both sides are read again within the time for lag.
 const LOOKS: u32 = 4;
@@ -75,6 +76,8 @@ pub(crate) struct Settled {
     pub(crate) unmappable: u64,
     /// Rows without an item that the mapping may have kept.
     pub(crate) kept: u64,
+    /// Rows without an item that dynaurora never wrote.
+    pub(crate) foreign: u64,
     /// Rows that did not come to rest.
     pub(crate) undecided: u64,
 }
@@ -89,12 +92,21 @@ impl Suspect {
     }
 }
 
+impl Drift {
+    /// Whether the row itself should not be there.
+    fn is_unexpected(&self) -> bool {
+        let mut own = self.answer.differences.iter().filter(|own| own.table == self.table);
+        own.any(|own| own.fault == Fault::Unexpected)
+    }
+}
+
 impl Settled {
     pub(crate) fn add(&mut self, more: Self) {
         self.drift.extend(more.drift);
         self.dead_letters += more.dead_letters;
         self.unmappable += more.unmappable;
         self.kept += more.kept;
+        self.foreign += more.foreign;
         self.undecided += more.undecided;
     }
 }
@@ -230,8 +242,11 @@ async fn count_unmappable(
     Ok(())
 }
 
-/// Leaves out what waits as a dead letter: such a row is known to be old.
-async fn excuse(context: &Context, stand: Vec<Drift>, settled: &mut Settled) -> Result<()> {
+/// Leaves out what waits as a dead letter, since such a row is known to be old, and somebody else's rows.
+async fn excuse(context: &Context, mut stand: Vec<Drift>, settled: &mut Settled) -> Result<()> {
+    let found = stand.len();
+    stand.retain(|own| !(own.is_unexpected() && is_foreign(own.answer.version.as_deref())));
+    settled.foreign += (found - stand.len()) as u64;
     let keyed: Vec<usize> = (0..stand.len()).filter(|at| stand[*at].item.is_some()).collect();
     let keys: Vec<&Item> = stand.iter().filter_map(|drift| drift.item.as_ref()).collect();
     let waiting = context.dead_lettered(&keys).await?;

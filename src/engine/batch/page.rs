@@ -5,7 +5,8 @@ use super::{dead_letter, order};
 use crate::engine::ports::{DeadLetter, Page, RecordRef, Unit};
 use crate::mapping::{self, Mapper, Unmatched};
 use crate::model::{
-    Change, EpochMillis, Generation, Item, PartitionId, Reject, RejectReason, RowOp, Version,
+    Change, ChangeOp, EpochMillis, Generation, Item, PartitionId, Reject, RejectReason, RowOp,
+    Version,
 };
 use crate::telemetry::events::{Outcome, RecordCounts};
 
@@ -31,7 +32,8 @@ pub struct MappedPage {
     /// Sorted by table and key, of one key the newest first; the page's number in the batch is not known yet.
     pub(super) units: Vec<Unit>,
     pub(super) rejects: Vec<DeadLetter>,
-    /// The records that are unmatched or rejected, and so supersede no dead letter.
+    /// The records that are unmatched or rejected, and so supersede no dead letter; of an unmatched item the
+    /// removal does.
     pub(super) passed_over: Vec<u32>,
     pub(super) records: RecordCounts,
     pub(super) bytes: usize,
@@ -83,17 +85,20 @@ impl MappedPage {
             self.rejects.push(dead_letter(context.partition, change, version, reject));
             Outcome::Rejected
         };
+        // An item that no entity matches has no row: once it is gone, nothing is left to do for it.
+        let gone = change.op == ChangeOp::Remove;
         let outcome = match context.mapper.map(change, scratch) {
             mapping::Outcome::Mapped => Outcome::Mapped,
             mapping::Outcome::Filtered => Outcome::Filtered,
             mapping::Outcome::Unmatched => match context.mapper.unmatched() {
                 Unmatched::Halt => return Err(UnmatchedItem { keys: change.keys.clone() }),
+                Unmatched::DeadLetter if gone => Outcome::Unmatched,
                 Unmatched::DeadLetter => reject(unmatched()),
                 Unmatched::Ignore | Unmatched::Count => Outcome::Unmatched,
             },
             mapping::Outcome::Rejected(why) => reject(why),
         };
-        if !matches!(outcome, Outcome::Mapped | Outcome::Filtered) {
+        if outcome == Outcome::Rejected || outcome == Outcome::Unmatched && !gone {
             self.passed_over.push(index);
         }
         self.records.count(change.op, outcome);

@@ -64,6 +64,8 @@ pub struct LedgerView {
     pub partitions: Vec<PartitionRow>,
     /// How many workers showed themselves alive within the lease time.
     pub workers: usize,
+    /// The fingerprints of the mappings that those run, as far as they have published.
+    pub mappings: Vec<i64>,
     /// Dead letters that are still open.
     pub dead_letters: u64,
     /// Gaps that are neither repaired nor accepted.
@@ -187,6 +189,8 @@ pub struct Publication<'a> {
     pub last_poll_at: Option<EpochMillis>,
     /// The leases that this speaks for, all of them; `None` when they are those of the last one.
     pub covers: Option<&'a [(PartitionId, Epoch)]>,
+    /// The fingerprint of the worker's mapping.
+    pub mapping: i64,
 }
 
 /// The ledger's answer to a publication.

@@ -51,18 +51,7 @@ where
 
     fn take_discovered(&mut self, result: Result<Discovered>) -> Result<()> {
         let now = self.ports.clock.now();
-        self.discovery.running = false;
-        let found = match result {
-            Ok(found) => found,
-            Err(error) => {
-                self.discovery.failures += 1;
-                let delay = self.retry(Stage::Discover, error, self.discovery.failures)?;
-                self.discovery.due = now + delay;
-                return Ok(());
-            }
-        };
-        self.discovery.failures = 0;
-        self.well(Stage::Discover);
+        let Some(found) = self.ended(Stage::Discover, result)? else { return Ok(()) };
         self.discovery.due = now + self.discovery_every();
         if found.listed || self.stream_arn.is_none() {
             self.upkeep.due = now;
@@ -79,18 +68,11 @@ where
 
     fn take_upkept(&mut self, era: u64, result: Result<Upkept>) -> Result<()> {
         let now = self.ports.clock.now();
-        self.upkeep.running = false;
-        let Upkept { sent_at, still_held, view, leases, give_up } = match result {
-            Ok(upkept) => upkept,
-            Err(error) => {
-                self.upkeep.failures += 1;
-                let delay = self.retry(Stage::Ledger, error, self.upkeep.failures)?;
-                self.upkeep.due = now + delay.min(self.renew_every());
-                return Ok(());
-            }
+        let Some(upkept) = self.ended(Stage::Ledger, result)? else {
+            self.upkeep.due = self.upkeep.due.min(now + self.renew_every());
+            return Ok(());
         };
-        self.upkeep.failures = 0;
-        self.well(Stage::Ledger);
+        let Upkept { sent_at, still_held, view, leases, give_up } = upkept;
         let unsettled = |lane: &Lane| lane.running && lane.readers.is_empty();
         if era != self.era || self.lanes.iter().any(unsettled) {
             // Seen before everything in hand was thrown away, or while a last transaction of before may
@@ -100,16 +82,18 @@ where
         }
         self.upkeep.due = now + self.renew_every();
         self.lease_deadline = sent_at + self.run.options.lease_ttl * 2 / 3;
-        self.drop_lost(&still_held, &view, now);
         let same_stream = self.stream_arn.as_ref() == Some(&view.stream_arn);
         if view.generation != self.generation || !same_stream {
             // Shards are those of the stream that the ledger names: under another one's name they would seem
-            // to have vanished.
+            // to have vanished. No lease of before is valid any more, and that is nobody's fault.
+            let (source, generation) = (&*self.run.name, view.generation);
+            events::GenerationChanged { source, generation }.emit();
             self.generation = view.generation;
             self.stream_arn = Some(Arc::clone(&view.stream_arn));
             self.reload(now);
             return Ok(());
         }
+        self.drop_lost(&still_held, &view, now);
         self.note_keys =
             view.dead_letters > 0 || self.rejected_at.is_some_and(|rejected| rejected >= sent_at);
         self.view = Arc::new(view);

@@ -71,18 +71,7 @@ where
 
     pub(super) fn take_load_stepped(&mut self, result: Result<LoadStepped>) -> Result<()> {
         let now = self.ports.clock.now();
-        self.loading.running = false;
-        let stepped = match result {
-            Ok(stepped) => stepped,
-            Err(error) => {
-                self.loading.failures += 1;
-                let delay = self.retry(Stage::Load, error, self.loading.failures)?;
-                self.loading.due = now + delay;
-                return Ok(());
-            }
-        };
-        self.loading.failures = 0;
-        self.well(Stage::Load);
+        let Some(stepped) = self.ended(Stage::Load, result)? else { return Ok(()) };
         // What was done shows in the ledger's next view, and until then the old one asks for it again.
         self.loading.due = now + self.renew_every();
         self.upkeep.due = now;

@@ -86,7 +86,7 @@ where
         own.synced_up_to = synced_up_to;
         let (number, news) = (own.number, own.covers.as_ref() != Some(&covers));
         let (source, worker) = (Arc::clone(&self.run.name), self.run.worker.clone());
-        let ports = Arc::clone(&self.ports);
+        let (ports, mapping) = (Arc::clone(&self.ports), self.mapping);
         self.tasks.spawn(async move {
             let publication = Publication {
                 source: &source,
@@ -95,6 +95,7 @@ where
                 synced_up_to,
                 last_poll_at,
                 covers: news.then_some(&covers),
+                mapping,
             };
             let result = ports.ledger.publish(&publication).await;
             Done::Published(Answer { covers, at: ports.clock.now(), result })

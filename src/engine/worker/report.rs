@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{PUBLISH_EVERY, Worker};
+use super::{PUBLISH_EVERY, Recurring, Worker};
 use crate::engine::batch::Sealed;
 use crate::engine::freshness::{self, ShardProgress, SourceStatus};
 use crate::engine::lane::LaneId;
@@ -34,6 +34,36 @@ where
                 Ok(delay)
             }
             Directive::Bisect | Directive::Gap(_) | Directive::Halt => Err(error),
+        }
+    }
+
+    /// Ends a step of recurring work: its answer, or none where it failed and is due again after a
+    /// pause; the error itself where no other attempt may be made.
+    pub(super) fn ended<T>(&mut self, stage: Stage, result: Result<T>) -> Result<Option<T>> {
+        let now = self.ports.clock.now();
+        let work = self.recurring(stage);
+        work.running = false;
+        match result {
+            Ok(answer) => {
+                work.failures = 0;
+                self.well(stage);
+                Ok(Some(answer))
+            }
+            Err(error) => {
+                work.failures += 1;
+                let failures = work.failures;
+                let delay = self.retry(stage, error, failures)?;
+                self.recurring(stage).due = now + delay;
+                Ok(None)
+            }
+        }
+    }
+
+    fn recurring(&mut self, stage: Stage) -> &mut Recurring {
+        match stage {
+            Stage::Discover => &mut self.discovery,
+            Stage::Load => &mut self.loading,
+            Stage::Ledger | Stage::Read | Stage::Apply => &mut self.upkeep,
         }
     }
 
@@ -72,6 +102,25 @@ where
             && !self.lanes[LaneId::Tail as usize].readers.contains(&row.id)
     }
 
+    /// Says it when workers that live run another mapping than this one: what a row looks like then depends
+    /// on who read its change. While a deployment rolls that is as it must be, so nothing is refused.
+    fn compare_mappings(&mut self) -> Option<String> {
+        let others = self.view.mappings.iter().filter(|other| **other != self.mapping).count();
+        let warning = (others > 0).then(|| {
+            format!(
+                "workers run another mapping, or another version, than this one: {others}; what a \
+                 row looks like depends on who read its change; let all run one config, then mend \
+                 what differs with `dynaurora verify --repair`"
+            )
+        });
+        if self.others_told != others {
+            let (source, warning) = (&*self.run.name, warning.as_deref());
+            events::MappingsDiffer { source, others, warning }.emit();
+            self.others_told = others;
+        }
+        warning
+    }
+
     /// Publishes the source's state, for status, readiness and metrics.
     pub(super) fn publish(&mut self, now: Instant) {
         self.publish_due = now + PUBLISH_EVERY;
@@ -106,6 +155,7 @@ where
             turned_at: wall,
             generation: self.generation,
             halted: self.view.halted.as_deref().map(explained),
+            warning: self.compare_mappings(),
             failing: self.failing.iter().flatten().next().cloned(),
             started: self.stream_arn.is_some() && self.view.generation > 0,
             synced_up_to: freshness::synced_up_to(&progress),

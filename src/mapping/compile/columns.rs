@@ -145,8 +145,8 @@ fn one(
         Some(written) => match ColumnType::parse(&written.value) {
             Ok(known) => known,
             Err(error) => {
-                let mut problem = Problem::at(written.span, error.message);
-                problem.hint = error.meant.map(|meant| format!("did you mean `{meant}`?"));
+                let mut problem = Problem::at(written.span, error.message.as_str());
+                problem.hint = error.hint();
                 problems.push(problem);
                 return None;
             }

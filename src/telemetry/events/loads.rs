@@ -40,6 +40,26 @@ impl LoadBegun<'_> {
     }
 }
 
+/// The ledger shows another generation: a load began, say, and all pages are read under it.
+pub struct GenerationChanged<'a> {
+    /// The source.
+    pub source: &'a str,
+    /// The new one.
+    pub generation: u32,
+}
+
+impl GenerationChanged<'_> {
+    /// Emits the event.
+    pub fn emit(&self) {
+        let (source, generation) = (self.source, self.generation);
+        tracing::info!(
+            source,
+            generation,
+            "another generation, a load began: what is in hand is read again"
+        );
+    }
+}
+
 /// A load went on.
 pub struct LoadProgress<'a> {
     /// The source.

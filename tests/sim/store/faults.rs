@@ -1,5 +1,6 @@
 //! Which faults a call meets, drawn from a seed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dynaurora::error::ErrorKind;
@@ -106,6 +107,8 @@ pub struct Fate {
 pub struct Faults {
     pub knobs: Knobs,
     pub outage_until: Option<Instant>,
+    /// How often each thing went wrong.
+    pub tally: BTreeMap<&'static str, u64>,
     rng: fastrand::Rng,
 }
 
@@ -117,18 +120,28 @@ impl Default for Faults {
 
 impl Faults {
     pub fn new(knobs: Knobs, seed: u64) -> Self {
-        Self { knobs, outage_until: None, rng: fastrand::Rng::with_seed(seed) }
+        Self {
+            knobs,
+            outage_until: None,
+            tally: BTreeMap::new(),
+            rng: fastrand::Rng::with_seed(seed),
+        }
     }
 
     pub fn draw(&mut self, call: Call) -> Fate {
         let knobs = self.knobs;
         let fails = match call {
-            Call::Renew if self.chance(knobs.renew_fails) => Some(ErrorKind::Unavailable),
-            _ if self.chance(knobs.fails) => Some(ErrorKind::Unreachable),
-            _ if self.chance(knobs.conflicts) => Some(ErrorKind::Conflict),
+            Call::Renew if self.strikes("failed renewals", knobs.renew_fails) => {
+                Some(ErrorKind::Unavailable)
+            }
+            _ if self.strikes("lost connections", knobs.fails) => Some(ErrorKind::Unreachable),
+            _ if self.strikes("deadlocks and lock timeouts", knobs.conflicts) => {
+                Some(ErrorKind::Conflict)
+            }
             _ => None,
         };
-        let frozen = call == Call::Apply && self.chance(knobs.freezes);
+        let frozen =
+            call == Call::Apply && self.strikes("processes frozen amid a batch", knobs.freezes);
         let orphaned = call == Call::Apply && self.chance(knobs.orphan_commits);
         Fate {
             before: self.delay(knobs.slow),
@@ -136,9 +149,17 @@ impl Faults {
             freeze: frozen.then(|| knobs.freeze_max.mul_f64(self.rng.f64())),
             fails,
             after: self.delay(knobs.slow),
-            lost: self.chance(knobs.answer_lost),
+            lost: self.strikes("lost answers", knobs.answer_lost),
             orphan: orphaned.then(|| self.delay(knobs.slow * 8).unwrap_or_default()),
         }
+    }
+
+    fn strikes(&mut self, what: &'static str, probability: f64) -> bool {
+        let strikes = self.chance(probability);
+        if strikes {
+            *self.tally.entry(what).or_insert(0) += 1;
+        }
+        strikes
     }
 
     fn chance(&mut self, probability: f64) -> bool {

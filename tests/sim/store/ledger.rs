@@ -224,7 +224,7 @@ fn renew(
     let source = state.source(renewal.source)?;
     let until = now + renewal.lease_ttl;
     let name = renewal.worker.as_str().to_owned();
-    let fresh = Worker { alive_until: until, publication: 0, synced_up_to: None };
+    let fresh = Worker { alive_until: until, publication: 0, synced_up_to: None, mapping: None };
     source.workers.entry(name).or_insert(fresh).alive_until = until;
     let mut still = Vec::new();
     for held in renewal.held {
@@ -272,6 +272,7 @@ fn publish(source: &mut SourceState, publication: &Publication<'_>) -> bool {
     if let Some(row) = source.workers.get_mut(worker.as_str()) {
         row.publication = number;
         row.synced_up_to = publication.synced_up_to;
+        row.mapping = Some(publication.mapping);
     }
     true
 }
@@ -290,6 +291,12 @@ impl SourceState {
             load: LoadView { replaying: self.replaying(), ..self.load },
             partitions: rows.map(|(id, row)| row.view(id, now)).collect(),
             workers: self.workers.values().filter(|own| own.alive_until > now).count(),
+            mappings: self
+                .workers
+                .values()
+                .filter(|own| own.alive_until > now)
+                .filter_map(|own| own.mapping)
+                .collect(),
             dead_letters: self.dead_letters.iter().filter(|letter| letter.open).count() as u64,
             gaps: in_state(GapState::Open) + in_state(GapState::Repairing),
             gaps_open: in_state(GapState::Open),

@@ -95,6 +95,7 @@ pub struct Worker {
     pub alive_until: Instant,
     pub publication: u64,
     pub synced_up_to: Option<EpochMillis>,
+    pub mapping: Option<i64>,
 }
 
 /// A dead letter's row.
