@@ -161,7 +161,7 @@ async fn retry_one(context: &Context, letter: &StoredDeadLetter) -> Result<Fate>
         {
             Some(unmatched())
         }
-        _ => mend(context, letter, &record, rows).await?,
+        _ => Box::pin(mend(context, letter, &record, rows)).await?,
     };
     if let Some(reject) = reject {
         keep_open(&pool, letter.id, &reject).await?;
@@ -195,19 +195,17 @@ async fn mend(
         // The history keeps what the item is now in the place of the change that could not be applied.
         let end = end_of(context, &rows, op).to_owned();
         let recorded = Some(Recorded { version: letter.version.clone(), end });
-        let wound = Wound { key: row.clone(), guard, recorded };
+        let wounds = [Wound { key: row.clone(), guard, recorded }];
         let asked =
             Asked { item: Some(record.keys.clone()), row, version: Some(letter.version.clone()) };
-        let outcome = context
-            .mender
-            .mend(table, &[wound], || async {
-                if !named && op.action.ends_row() {
-                    let item = context.items_now(std::slice::from_ref(&record.keys)).await?.pop();
-                    return Ok(vec![item.flatten().is_none().then(|| op.clone())]);
-                }
-                truth(context, table, vec![asked]).await
-            })
-            .await;
+        let mending = context.mender.mend(table, &wounds, || async {
+            if !named && op.action.ends_row() {
+                let item = context.items_now(std::slice::from_ref(&record.keys)).await?.pop();
+                return Ok(vec![item.flatten().is_none().then(|| op.clone())]);
+            }
+            truth(context, table, vec![asked]).await
+        });
+        let outcome = Box::pin(mending).await;
         match outcome {
             Ok(fates) if fates.contains(&Mended::LeftAlone) => {
                 tracing::debug!(id = letter.id, "the row of a dead letter was left alone");
