@@ -7,6 +7,7 @@ use std::time::Duration;
 use dynaurora::engine::ports::Clock;
 use dynaurora::runtime::SystemClock;
 
+use crate::report::Idle;
 use crate::stage::{CONFIG_FILE, Database, Replay, Stage};
 use crate::{Outcome, Run, usage};
 
@@ -41,23 +42,34 @@ pub(crate) async fn run(stage: &mut Stage, replay: &Replay, program: &Path) -> O
     Ok(run)
 }
 
-/// The share of a core that a daemon uses whose shards hold no record.
+/// The shares of a core that a daemon and its Postgres use while no shard holds a record.
 pub(crate) async fn idle(
     stage: &mut Stage,
     replay: &Replay,
     program: &Path,
     length: Duration,
-) -> Outcome<f64> {
-    let database = stage.database(replay).await?;
-    let daemon = Daemon::spawn(stage, &database, replay, (program, &TAIL))?;
+) -> Outcome<Idle> {
+    let mut database = stage.database(replay).await?;
+    let shards = replay.load.shards;
+    let most = format!("worker.partitions_max={}", shards.max(1));
+    let more = [TAIL[0], TAIL[1], "--set", &most];
+    let daemon = Daemon::spawn(stage, &database, replay, (program, &more))?;
     SystemClock.sleep_until(SystemClock.now() + WARM_UP).await;
+    let held = "select count(*) from dynaurora.partitions where owner is not null";
+    let held: i64 = sqlx::query_scalar(held).fetch_one(&mut database.connection).await?;
+    if usize::try_from(held)? != shards {
+        return Err(format!("the daemon reads {held} of {shards} shards").into());
+    }
     let (before, start) = (usage::cpu(daemon.0.id())?, SystemClock.now());
+    let postgres = stage.cpu()?;
     SystemClock.sleep_until(start + length).await;
     let used = usage::cpu(daemon.0.id())? - before;
-    let share = used.as_secs_f64() / start.elapsed().as_secs_f64();
+    let postgres = stage.cpu()? - postgres;
+    let share = |used: Duration| used.as_secs_f64() / start.elapsed().as_secs_f64();
+    let idle = Idle { shards, daemon: share(used), postgres: share(postgres) };
     daemon.stop()?;
     database.drop(stage).await?;
-    Ok(share)
+    Ok(idle)
 }
 
 /// What a daemon is told that has nothing to load.

@@ -25,9 +25,6 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// The most records that the service puts into a page.
 const PAGE_RECORDS: usize = 1000;
-/// Shards of the idle daemon.
-const IDLE_SHARDS: usize = 100;
-
 /// Compares the daemon with the raw upsert of the same rows.
 #[derive(Debug, Parser)]
 struct Cli {
@@ -43,6 +40,12 @@ struct Cli {
     /// How long the idle daemon is watched, in seconds; 0 leaves it out.
     #[arg(long, default_value_t = 30)]
     idle_secs: u64,
+    /// How many shards it watches.
+    #[arg(long, default_value_t = 100)]
+    idle_shards: usize,
+    /// Only watch the idle daemon.
+    #[arg(long)]
+    idle_only: bool,
     /// Load a table of so many items beside its stream instead, against the raw insert and a plain COPY of
     /// the same rows.
     #[arg(long, value_name = "ITEMS")]
@@ -149,7 +152,8 @@ async fn measure(cli: &Cli) -> Outcome<()> {
     let mut stage = Stage::start().await?;
     let mut report = Report { load, rounds: Vec::new(), idle: None };
     let replay = Replay::spawn(load)?;
-    for round in 1..=rounds.max(1) {
+    let rounds = if cli.idle_only { 0 } else { rounds.max(1) };
+    for round in 1..=rounds {
         let daemon = daemon::run(&mut stage, &replay, &cli.program).await?;
         tell(round, "daemon", &daemon);
         // Batches of the size that the daemon came to, so that neither gains by its own.
@@ -163,7 +167,8 @@ async fn measure(cli: &Cli) -> Outcome<()> {
         report.rounds.push((daemon, raw));
     }
     if idle_secs > 0 {
-        let load = Load { shards: IDLE_SHARDS, pages_per_shard: 0, records_per_page: 1, ..load };
+        let load =
+            Load { shards: cli.idle_shards, pages_per_shard: 0, records_per_page: 1, ..load };
         let replay = Replay::spawn(load)?;
         let length = Duration::from_secs(idle_secs);
         report.idle = Some(daemon::idle(&mut stage, &replay, &cli.program, length).await?);

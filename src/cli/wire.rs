@@ -85,6 +85,7 @@ async fn settings(config: &Config) -> Result<Settings> {
         config::Tls::Disable => Tls::Disable,
     };
     settings.apply_connections = target.pool;
+    settings.prepared = target.prepared_statements;
     if let Some(path) = &target.ca_file {
         let pem = std::fs::read(path).map_err(|error| {
             Error::new(ErrorKind::Config, format!("read the certificates in {}", path.display()))
@@ -220,15 +221,16 @@ pub fn tables(config: &Config) -> Vec<TableSpec> {
 /// # Errors
 /// `Schema` when the target needs `dynaurora apply` first; `Denied` when the role may not migrate.
 pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
-    let pool = pools.pool().await?;
     let apply = "dynaurora apply";
+    let pool = pools.pool_to_read().await?;
     let pending = migrations::pending(&pool).await?;
     if !pending.is_empty() {
-        if !config.target.migrate {
+        // A migration holds a lock of its session, which a pooler would hand on to somebody else.
+        if !config.target.migrate || !config.target.prepared_statements {
             let what = format!("the ledger needs {} migrations", pending.len());
             return Err(Error::new(ErrorKind::Schema, what).with_hint(apply));
         }
-        migrations::migrate(&pool).await.map_err(|error| {
+        migrations::migrate(&pools.pool().await?).await.map_err(|error| {
             if error.kind() == ErrorKind::Denied { error.with_hint(apply) } else { error }
         })?;
     }

@@ -85,6 +85,7 @@ impl Config {
         text(out, "ca_file", ca_file.as_deref());
         option(out, "pool", target.pool);
         option(out, "migrate", target.migrate);
+        option(out, "prepared_statements", target.prepared_statements);
     }
 
     fn write_worker(&self, out: &mut String) {

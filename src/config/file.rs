@@ -244,7 +244,8 @@ pub(super) fn mask_secrets(root: &Node, diagnostics: &mut Diagnostics) {
                     diagnostics.mask(url.span);
                 }
             }
-            (Kind::Table(_), _) | (_, "tls" | "auth" | "ca_file" | "pool" | "migrate") => {}
+            (Kind::Table(_), _)
+            | (_, "tls" | "auth" | "ca_file" | "pool" | "migrate" | "prepared_statements") => {}
             (_, _) => diagnostics.mask(entry.value.span),
         }
     }

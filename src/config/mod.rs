@@ -67,6 +67,9 @@ pub struct TargetConfig {
     pub pool: u32,
     /// Whether the daemon brings the ledger's schema up to date when it starts.
     pub migrate: bool,
+    /// Whether statements stay prepared on their connection: not behind a pooler that hands each transaction
+    /// to another one.
+    pub prepared_statements: bool,
 }
 
 /// How the daemon proves to the database who it is.

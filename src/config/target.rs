@@ -26,6 +26,7 @@ pub(super) fn read(mut fields: Fields<'_>, problems: &mut Vec<Problem>) -> Optio
     let ca_file = fields.string("ca_file", problems);
     let pool = fields.integer("pool", 1..=100, problems).unwrap_or(POOL);
     let migrate = fields.boolean("migrate", problems).unwrap_or(true);
+    let prepared = fields.boolean("prepared_statements", problems);
     fields.finish(problems);
     let auth = match (auth, password) {
         (Some(auth), Some(_)) => {
@@ -51,6 +52,7 @@ pub(super) fn read(mut fields: Fields<'_>, problems: &mut Vec<Problem>) -> Optio
         ca_file: ca_file.map(|path| path.value.into()),
         pool: u32::try_from(pool).unwrap_or(u32::MAX),
         migrate,
+        prepared_statements: prepared.unwrap_or(true),
     })
 }
 

@@ -211,6 +211,25 @@ impl Pools {
         Ok(session.pool)
     }
 
+    /// The same for reading only: one connection in one transaction. A statement that does not stay
+    /// prepared is sent in two steps, and behind a pooler both must come to the same connection of the
+    /// server: else one is answered with the rows of another's.
+    ///
+    /// # Errors
+    /// When no password can be had.
+    pub async fn pool_to_read(&self) -> Result<PgPool> {
+        let pool = self.pool().await?;
+        Ok(PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(self.settings.connect_timeout)
+            .test_before_acquire(false)
+            .after_connect(|connection, _| {
+                let begin = sqlx::raw_sql("begin read only").execute(connection);
+                Box::pin(async move { begin.await.map(drop) })
+            })
+            .connect_lazy_with((*pool.connect_options()).clone()))
+    }
+
     pub(super) fn prepared(&self) -> bool {
         self.settings.prepared
     }

@@ -37,11 +37,13 @@ pub async fn pending(pool: &PgPool) -> Result<Vec<String>> {
     let failed = |error| sqlstate::error(what, error);
     let present: bool = sqlx::query_scalar("select to_regclass($1) is not null")
         .bind(MIGRATIONS_TABLE)
+        .persistent(false)
         .fetch_one(pool)
         .await
         .map_err(failed)?;
     let applied: Vec<i64> = if present {
         sqlx::query_scalar("select version from dynaurora._sqlx_migrations where success")
+            .persistent(false)
             .fetch_all(pool)
             .await
             .map_err(failed)?

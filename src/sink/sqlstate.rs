@@ -98,6 +98,9 @@ fn hint_of_failure(error: &sqlx::Error) -> Option<&'static str> {
 
 fn hint(kind: ErrorKind, code: &str) -> Option<&'static str> {
     match (kind, code) {
+        (_, "26000" | "42P05") => {
+            Some("behind a pooler, set prepared_statements = false in [target]")
+        }
         (ErrorKind::Denied, "42501") => Some("run `dynaurora grants` and apply what it prints"),
         (ErrorKind::Denied, _) => Some("check the user and the password of the target"),
         (ErrorKind::Config, "3D000") => Some("create the database, or correct the target's url"),

@@ -137,7 +137,7 @@ impl Fleet {
         let reader = server.replica(options).await.unwrap();
         let mut seats = Vec::new();
         for _ in 0..SEATS {
-            let proxy = Proxy::start(server.port()).await;
+            let proxy = Proxy::start(server.port());
             let daemon = Some(daemon(stage, &proxy));
             seats.push(Seat { proxy, daemon, stopped: false, leaving: false, disturbed: false });
         }
@@ -255,11 +255,11 @@ impl Fleet {
                 }
                 seat.stopped = false;
             }
-            Fault::Cut => seat.proxy.mend().await,
+            Fault::Cut => seat.proxy.mend(),
             Fault::HoldAnswers if self.random.bool() => {
                 seat.proxy.cut().await;
                 seat.proxy.thaw();
-                seat.proxy.mend().await;
+                seat.proxy.mend();
             }
             Fault::Stall | Fault::HoldAnswers => seat.proxy.thaw(),
             Fault::Failover => seat.proxy.lead_to(server).await,

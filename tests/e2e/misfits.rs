@@ -104,7 +104,8 @@ async fn clocks_that_are_an_hour_off_change_nothing() {
     world.create_table(TABLE, &["pk", "sk"], StreamView::NewAndOldImages);
     let server = Arc::new(WorldServer::start(Arc::new(Mutex::new(world))));
     let endpoint = Some(server.endpoint().to_owned());
-    let stage = Stage::with(Setting { endpoint, ..Setting::default() }).await;
+    // Long enough for a renewal that a busy machine delays.
+    let stage = Stage::with(Setting { endpoint, lease_ttl_secs: 10, ..Setting::default() }).await;
     let end_of_life = CancellationToken::new();
     let living = tokio::spawn(live(Arc::clone(&server), end_of_life.clone()));
     let skewed = |offset: &str| {

@@ -91,18 +91,18 @@ async fn a_database_that_takes_no_connections_is_waited_for() {
 
 #[tokio::test]
 async fn a_server_that_is_gone_is_waited_for() {
-    let mut proxy = Proxy::start(cluster().await.port()).await;
+    let mut proxy = Proxy::start(cluster().await.port());
     let setting = Setting { postgres: Some(proxy.address), ..Setting::default() };
     let mut scene = Scene::start(setting).await;
     proxy.cut().await;
     scene.notices(&[]).await;
-    proxy.mend().await;
+    proxy.mend();
     scene.recovers().await;
 }
 
 #[tokio::test]
 async fn what_a_silent_network_delivers_late_does_no_harm() {
-    let proxy = Proxy::start(cluster().await.port()).await;
+    let proxy = Proxy::start(cluster().await.port());
     let setting = Setting { postgres: Some(proxy.address), ..Setting::default() };
     let mut scene = Scene::start(setting).await;
     proxy.freeze();

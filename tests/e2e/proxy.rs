@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -16,15 +16,19 @@ pub(super) struct Proxy {
     requests: watch::Sender<bool>,
     answers: watch::Sender<bool>,
     carrying: JoinSet<()>,
+    /// Never listens, and keeps the port: one that nobody had bound, while it is cut, could be given to an
+    /// outgoing connection.
+    _port: TcpSocket,
 }
 
 impl Proxy {
-    pub(super) async fn start(server: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+    pub(super) fn start(server: u16) -> Self {
+        let port = bound(([127, 0, 0, 1], 0).into());
+        let address = port.local_addr().unwrap();
         let ((requests, _), (answers, _)) = (watch::channel(true), watch::channel(true));
-        let mut own = Self { address, server, requests, answers, carrying: JoinSet::new() };
-        own.carry(listener);
+        let mut own =
+            Self { address, server, requests, answers, carrying: JoinSet::new(), _port: port };
+        own.mend();
         own
     }
 
@@ -34,9 +38,8 @@ impl Proxy {
     }
 
     /// New connections come through again.
-    pub(super) async fn mend(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
-        self.carry(listener);
+    pub(super) fn mend(&mut self) {
+        self.carry(bound(self.address).listen(1_024).unwrap());
     }
 
     /// The connections that there are break, and new ones come to another server, as when a name is
@@ -44,7 +47,7 @@ impl Proxy {
     pub(super) async fn lead_to(&mut self, server: u16) {
         self.cut().await;
         self.server = server;
-        self.mend().await;
+        self.mend();
     }
 
     /// Nothing comes through, and nobody is told; what was sent waits on the way.
@@ -81,6 +84,13 @@ impl Proxy {
             }
         });
     }
+}
+
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
 }
 
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut flow: watch::Receiver<bool>) {

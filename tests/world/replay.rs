@@ -26,6 +26,8 @@ pub const WRITTEN_AT_SECS: u64 = 1_764_568_800;
 /// What one item weighs as the service counts it: names and values, in bytes.
 pub const ITEM_BYTES: usize = 500;
 
+/// The most shards in one page of a listing, as the service has it.
+const LISTED_MAX: usize = 100;
 const KEY_DIGITS: usize = 12;
 const SEQUENCE_DIGITS: usize = 21;
 /// Stand where the digits go; no other text of a record contains them.
@@ -58,7 +60,7 @@ impl ReplayServer {
         table: Table,
     ) -> Self {
         assert!((1..=1000).contains(&records_per_page), "a page holds 1 to 1000 records");
-        assert!((1..=100).contains(&shards), "a listing's page shows 1 to 100 shards");
+        assert!((1..=9_999).contains(&shards), "a shard's number has four digits");
         let page = Page::render(records_per_page);
         let scanned = ScannedPage::render(records_per_page);
         let replay =
@@ -242,7 +244,7 @@ async fn answer(State(replay): State<Arc<Replay>>, headers: HeaderMap, body: Byt
     let body = match operation {
         Some("GetRecords") => records(&replay, &request),
         Some("GetShardIterator") => shard_iterator(&replay, &request),
-        Some("DescribeStream") => Some(stream(&replay)),
+        Some("DescribeStream") => stream(&replay, &request),
         Some("DescribeTable") => Some(table(&replay, &request)),
         Some("Scan") => scan(&replay, &request),
         _ => None,
@@ -328,20 +330,29 @@ fn shard_iterator(replay: &Replay, request: &Value) -> Option<Vec<u8>> {
     Some(json!({ "ShardIterator": iterator(shard, page) }).to_string().into_bytes())
 }
 
-fn stream(replay: &Replay) -> Vec<u8> {
+fn stream(replay: &Replay, request: &Value) -> Option<Vec<u8>> {
+    let id = |shard: usize| format!("shardId-00000001764568800000-{shard:08}");
+    let first = match request["ExclusiveStartShardId"].as_str() {
+        Some(last) => last.rsplit('-').next()?.parse::<usize>().ok()? + 1,
+        None => 0,
+    };
+    let end = replay.shards.min(first + LISTED_MAX);
     let shard = |shard: usize| {
         json!({
-            "ShardId": format!("shardId-00000001764568800000-{shard:08}"),
+            "ShardId": id(shard),
             "SequenceNumberRange": { "StartingSequenceNumber": sequence(shard, 0) },
         })
     };
-    let description = json!({
+    let mut description = json!({
         "StreamArn": STREAM_ARN,
         "StreamStatus": "ENABLED",
         "StreamViewType": "NEW_IMAGE",
-        "Shards": (0..replay.shards).map(shard).collect::<Vec<_>>(),
+        "Shards": (first..end).map(shard).collect::<Vec<_>>(),
     });
-    json!({ "StreamDescription": description }).to_string().into_bytes()
+    if end < replay.shards {
+        description["LastEvaluatedShardId"] = json!(id(end - 1));
+    }
+    Some(json!({ "StreamDescription": description }).to_string().into_bytes())
 }
 
 fn table(replay: &Replay, request: &Value) -> Vec<u8> {

@@ -1,0 +1,68 @@
+//! How long the shards of a killed daemon wait for another one, with the lease that ships.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dynaurora::demo::santa::TABLE;
+use dynaurora::engine::ports::{Clock, StreamView};
+use dynaurora::runtime::SystemClock;
+use tokio_util::sync::CancellationToken;
+
+use super::sharing::{live, look, open};
+use super::stage::{SOON_SECS, Setting, Stage, within};
+use crate::world::{World, WorldServer};
+
+/// The default of `worker.lease_ttl_secs`.
+const LEASE_SECS: u64 = 10;
+
+/// I11: a lease that nobody renews has another owner within two lease times, and rows flow again.
+#[tokio::test]
+async fn a_killed_daemons_shards_flow_again_within_two_lease_times() {
+    let mut world = World::new(23);
+    world.set_now(SystemClock.wall());
+    world.initial_shards = 4;
+    world.create_table(TABLE, &["pk", "sk"], StreamView::NewAndOldImages);
+    let server = Arc::new(WorldServer::start(Arc::new(Mutex::new(world))));
+    let endpoint = Some(server.endpoint().to_owned());
+    let setting = Setting { endpoint, lease_ttl_secs: LEASE_SECS, ..Setting::default() };
+    let stage = Stage::with(setting).await;
+    let end_of_life = CancellationToken::new();
+    let living = tokio::spawn(live(Arc::clone(&server), end_of_life.clone()));
+    let (mut one, mut other) = (stage.daemon(), stage.daemon());
+    within(SOON_SECS, "both read shards", async || {
+        one.still_runs();
+        other.still_runs();
+        let ledger = look(&stage).await;
+        let mut daemons = [&one, &other].into_iter();
+        let reads = |daemon: &_| {
+            open(&ledger).any(|row| super::daemon::Daemon::owns(daemon, row.owner.as_deref()))
+        };
+        daemons.all(reads).then_some(())
+    })
+    .await;
+    let killed = SystemClock.now();
+    one.kill().await;
+    within(SOON_SECS, "the survivor owns every open shard", async || {
+        other.still_runs();
+        let ledger = look(&stage).await;
+        let mut owned = open(&ledger).filter(|row| row.owner.is_some());
+        owned.all(|row| other.owns(row.owner.as_deref())).then_some(())
+    })
+    .await;
+    let owned = killed.elapsed();
+    // What was written before this moment, to any shard, is in the target.
+    let kept = "select dynaurora.wait_for('santa', clock_timestamp(), '60 s')::int::bigint";
+    assert_eq!(stage.number(kept).await, 1);
+    let flowing = killed.elapsed();
+    eprintln!(
+        "fail-over: lease {LEASE_SECS} s, all shards owned after {:.1} s, all changes there after \
+         {:.1} s",
+        owned.as_secs_f64(),
+        flowing.as_secs_f64()
+    );
+    assert!(owned < Duration::from_secs(2 * LEASE_SECS), "{owned:?}");
+    end_of_life.cancel();
+    living.await.unwrap();
+    stage.converge().await;
+    other.stop().await;
+}
