@@ -205,7 +205,7 @@ mod measured {
 #[cfg(feature = "demo")]
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    Box::pin(measured::run()).await;
+    measured::run().await;
 }
 
 #[cfg(not(feature = "demo"))]

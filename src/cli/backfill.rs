@@ -125,7 +125,7 @@ pub async fn run(args: &BackfillArgs) -> Result<ExitCode> {
     wire::prepare_target(&mut config, &pools).await?;
     let mut loaded = Vec::new();
     for source in config.sources.iter().filter(asked) {
-        loaded.push(Box::pin(load(args, (&config, source), &pools)).await?);
+        loaded.push(load(args, (&config, source), &pools).await?);
     }
     let complete = loaded.iter().all(|loaded| loaded.complete);
     if args.output == Output::Json {
@@ -203,10 +203,10 @@ async fn load(
             Watched::Abandoned => {
                 let only = (config, Some(&*source.name));
                 let own = own_service(only, pools, args.load.wish(BackfillWhen::Never)).await?;
-                (Box::pin(served(own, self::watch(args, source, &ledger, false))).await?, true)
+                (served(own, self::watch(args, source, &ledger, false)).await?, true)
             }
         },
-        Some(service) => (Box::pin(served(service, watch)).await?, true),
+        Some(service) => (served(service, watch).await?, true),
     };
     let items = items_read(&view);
     let seconds = started.elapsed().as_secs_f64();
