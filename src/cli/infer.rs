@@ -10,7 +10,7 @@ use clap::Args;
 use super::paste;
 use crate::engine::ports::{ReadFrom, Source};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mapping::{InferRequest, infer_items, infer_model};
+use crate::mapping::{InferPlace, InferRequest, infer_items, infer_model};
 use crate::model::{Item, PartitionId, Position, Segment};
 use crate::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
 
@@ -78,7 +78,12 @@ pub async fn run(args: &InferArgs) -> Result<ExitCode> {
             .with_hint("dynaurora init writes a config to begin with"));
     }
     let source = table.to_lowercase();
-    let request = InferRequest { source: &source, table, key_attributes: &key_attributes };
+    let place = InferPlace {
+        region: args.region.as_deref(),
+        profile: args.profile.as_deref(),
+        endpoint: args.endpoint.as_deref(),
+    };
+    let request = InferRequest { source: &source, table, key_attributes: &key_attributes, place };
     anstream::print!("{}", infer_items(request, &items));
     anstream::eprintln!("proposed from {} items", items.len());
     paste::next(SAVED);

@@ -16,13 +16,14 @@ use super::verify::{Asked, Context, scanned, truth};
 use super::{ConfigArgs, Output, named, paste, print_json, wire};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::spec::{HISTORY_COLUMNS, HISTORY_ENDS};
 use crate::mapping::{Outcome, Unmatched};
 use crate::model::{Change, ChangeOp, Item, Reject, RejectReason, RowAction, RowOp};
 use crate::sink::Pools;
 use crate::sink::dead_letters::{
     DeadLetterState, StoredDeadLetter, keep_open, open_ids, settle, show,
 };
-use crate::sink::mend::{Guard, Mended, Wound};
+use crate::sink::mend::{Guard, Mended, Recorded, Wound};
 
 /// Which dead letters are meant.
 #[derive(Debug, Args)]
@@ -153,8 +154,6 @@ async fn retry_one(context: &Context, letter: &StoredDeadLetter) -> Result<Fate>
         }
         None => context.mapper.map(&record.removal(), &mut rows),
     };
-    // The item's present state is no change: a history has no place for it.
-    rows.retain(|op| op.action != RowAction::Record);
     let reject = match outcome {
         Outcome::Rejected(reject) => Some(reject),
         Outcome::Unmatched
@@ -162,7 +161,7 @@ async fn retry_one(context: &Context, letter: &StoredDeadLetter) -> Result<Fate>
         {
             Some(unmatched())
         }
-        _ => mend(context, letter, &record, rows).await?,
+        _ => Box::pin(mend(context, letter, &record, rows)).await?,
     };
     if let Some(reject) = reject {
         keep_open(&pool, letter.id, &reject).await?;
@@ -182,7 +181,7 @@ async fn mend(
     record: &Record,
     rows: Vec<RowOp>,
 ) -> Result<Option<Reject>> {
-    for op in rows {
+    for op in rows.iter().filter(|op| op.action != RowAction::Record) {
         let table = op.table;
         let named = context.mapper.names_items(table, &context.schema);
         let key_columns =
@@ -193,19 +192,20 @@ async fn mend(
             (false, action) if action.ends_row() => Guard::Below(letter.version.clone()),
             _ => Guard::Any,
         };
-        let wound = Wound { key: row.clone(), guard };
+        // The history keeps what the item is now in the place of the change that could not be applied.
+        let end = end_of(context, &rows, op).to_owned();
+        let recorded = Some(Recorded { version: letter.version.clone(), end });
+        let wounds = [Wound { key: row.clone(), guard, recorded }];
         let asked =
             Asked { item: Some(record.keys.clone()), row, version: Some(letter.version.clone()) };
-        let outcome = context
-            .mender
-            .mend(table, &[wound], || async {
-                if !named && op.action.ends_row() {
-                    let item = context.items_now(std::slice::from_ref(&record.keys)).await?.pop();
-                    return Ok(vec![item.flatten().is_none().then(|| op.clone())]);
-                }
-                truth(context, table, vec![asked]).await
-            })
-            .await;
+        let mending = context.mender.mend(table, &wounds, || async {
+            if !named && op.action.ends_row() {
+                let item = context.items_now(std::slice::from_ref(&record.keys)).await?.pop();
+                return Ok(vec![item.flatten().is_none().then(|| op.clone())]);
+            }
+            truth(context, table, vec![asked]).await
+        });
+        let outcome = Box::pin(mending).await;
         match outcome {
             Ok(fates) if fates.contains(&Mended::LeftAlone) => {
                 tracing::debug!(id = letter.id, "the row of a dead letter was left alone");
@@ -223,6 +223,20 @@ async fn mend(
         }
     }
     Ok(None)
+}
+
+/// What the history says of the end of a row: why it ends is with its own version of it.
+fn end_of<'r>(context: &Context, rows: &'r [RowOp], op: &RowOp) -> &'r str {
+    let tables = context.mapper.tables();
+    let version = rows.iter().find(|own| {
+        let spec = tables.get(usize::from(own.table.0));
+        own.action == RowAction::Record
+            && spec.is_some_and(|spec| spec.history_of == Some(op.table))
+    });
+    // The word stands before the two times.
+    let at = |own: &RowOp| own.cells.len().checked_sub(HISTORY_COLUMNS.len());
+    let word = version.and_then(|own| own.cells.cell(at(own)?));
+    word.filter(|word| HISTORY_ENDS.contains(word)).unwrap_or("remove")
 }
 
 /// A dead letter's record, as it was stored.

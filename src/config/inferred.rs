@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{Config, Diagnostics};
-use crate::mapping::{InferRequest, infer_items, infer_model};
+use crate::mapping::{InferPlace, InferRequest, infer_items, infer_model};
 use crate::model::{AttributeValue, Item};
 
 fn parse(text: &str) -> Result<Config, Diagnostics> {
@@ -13,8 +13,12 @@ fn parse(text: &str) -> Result<Config, Diagnostics> {
 fn infer(keys: &[&str], items: &[&str]) -> String {
     let items: Vec<Item> = items.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
     let key_attributes: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
-    let request =
-        InferRequest { source: "santa", table: "NorthPole", key_attributes: &key_attributes };
+    let request = InferRequest {
+        source: "santa",
+        table: "NorthPole",
+        key_attributes: &key_attributes,
+        place: InferPlace::default(),
+    };
     infer_items(request, &items)
 }
 
@@ -26,7 +30,7 @@ fn a_single_table_falls_into_its_entities() {
             r#"{"pk":{"S":"CHILD#42"},"sk":{"S":"PROFILE"},"name":{"S":"Ada"},"upd":{"N":"1796112000000"}}"#,
             r#"{"pk":{"S":"CHILD#x7"},"sk":{"S":"PROFILE"},"name":{"N":"7"},"aliases":{"SS":["a"]}}"#,
             r#"{"pk":{"S":"CHILD#42"},"sk":{"S":"LETTER#2026#a1"},"sentAt":{"S":"2026-12-01T08:00:00Z"},
-                "toys":{"L":[{"M":{"sku":{"S":"x"}}}]}}"#,
+                "toys":{"L":[{"M":{"sku":{"S":"x"},"parts":{"L":[{"M":{"nr":{"N":"1"}}}]}}}]}}"#,
         ],
     );
     for expected in [
@@ -37,7 +41,7 @@ fn a_single_table_falls_into_its_entities() {
         r#"name = { from = "name", type = "jsonb" }   # 100 % of items; several types: 1 number (N), as in CHILD#x7 / PROFILE; 1 string (S), as in CHILD#42 / PROFILE"#,
         r#"aliases = { from = "aliases", type = "text[]" }"#,
         r#"sent_at = { from = "sentAt", type = "timestamptz" }"#,
-        "a list of maps",
+        "a list of maps: rows of its own? see children; and children of those for parts",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
@@ -50,6 +54,24 @@ fn a_plain_table_is_one_entity() {
     assert!(text.contains(r#"key   = { id = "{id}" }"#), "{text}");
     parse(&text).unwrap();
     parse(&infer(&["id", "range"], &[])).unwrap();
+}
+
+#[test]
+fn where_aws_is_stands_in_the_proposal_as_it_was_said() {
+    let place = InferPlace {
+        region: Some("eu-north-1"),
+        profile: Some("north"),
+        endpoint: Some("http://127.0.0.1:8000"),
+    };
+    let keys = ["id".to_owned()];
+    let said = |place| {
+        let request = InferRequest { source: "s", table: "T", key_attributes: &keys, place };
+        parse(&infer_items(request, &[])).unwrap().aws
+    };
+    let aws = said(place);
+    let aws = (aws.region.as_deref(), aws.profile.as_deref(), aws.endpoint.as_deref());
+    assert_eq!(aws, (place.region, place.profile, place.endpoint));
+    assert_eq!(said(InferPlace::default()), crate::config::AwsConfig::default());
 }
 
 #[test]
@@ -177,7 +199,9 @@ proptest! {
             Item::from(map)
         }).collect();
         let key_attributes = ["pk".to_owned(), "s k".to_owned()];
-        let request = InferRequest { source: "s", table: "T\"", key_attributes: &key_attributes };
+        let place = InferPlace { region: Some("eu-\"1"), ..InferPlace::default() };
+        let request =
+            InferRequest { source: "s", table: "T\"", key_attributes: &key_attributes, place };
         let text = infer_items(request, &items);
         if let Err(problems) = parse(&text) {
             prop_assert!(false, "{}\n{}", text, problems);

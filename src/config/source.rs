@@ -92,13 +92,7 @@ fn entity(
     let deleted_at = fields.string("deleted_at", problems);
     let history = fields.string("history", problems);
     let rows = rows(fields, table, problems);
-    let mut children = Vec::new();
-    for entry in fields.named("children", problems) {
-        let title = format!("child table `{}`", entry.key.value);
-        if let Some(fields) = Fields::open(title, entry.key.span, &entry.value, problems) {
-            children.extend(child(fields, entry.key.clone(), problems));
-        }
-    }
+    let children = children(fields, problems);
     Some(EntityDefinition {
         name,
         key,
@@ -194,6 +188,17 @@ fn indexes(fields: &mut Fields<'_>, problems: &mut Vec<Problem>) -> Vec<Vec<Span
     indexes
 }
 
+fn children(fields: &mut Fields<'_>, problems: &mut Vec<Problem>) -> Vec<ChildDefinition> {
+    let mut children = Vec::new();
+    for entry in fields.named("children", problems) {
+        let title = format!("child table `{}`", entry.key.value);
+        if let Some(fields) = Fields::open(title, entry.key.span, &entry.value, problems) {
+            children.extend(child(fields, entry.key.clone(), problems));
+        }
+    }
+    children
+}
+
 fn child(
     mut fields: Fields<'_>,
     name: Spanned<String>,
@@ -206,6 +211,7 @@ fn child(
     let limit = limit.and_then(|limit| u32::try_from(limit).ok());
     let placeholder = || Spanned::new(String::new(), name.span);
     let rows = rows(&mut fields, table.clone().unwrap_or_else(placeholder), problems);
+    let children = children(&mut fields, problems);
     fields.finish(problems);
     table?;
     let rows = rows?;
@@ -215,7 +221,7 @@ fn child(
         problems.push(Problem::at(span, message).with_hint(hint));
         return None;
     }
-    Some(ChildDefinition { from: from?, name, limit, rows })
+    Some(ChildDefinition { from: from?, name, limit, rows, children })
 }
 
 fn column(entry: &Entry, problems: &mut Vec<Problem>) -> Option<ColumnDefinition> {

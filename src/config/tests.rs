@@ -6,6 +6,7 @@ use crate::mapping::trial::{TrialOp, rejected_text};
 
 const SANTA: &str = include_str!("../../config/santa.toml");
 const MINIMAL: &str = include_str!("../../config/minimal.toml");
+const WORKSHOPS: &str = include_str!("../../config/workshops.toml");
 
 fn parse(text: &str) -> Result<Config, Diagnostics> {
     Config::parse(text, "test.toml", &[], std::iter::empty())
@@ -38,7 +39,7 @@ fn where_the_daemon_listens_is_read_of_a_file_that_is_otherwise_wrong() {
 
 #[test]
 fn the_samples_parse_and_their_tests_pass() {
-    for (name, text) in [("santa", SANTA), ("minimal", MINIMAL)] {
+    for (name, text) in [("santa", SANTA), ("minimal", MINIMAL), ("workshops", WORKSHOPS)] {
         let config = parse(text).unwrap_or_else(|problems| panic!("{name}\n{problems}"));
         for trial in &config.trials {
             let source = config.sources.iter().find(|source| *source.name == *trial.source);

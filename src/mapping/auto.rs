@@ -191,7 +191,11 @@ impl Entity {
             |source: &Source| matches!(source, Source::Path(path) if path.root == attribute);
         keyed
             || self.rows.columns.iter().any(|column| shown(&column.source))
-            || self.children.iter().any(|child| child.from.root == attribute)
+            || self
+                .children
+                .iter()
+                .filter_map(|own| own.from.as_ref())
+                .any(|from| from.root == attribute)
     }
 }
 

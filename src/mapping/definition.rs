@@ -88,7 +88,7 @@ impl SourceDefinition {
     /// The target tables as they were written.
     pub fn tables(&self) -> impl Iterator<Item = &Spanned<String>> {
         self.entities.iter().flat_map(|entity| {
-            let children = entity.children.iter().map(|child| &child.rows.table);
+            let children = entity.children.iter().flat_map(ChildDefinition::tables);
             std::iter::once(&entity.rows.table).chain(children).chain(&entity.history)
         })
     }
@@ -163,12 +163,23 @@ pub struct RowsDefinition {
 pub struct ChildDefinition {
     /// The name in the config.
     pub name: Spanned<String>,
-    /// The path of the list, set or map.
+    /// The path of the list, set or map; of a child's children within its element, which is `@value`.
     pub from: Spanned<String>,
     /// The most rows that one item may have.
     pub limit: Option<u32>,
     /// The table.
     pub rows: RowsDefinition,
+    /// The tables of its own child rows.
+    pub children: Vec<Self>,
+}
+
+impl ChildDefinition {
+    /// Its table and those of its children, as they were written.
+    fn tables(&self) -> Vec<&Spanned<String>> {
+        let mut tables = vec![&self.rows.table];
+        tables.extend(self.children.iter().flat_map(Self::tables));
+        tables
+    }
 }
 
 /// A column and where its value comes from.

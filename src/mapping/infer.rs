@@ -21,6 +21,30 @@ use declared::Declared;
 pub use declared::{ModelError, infer_model};
 use shape::{Shape, Shapes};
 
+/// Where AWS is, as far as somebody said so.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InferPlace<'a> {
+    /// The Region.
+    pub region: Option<&'a str>,
+    /// The profile of the shared AWS files.
+    pub profile: Option<&'a str>,
+    /// The endpoint of a local stand-in.
+    pub endpoint: Option<&'a str>,
+}
+
+impl InferPlace<'_> {
+    /// The section of the config; empty where nobody said anything.
+    fn section(&self) -> String {
+        let said =
+            [("region", self.region), ("profile", self.profile), ("endpoint", self.endpoint)];
+        let lines = said
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("{name} = {}\n", toml_text::string(value?))));
+        let lines: String = lines.collect();
+        if lines.is_empty() { lines } else { format!("[aws]\n{lines}\n") }
+    }
+}
+
 /// What is known of the table that the items come from.
 #[derive(Debug, Clone, Copy)]
 pub struct InferRequest<'a> {
@@ -30,6 +54,8 @@ pub struct InferRequest<'a> {
     pub table: &'a str,
     /// The table's key attributes, the partition key first.
     pub key_attributes: &'a [String],
+    /// Where it was found.
+    pub place: InferPlace<'a>,
 }
 
 /// Attributes that single-table designs keep an item's type in.
@@ -64,7 +90,7 @@ enum Columns<'i> {
 pub fn infer_items(request: InferRequest<'_>, items: &[Item]) -> String {
     let groups = groups(request, items, &mut Vec::new());
     let origin = format!("{} items of {}", items.len(), request.table);
-    format!("{}{}", head(&origin), section(request, &[], &groups))
+    format!("{}{}{}", head(&origin), request.place.section(), section(request, &[], &groups))
 }
 
 /// What stands above all sources.

@@ -22,7 +22,7 @@ pub mod trial;
 mod types;
 
 pub use auto::Known;
-pub use infer::{InferRequest, ModelError, infer_items, infer_model};
+pub use infer::{InferPlace, InferRequest, ModelError, infer_items, infer_model};
 pub use types::{TYPE_NAMES, TypeError};
 
 use std::sync::Arc;

@@ -65,39 +65,116 @@ pub(crate) fn key(entity: &Entity, material: &Material<'_>) -> Result<Cells, Rej
     Ok(cells)
 }
 
-/// The rows of an entity's child tables.
+/// The rows of an entity's child tables, each before those of its own children.
 pub(crate) fn children(
     entity: &Entity,
     material: &Material<'_>,
     parent: &Cells,
 ) -> Result<Vec<(TableIndex, Cells)>, Reject> {
-    let mut rows = Vec::new();
+    let mut family = Family { entity, material, rows: Vec::new(), counts: Vec::new() };
     for child in &entity.children {
-        let start = rows.len();
-        let value = material.image.and_then(|image| child.from.find(image));
+        let image = material.image;
+        let value = child.from.as_ref().and_then(|from| from.find(image?));
+        family.add(child, parent, value)?;
+        family.check_distinct(child)?;
+    }
+    Ok(family.rows)
+}
+
+/// The child rows of one item, growing.
+struct Family<'e> {
+    entity: &'e Entity,
+    material: &'e Material<'e>,
+    rows: Vec<(TableIndex, Cells)>,
+    /// How many of them each table has.
+    counts: Vec<(TableIndex, usize)>,
+}
+
+impl Family<'_> {
+    /// Adds the rows of what one parent's row holds; none where it holds nothing.
+    fn add(
+        &mut self,
+        child: &Child,
+        parent: &Cells,
+        value: Option<&AttributeValue>,
+    ) -> Result<(), Reject> {
+        let value = match value {
+            None | Some(AttributeValue::Null(_)) => return Ok(()),
+            Some(value) => value,
+        };
+        let entity = self.entity;
+        let before = self.count(child.table);
         let mut add = |element: Element<'_>| {
-            rows.push((child.table, child_row(entity, child, parent, material, element)?));
+            let cells = child_row(entity, child, parent, self.material, element)?;
+            if child.children.is_empty() {
+                self.push(child.table, cells);
+                return Ok(());
+            }
+            let key = cells.prefix(child.parent_keys + child.rows.key_columns);
+            self.push(child.table, cells);
+            for inner in &child.children {
+                let held = held(entity, inner, element.value)?;
+                self.add(inner, &key, held)?;
+            }
             Ok(())
         };
-        match value {
-            None | Some(AttributeValue::Null(_)) => {}
-            Some(value) => each_element(entity, child, value, &mut add)?,
+        each_element(entity, (child, before), value, &mut add)
+    }
+
+    fn push(&mut self, table: TableIndex, cells: Cells) {
+        match self.counts.iter_mut().find(|(own, _)| *own == table) {
+            Some((_, count)) => *count += 1,
+            None => self.counts.push((table, 1)),
         }
+        self.rows.push((table, cells));
+    }
+
+    /// How many rows of a table there are. Only a child's children can have some before their turn.
+    fn count(&self, table: TableIndex) -> usize {
+        self.counts.iter().find(|(own, _)| *own == table).map_or(0, |(_, count)| *count)
+    }
+
+    /// Refuses two rows of one key, in this table and those below it.
+    fn check_distinct(&self, child: &Child) -> Result<(), Reject> {
         if child.may_repeat {
-            let own = rows.get(start..).unwrap_or_default();
-            check_distinct(entity, child, own)?;
+            let key_cells = child.parent_keys + child.rows.key_columns;
+            let own = self.rows.iter().filter(|(table, _)| *table == child.table);
+            let mut keys: Vec<Vec<_>> =
+                own.map(|(_, cells)| cells.iter().take(key_cells).collect()).collect();
+            keys.sort_unstable();
+            if keys.windows(2).any(|pair| pair.first() == pair.last()) {
+                let loss = Loss::new(RejectReason::Format, "two elements have one primary key");
+                return Err(reject(self.entity, &child.place, loss));
+            }
+        }
+        child.children.iter().try_for_each(|inner| self.check_distinct(inner))
+    }
+}
+
+/// What an element holds for the children of its row.
+fn held<'v>(
+    entity: &Entity,
+    inner: &Child,
+    element: &'v AttributeValue,
+) -> Result<Option<&'v AttributeValue>, Reject> {
+    match (&inner.from, element) {
+        (None, element) => Ok(Some(element)),
+        (Some(from), AttributeValue::M(map)) => Ok(from.find_in(map)),
+        (Some(_), other) => {
+            let detail = format!("a {} has no attributes of its own", type_name(other));
+            Err(reject(entity, &inner.place, Loss::new(RejectReason::Type, detail)))
         }
     }
-    Ok(rows)
 }
 
 fn each_element(
     entity: &Entity,
-    child: &Child,
+    (child, before): (&Child, usize),
     value: &AttributeValue,
     add: &mut dyn FnMut(Element<'_>) -> Result<(), Reject>,
 ) -> Result<(), Reject> {
     let bounded = |count: usize| {
+        let count = before + count;
         if count <= child.limit {
             return Ok(());
         }
@@ -265,22 +342,6 @@ impl<'a> Place<'a> {
             (Source::Index | Source::Key | Source::Value, None) => Found::Nothing,
         }
     }
-}
-
-fn check_distinct(
-    entity: &Entity,
-    child: &Child,
-    rows: &[(TableIndex, Cells)],
-) -> Result<(), Reject> {
-    let key_cells = child.parent_keys + child.rows.key_columns;
-    let mut keys: Vec<Vec<_>> =
-        rows.iter().map(|(_, cells)| cells.iter().take(key_cells).collect()).collect();
-    keys.sort_unstable();
-    if keys.windows(2).all(|pair| pair.first() != pair.last()) {
-        return Ok(());
-    }
-    let loss = Loss::new(RejectReason::Format, "two elements have one primary key");
-    Err(reject(entity, &child.place, loss))
 }
 
 /// A loss at a column of an entity.

@@ -154,6 +154,7 @@ fn rule_6_a_record_is_applied_whole_or_not_at_all() {
         from: word("lines"),
         limit: Some(2),
         rows: rows("order_lines", &["at = @index", "qty = qty: int"]),
+        children: Vec::new(),
     });
     let mapper = compile(vec![definition]).unwrap();
     let lines = |lines: &str| put(&format!(r#"{{"lines":{{"L":[{lines}]}}}}"#), ORDER_KEY);
@@ -181,6 +182,7 @@ fn children_come_from_maps_and_sets_too() {
         from: word(name),
         limit: None,
         rows: rows(name, columns),
+        children: Vec::new(),
     };
     let mut definition = order(&["id = {id}"]);
     definition.children = vec![
@@ -198,6 +200,90 @@ fn children_come_from_maps_and_sets_too() {
     assert_eq!(map(&mapper, &put(json, ORDER_KEY)).1, [expected]);
     let twice = put(r#"{"tags":{"L":[{"S":"a"},{"S":"a"}]}}"#, ORDER_KEY);
     assert_eq!(reason(&map(&mapper, &twice).0), (RejectReason::Format, Some("tags")));
+}
+
+/// `toys` of an order, and what lies within each: lists of maps, a map of lists, a set.
+fn nested() -> EntityDefinition {
+    let child = |name: &str, from: &str, limit, columns: &[&str]| ChildDefinition {
+        name: word(name),
+        from: word(from),
+        limit,
+        rows: rows(name, columns),
+        children: Vec::new(),
+    };
+    let mut toys = child("toys", "toys", Some(3), &["at = @index", "sku = sku"]);
+    let mut parts = child("parts", "box.parts", Some(4), &["nr = @index", "name = name"]);
+    parts.children = vec![child("tags", "tags", None, &["tag = @value"])];
+    toys.children = vec![parts];
+    toys.rows.rest = Some(word("rest"));
+    let mut lists = child("lists", "lists", None, &["list = @key"]);
+    lists.children = vec![child("entries", "@value", None, &["nr = @index", "entry = @value"])];
+    let mut definition = order(&["id = {id}"]);
+    definition.rows.rest = Some(word("extra"));
+    definition.children = vec![toys, lists];
+    definition
+}
+
+#[test]
+fn rule_9_children_of_children_have_the_keys_of_all_above_them() {
+    let mapper = compile(vec![nested()]).unwrap();
+    let shape: Vec<_> = mapper
+        .tables()
+        .iter()
+        .map(|table| {
+            let columns: Vec<_> = table.columns.iter().map(|own| own.name.as_str()).collect();
+            (columns.join(","), table.key_columns, table.parent.map(|own| own.key_columns))
+        })
+        .collect();
+    let said = |columns: &str, keys, parent| (columns.to_owned(), keys, parent);
+    assert_eq!(
+        shape,
+        [
+            said("id,extra", 1, None),
+            said("id,at,sku,rest", 2, Some(1)),
+            said("id,at,nr,name", 3, Some(1)),
+            said("id,at,nr,tag", 4, Some(1)),
+            said("id,list", 2, Some(1)),
+            said("id,list,nr,entry", 3, Some(1)),
+        ]
+    );
+    let parents = mapper.tables().iter().filter_map(|table| table.parent);
+    assert!(parents.into_iter().all(|parent| parent.table == TableIndex(0)), "of the entity's row");
+    let json = r#"{"toys":{"L":[
+            {"M":{"sku":{"S":"train"},"box":{"M":{"lid":{"BOOL":true},"parts":{"L":[
+                {"M":{"name":{"S":"wheel"},"tags":{"SS":["b","a"]}}},{"M":{}}]}}}}},
+            {"M":{"sku":{"S":"kite"},"box":{"NULL":true}}}]},
+        "lists":{"M":{"z":{"L":[]},"a":{"L":[{"S":"x"},{"S":"y"}]}}}}"#;
+    let expected = "Upsert orders(7,{}) toys(7,0,train,{\"box\":{\"lid\":true}}) \
+                    parts(7,0,0,wheel) \
+                    tags(7,0,0,a) tags(7,0,0,b) parts(7,0,1,NULL) toys(7,1,kite,{\"box\":null}) \
+                    lists(7,a) entries(7,a,0,x) entries(7,a,1,y) lists(7,z)";
+    assert_eq!(map(&mapper, &put(json, ORDER_KEY)), (Outcome::Mapped, vec![expected.to_owned()]));
+}
+
+#[test]
+fn rule_9_limits_and_rejects_hold_on_every_level() {
+    let mapper = compile(vec![nested()]).unwrap();
+    let toys = |toys: &str| put(&format!(r#"{{"toys":{{"L":[{toys}]}}}}"#), ORDER_KEY);
+    let toy = |parts: usize| {
+        let parts = vec![r#"{"M":{}}"#; parts].join(",");
+        format!(r#"{{"M":{{"box":{{"M":{{"parts":{{"L":[{parts}]}}}}}}}}}}"#)
+    };
+    let (outcome, rows) = map(&mapper, &toys(&[toy(2), toy(2), toy(0)].join(",")));
+    assert_eq!((outcome, rows.len()), (Outcome::Mapped, 1));
+    let twice = r#"{"M":{"box":{"M":{"parts":{"L":[{"M":{"tags":
+        {"L":[{"S":"a"},{"S":"a"}]}}}]}}}}}"#;
+    let flat = r#"{"M":{"box":{"M":{"parts":{"L":[{"S":"wheel"}]}}}}}"#;
+    for (bad, expected) in [
+        (vec![toy(0); 4].join(","), (RejectReason::Limit, Some("toys"))),
+        // The limit is of all rows that one item has in the table.
+        ([toy(2), toy(3)].join(","), (RejectReason::Limit, Some("toys[].box.parts"))),
+        (twice.to_owned(), (RejectReason::Format, Some("toys[].box.parts[].tags"))),
+        (flat.to_owned(), (RejectReason::Type, Some("toys[].box.parts"))),
+    ] {
+        let (outcome, rows) = map(&mapper, &toys(&bad));
+        assert_eq!((reason(&outcome), rows), (expected, Vec::new()));
+    }
 }
 
 #[test]

@@ -254,7 +254,8 @@ impl Pools {
         // A new connection has its own limit: the first may have to wake the server up.
         let limit =
             if session.pool.size() == 0 { limit.max(self.settings.connect_timeout) } else { limit };
-        let answer = self.unless_refused(&pair, what, work(session));
+        // The future that waits for it holds it in three places: on the heap they are pointers.
+        let answer = self.unless_refused(&pair, what, Box::pin(work(session)));
         let result = match tokio::time::timeout(limit, answer).await {
             Ok(result) => result,
             Err(_) => Err(Error::new(ErrorKind::Unreachable, format!("{what}: no answer in time"))),

@@ -16,8 +16,8 @@ use super::sqlstate;
 use super::statements::{key_columns, names, unnested, unnested_version};
 use crate::engine::ports::{Applied, Unit};
 use crate::error::Result;
-use crate::mapping::spec::{HISTORY_COLUMNS, HISTORY_ENDS, TableSpec};
-use crate::model::{RowAction, TableIndex};
+use crate::mapping::spec::{HISTORY_COLUMNS, HISTORY_ENDS, TableSpec, VERSION_COLUMN};
+use crate::model::{ChangeOp, RowAction, RowOp, TableIndex};
 
 /// The statements of one history.
 #[derive(Debug)]
@@ -46,6 +46,38 @@ impl HistoryRows {
             add: add(spec, of)?.into(),
             close: close(spec, of)?.into(),
         })
+    }
+
+    /// The statements of the history of one table for what a repair wrote there, if it has one: what was
+    /// read under the table's lock is the row's newest version, whichever the row itself has.
+    pub(super) fn of_repairs(tables: &[TableSpec], of: TableIndex) -> Result<Option<Self>> {
+        let Some(at) = tables.iter().position(|own| own.history_of == Some(of)) else {
+            return Ok(None);
+        };
+        let mut rows = Self::new(tables, at)?;
+        if let (Some(spec), Some(of)) = (tables.get(at), tables.get(usize::from(of.0))) {
+            rows.add = add_where(spec, of, "")?.into();
+        }
+        Ok(Some(rows))
+    }
+
+    /// What becomes of a row as a row of its history; `end` is what is said of a row that ends. When it
+    /// became so nobody knows: it is so from now on.
+    pub(super) fn record(&self, of: &TableSpec, op: &RowOp, end: &str) -> RowOp {
+        let ends = op.action.ends_row();
+        let mut cells = op.cells.prefix(self.keys);
+        // The version is the unit's own.
+        cells.push_null();
+        for at in (self.keys..of.columns.len()).filter(|at| of.deleted_at != Some(*at)) {
+            match (!ends).then(|| op.cells.cell(at)).flatten() {
+                Some(text) => cells.push(text),
+                None => cells.push_null(),
+            }
+        }
+        cells.push(if ends { end } else { ChangeOp::Scan.label() });
+        cells.push_null();
+        cells.push_null();
+        RowOp { table: self.table, action: RowAction::Record, cells, children: Vec::new() }
     }
 
     /// The table's number.
@@ -97,6 +129,19 @@ impl HistoryRows {
 ///
 /// Parameters: one array per column but the version and the last, then the versions.
 pub(super) fn add(spec: &TableSpec, of: &TableSpec) -> Result<String> {
+    let version = quoted(VERSION_COLUMN)?;
+    let op = quoted(HISTORY_COLUMNS[0])?;
+    let taken = format!(
+        "and (n.{op} in ({}) or mod(n.{version}, 1e40) <> 0 \
+         or exists (select from {} t where {} and t.{version} = n.{version})) ",
+        ends(),
+        quoted_table(&of.name)?,
+        same_key(&names(key_columns(of))?, "t", "n"),
+    );
+    add_where(spec, of, &taken)
+}
+
+fn add_where(spec: &TableSpec, of: &TableSpec, taken: &str) -> Result<String> {
     let keys = of.key_columns;
     let last = spec.columns.len() - 1;
     let [op, valid_from, _] = HISTORY_COLUMNS.map(quoted);
@@ -132,15 +177,12 @@ pub(super) fn add(spec: &TableSpec, of: &TableSpec) -> Result<String> {
          from dynaurora_seen n \
          where (n.{op} not in ({ends}) or n.dynaurora_before not in ({ends})) \
          and not exists (select from {of_table} t where {} and t.{version} > n.dynaurora_newest) \
-         and (n.{op} in ({ends}) or mod(n.{version}, 1e40) <> 0 \
-         or exists (select from {of_table} t where {} and t.{version} = n.{version})) \
-         on conflict do nothing",
+         {taken}on conflict do nothing",
         named.join(", "),
         unnested_version(columns.len() + 1),
         same_row("h", "b"),
         own.join(", "),
         select.join(", "),
-        same_row("t", "n"),
         same_row("t", "n"),
     ))
 }

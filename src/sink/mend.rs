@@ -48,6 +48,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::connect::{Lane, Session};
 use super::encode::texts;
+use super::history::HistoryRows;
 use super::ident::{cast_type, quoted, quoted_table};
 use super::rows::EntityRows;
 use super::verify::hangs_on;
@@ -70,6 +71,18 @@ pub struct Wound {
     pub key: Cells,
     /// Which row may be mended.
     pub guard: Guard,
+    /// What a history is to say of it; a repair of what should never have been wrong is no version.
+    pub recorded: Option<Recorded>,
+}
+
+/// How a history keeps what a repair wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The version of the change that the repair stands for, as it prints; the row's own where that is
+    /// higher. Under one version a history has one row, however often it is repaired.
+    pub version: String,
+    /// What is said of a row that ends: one of [`crate::mapping::spec::HISTORY_ENDS`].
+    pub end: String,
 }
 
 /// Which row may be mended.
@@ -152,6 +165,8 @@ impl Mender {
             })??;
             let mut fates = Vec::with_capacity(wounds.len());
             let mut units = Vec::with_capacity(wounds.len());
+            let mut versions_kept = Vec::new();
+            let history = HistoryRows::of_repairs(&self.tables, table)?;
             for ((wound, version), op) in wounds.iter().zip(&versions).zip(truth) {
                 let (fate, op) = match op {
                     _ if !wound.guard.lets(version.as_deref()) => (Mended::Moved, None),
@@ -168,9 +183,18 @@ impl Mender {
                 };
                 fates.push(fate);
                 let version = repaired_version(version.as_deref(), generation);
+                if let (Some(history), Some(recorded), Some(op)) = (&history, &wound.recorded, &op)
+                {
+                    let known = parsed(&recorded.version).map_or(version, |own| own.max(version));
+                    let op = history.record(self.spec(table)?, op, &recorded.end);
+                    versions_kept.push(unit(op, known));
+                }
                 units.extend(op.map(|op| unit(op, version)));
             }
             self.write(&mut transaction, &rows, &units).await?;
+            if let Some(history) = history.filter(|_| !versions_kept.is_empty()) {
+                self.keep(&mut transaction, &history, &versions_kept).await?;
+            }
             transaction.commit().await.map_err(failed)?;
             Ok(fates)
         };
@@ -210,7 +234,7 @@ impl Mender {
             .map(|unit| &unit.op.cells)
             .collect();
         let children = self.tables.iter().filter(|child| hangs_on(child, rows.table()));
-        for child in children.filter(|_| !gone.is_empty()) {
+        for child in children.rev().filter(|_| !gone.is_empty()) {
             // Children whose parent is not there any more are not found through it.
             let hanging = child.columns.get(..spec.key_columns).unwrap_or_default();
             let sql = format!(
@@ -225,6 +249,19 @@ impl Mender {
         let tables = vec![TableApplied::default(); self.tables.len()];
         let mut applied = Applied { tables, dead_letters_superseded: 0 };
         rows.write(connection, &units, self.pools.prepared(), &mut applied).await
+    }
+
+    /// Adds versions to a history, behind the rows that they are of.
+    async fn keep(
+        &self,
+        connection: &mut PgConnection,
+        history: &HistoryRows,
+        units: &[Unit],
+    ) -> Result<()> {
+        let units: Vec<&Unit> = units.iter().collect();
+        let tables = vec![TableApplied::default(); self.tables.len()];
+        let mut applied = Applied { tables, dead_letters_superseded: 0 };
+        history.write(connection, &units, self.pools.prepared(), &mut applied).await
     }
 
     async fn lock(&self, connection: &mut PgConnection, table: TableIndex) -> Result<()> {

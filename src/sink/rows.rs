@@ -115,11 +115,14 @@ impl EntityRows {
             let count = count_of(applied, self.table)?;
             count.upserted += written;
             count.superseded += (upserts.len() as u64).saturating_sub(written);
+            // What hangs on a child goes before it and comes after it, as a foreign key wants it.
+            for child in self.children.iter().rev() {
+                let deleted = child.prune(connection, self, &upserts, prepared).await?;
+                count_of(applied, child.table)?.deleted += deleted;
+            }
             for child in &self.children {
-                let count = child.replace(connection, self, &upserts, prepared).await?;
-                let sum = count_of(applied, child.table)?;
-                sum.upserted += count.upserted;
-                sum.deleted += count.deleted;
+                let upserted = child.upsert(connection, &upserts, prepared).await?;
+                count_of(applied, child.table)?.upserted += upserted;
             }
         }
         if !deletes.is_empty() {
@@ -230,22 +233,16 @@ impl ChildRows {
         })
     }
 
-    /// Brings the child rows of the parents that now have exactly the batch's version to what the
-    /// batch says: by difference, since a parent that changes seldom changes all its children.
-    async fn replace(
+    /// Deletes the child rows that the batch does not have, of the parents that now have exactly the
+    /// batch's version: by difference, since a parent that changes seldom changes all its children.
+    async fn prune(
         &self,
         connection: &mut PgConnection,
         parent: &EntityRows,
         units: &[&Unit],
         prepared: bool,
-    ) -> Result<TableApplied> {
-        let failed = |error| sqlstate::error(format!("write rows of {}", self.label), error);
-        let rows: Vec<ChildRow<'_>> = units
-            .iter()
-            .flat_map(|unit| unit.op.children.iter().map(|child| (child, unit.version)))
-            .filter(|((table, _), _)| *table == self.table)
-            .map(|((_, cells), version)| ChildRow { cells, version })
-            .collect();
+    ) -> Result<u64> {
+        let rows = self.rows(units);
         let mut prune = statement(&self.prune, prepared);
         for cell in 0..parent.key_columns {
             prune = prune.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
@@ -254,17 +251,40 @@ impl ChildRows {
         for cell in 0..self.key_columns {
             prune = prune.bind(texts(&rows, move |row| row.cells.cell(cell)));
         }
-        let deleted = prune.execute(&mut *connection).await.map_err(failed)?.rows_affected();
-        let mut upserted = 0;
-        if !rows.is_empty() {
-            let mut upsert = statement(&self.upsert, prepared);
-            for cell in 0..self.columns {
-                upsert = upsert.bind(texts(&rows, move |row| row.cells.cell(cell)));
-            }
-            upsert = upsert.bind(printed(&rows, |row| row.version));
-            upserted = upsert.execute(connection).await.map_err(failed)?.rows_affected();
+        let done = prune.execute(connection).await.map_err(|error| self.failed(error))?;
+        Ok(done.rows_affected())
+    }
+
+    /// Writes those that the batch has and that are not as it says.
+    async fn upsert(
+        &self,
+        connection: &mut PgConnection,
+        units: &[&Unit],
+        prepared: bool,
+    ) -> Result<u64> {
+        let rows = self.rows(units);
+        if rows.is_empty() {
+            return Ok(0);
         }
-        Ok(TableApplied { upserted, deleted, superseded: 0 })
+        let mut upsert = statement(&self.upsert, prepared);
+        for cell in 0..self.columns {
+            upsert = upsert.bind(texts(&rows, move |row| row.cells.cell(cell)));
+        }
+        upsert = upsert.bind(printed(&rows, |row| row.version));
+        let done = upsert.execute(connection).await.map_err(|error| self.failed(error))?;
+        Ok(done.rows_affected())
+    }
+
+    fn rows<'u>(&self, units: &[&'u Unit]) -> Vec<ChildRow<'u>> {
+        let children = units
+            .iter()
+            .flat_map(|unit| unit.op.children.iter().map(|child| (child, unit.version)));
+        let own = children.filter(|((table, _), _)| *table == self.table);
+        own.map(|((_, cells), version)| ChildRow { cells, version }).collect()
+    }
+
+    fn failed(&self, error: sqlx::Error) -> Error {
+        sqlstate::error(format!("write rows of {}", self.label), error)
     }
 }
 

@@ -59,19 +59,23 @@ pub fn shown(tables: &[TableSpec], row: &RowOp, version: Version) -> Result<Vec<
             ]
         }
         RowAction::Upsert => {
-            let mut statements = vec![whole(upsert(spec)?)];
-            for (at, child) in children {
+            let rows_of = |at: usize| -> Vec<&Cells> {
                 let own = row.children.iter().filter(|(of, _)| usize::from(of.0) == at);
-                let rows: Vec<&Cells> = own.map(|(_, cells)| cells).collect();
-                let mut pruned = columns(&[&row.cells], spec.key_columns);
-                pruned.push(versions(1));
-                pruned.extend(columns(&rows, child.key_columns));
-                statements.push(Shown { sql: prune_children(spec, child)?, parameters: pruned });
+                own.map(|(_, cells)| cells).collect()
+            };
+            let mut statements = vec![whole(upsert(spec)?)];
+            for (at, child) in children.iter().rev() {
+                let mut parameters = columns(&[&row.cells], spec.key_columns);
+                parameters.push(versions(1));
+                parameters.extend(columns(&rows_of(*at), child.key_columns));
+                statements.push(Shown { sql: prune_children(spec, child)?, parameters });
+            }
+            for (at, child) in children {
+                let rows = rows_of(at);
                 if !rows.is_empty() {
-                    let mut written = columns(&rows, child.columns.len());
-                    written.push(versions(rows.len()));
-                    statements
-                        .push(Shown { sql: upsert_children(spec, child)?, parameters: written });
+                    let mut parameters = columns(&rows, child.columns.len());
+                    parameters.push(versions(rows.len()));
+                    statements.push(Shown { sql: upsert_children(spec, child)?, parameters });
                 }
             }
             statements

@@ -41,6 +41,70 @@ async fn open(stage: &Stage, count: i64) {
     .await;
 }
 
+/// Puts a letter, or without a status takes it away.
+async fn letter(stage: &Stage, status: Option<&str>, sent: &str) {
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    let Some(status) = status else {
+        let request = stage.client.delete_item().table_name(TABLE);
+        let request = request.key("pk", text("CHILD#1")).key("sk", text("LETTER#2026#a"));
+        request.send().await.unwrap();
+        return;
+    };
+    let request = stage.client.put_item().table_name(TABLE);
+    let request = request.item("pk", text("CHILD#1")).item("sk", text("LETTER#2026#a"));
+    request.item("status", text(status)).item("sentAt", text(sent)).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_retry_is_a_version_of_the_history() {
+    let stage = Stage::start().await;
+    let mut daemon = stage.daemon();
+    daemon.readyz(200).await;
+    let history = async || -> Vec<String> {
+        let sql = "select op || ' ' || coalesce(status, '-') || (valid_to is null) \
+                   from letters_history order by dynaurora_version";
+        sqlx::query_scalar(sql).fetch_all(&stage.pool).await.unwrap()
+    };
+    let becomes = async |expected: &[&str]| {
+        within(SOON_SECS, &format!("the history is {expected:?}"), async || {
+            (history().await == expected).then_some(())
+        })
+        .await;
+    };
+    let retry = ["dead-letters", "retry", "--all", "--output", "json"];
+    letter(&stage, Some("P"), "2026-12-01T08:00:00Z").await;
+    becomes(&["insert postedtrue"]).await;
+    letter(&stage, Some("D"), "never").await;
+    open(&stage, 1).await;
+    let sent_at = "source.santa.entity.letter.columns.sent_at";
+    let sets = [
+        format!("{sent_at}.required=false"),
+        format!("{sent_at}.default=\"2026-01-01T00:00:00Z\""),
+        format!("{sent_at}.on_error=default"),
+    ];
+    let forgiving: Vec<&str> = sets.iter().flat_map(|set| ["--set", set.as_str()]).collect();
+    let ended = stage.command(&[&retry[..], &forgiving].concat()).await;
+    assert_eq!(states(&ended.json()), ["resolved"], "{ended:?}");
+    assert_eq!(history().await, ["insert postedfalse", "scan deliveredtrue"]);
+
+    // Set aside again, and gone before anybody looks.
+    letter(&stage, Some("P"), "never").await;
+    open(&stage, 1).await;
+    daemon.stop().await;
+    letter(&stage, None, "").await;
+    // Where an expiry keeps the row, nobody could tell whether this was one.
+    let soft = ["--set", "source.santa.entity.letter.on_ttl=soft"];
+    let ended = stage.command(&[&retry[..], &soft].concat()).await;
+    assert_eq!(states(&ended.json()), ["resolved"], "{ended:?}");
+    let all = ["insert postedfalse", "scan deliveredfalse", "remove -false"];
+    assert_eq!(history().await, all);
+    // The stream's own removal is no other end, and a new letter goes on from there.
+    let daemon = stage.daemon();
+    letter(&stage, Some("P"), "2026-12-02T08:00:00Z").await;
+    becomes(&[&all[..], &["insert postedtrue"]].concat()).await;
+    daemon.stop().await;
+}
+
 #[tokio::test]
 async fn a_retry_applies_what_the_item_is_now_and_a_drop_keeps_the_reason() {
     let stage = Stage::start().await;

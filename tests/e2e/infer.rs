@@ -1,4 +1,4 @@
-//! What is proposed runs as it stands: nothing of it is edited, only the servers are named from outside.
+//! What is proposed runs as it stands: nothing of it is edited, only the target is named from outside.
 
 use std::collections::HashMap;
 
@@ -70,7 +70,10 @@ async fn five_thousand_mixed_items_become_a_config_that_runs_unedited() {
     let lines: Vec<String> = items.iter().map(ToString::to_string).collect();
     std::fs::write(&file, lines.join("\n")).unwrap();
     let file = file.to_str().unwrap();
-    let ended = stage.command(&["infer", TABLE, "--items", file, "--key", "pk,sk"]).await;
+    let endpoint = stage.config.aws.endpoint.clone().unwrap();
+    let place = ["--endpoint", &endpoint, "--region", "eu-north-1"];
+    let infer = ["infer", TABLE, "--items", file, "--key", "pk,sk"];
+    let ended = stage.command(&[&infer[..], &place[..]].concat()).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let proposed = ended.stdout;
     assert!(proposed.contains("from 5000 items") && proposed.contains("several types"));
@@ -111,7 +114,7 @@ async fn five_thousand_mixed_items_become_a_config_that_runs_unedited() {
     daemon.stop().await;
 }
 
-/// What the stage's own config says of the servers, as overrides.
+/// What the stage's own config says of the target and the daemon, as overrides.
 fn outside(stage: &Stage) -> Vec<String> {
     let Auth::Password(SecretRef::File(password)) = &stage.config.target.auth else {
         panic!("the stage's password is in a file")
@@ -119,8 +122,6 @@ fn outside(stage: &Stage) -> Vec<String> {
     vec![
         format!("target.url={}", stage.config.target.url),
         format!("target.password={{ file = {:?} }}", password.display().to_string()),
-        format!("aws.endpoint={}", stage.config.aws.endpoint.as_ref().unwrap()),
-        "aws.region=eu-north-1".to_owned(),
         "worker.poll_idle_max_ms=100".to_owned(),
         "worker.poll_min_ms=20".to_owned(),
         "telemetry.listen=127.0.0.1:0".to_owned(),

@@ -19,6 +19,7 @@ mod infer;
 mod kill;
 mod mapping;
 mod misfits;
+mod nested;
 mod outage;
 mod pooler;
 mod proxy;

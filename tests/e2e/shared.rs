@@ -60,8 +60,8 @@ async fn create(stage: &Stage, table: &str) {
     request.send().await.unwrap();
 }
 
-/// A stage whose config has these two sources in the place of its own.
-async fn stage() -> Stage {
+/// A stage whose config has these sources, of these DynamoDB tables, in the place of its own.
+pub(super) async fn stage_of(sources: &str, tables: &[&str]) -> Stage {
     let stage = Stage::with(Setting { applied: false, ..Setting::default() }).await;
     let Auth::Password(SecretRef::File(password)) = &stage.config.target.auth else {
         panic!("the stage's password is in a file")
@@ -70,13 +70,13 @@ async fn stage() -> Stage {
         "version = 1\n[target]\nurl = {:?}\npassword = {{ file = {:?} }}\n\
          tls = \"disable\"\n[aws]\nendpoint = {:?}\nregion = \"eu-north-1\"\n\
          [worker]\npoll_min_ms = 20\npoll_idle_max_ms = 100\n\
-         [telemetry]\nlisten = \"127.0.0.1:0\"\nlog_format = \"json\"\n{SOURCES}",
+         [telemetry]\nlisten = \"127.0.0.1:0\"\nlog_format = \"json\"\n{sources}",
         stage.config.target.url,
         password.display().to_string(),
         stage.config.aws.endpoint.as_ref().unwrap(),
     );
     std::fs::write(stage.config_file(), text).unwrap();
-    for table in ["Children-EU", "Children-US"] {
+    for table in tables {
         create(&stage, table).await;
     }
     stage
@@ -106,7 +106,7 @@ async fn becomes(stage: &Stage, daemon: &mut Daemon, sql: &'static str, expected
 
 #[tokio::test]
 async fn rule_4_two_sources_share_a_table_and_neither_touches_the_others_rows() {
-    let stage = stage().await;
+    let stage = stage_of(SOURCES, &["Children-EU", "Children-US"]).await;
     let planned = stage.command(&["plan"]).await;
     for once in ["create the table everybody\n", "create the table everybody_history\n"] {
         assert_eq!(planned.stdout.matches(once).count(), 1, "{}", planned.stdout);

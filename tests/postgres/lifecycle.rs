@@ -32,8 +32,9 @@ const LETTERS: &str = "select id || '=' || coalesce(body, '-') || ' ' || \
     coalesce(extract(epoch from deleted_at)::bigint::text, 'live') from letters order by id";
 const TOYS: &str = "select id || nr || sku from toys order by 1";
 /// `id#version op body from-to`, in the order of versions.
-const HISTORY: &str = "select id || '#' || mod(dynaurora_version, 1e40)::bigint || ' ' || \
-    op || ' ' || coalesce(body, '-') || ' ' || extract(epoch from valid_from)::bigint || '-' || \
+pub(super) const HISTORY: &str = "select id || '#' || \
+    mod(dynaurora_version, 1e40)::bigint || ' ' || op || ' ' || \
+    coalesce(body, '-') || ' ' || extract(epoch from valid_from)::bigint || '-' || \
     coalesce(extract(epoch from valid_to)::bigint::text, '') \
     from letters_history order by id, dynaurora_version";
 
@@ -48,7 +49,7 @@ pub(super) struct Play {
 }
 
 impl Play {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::with(MAPPING).await
     }
 
@@ -126,7 +127,7 @@ fn change(op: ChangeOp, id: &str, number: u64, image: Option<&str>) -> Change {
     }
 }
 
-fn put(id: &str, number: u64, body: &str) -> Change {
+pub(super) fn put(id: &str, number: u64, body: &str) -> Change {
     let image = format!(r#""body":{{"S":"{body}"}},"toys":{{"L":[{{"S":"kite"}}]}}"#);
     change(ChangeOp::Modify, id, number, Some(&image))
 }
@@ -135,11 +136,11 @@ fn draft(id: &str, number: u64) -> Change {
     change(ChangeOp::Modify, id, number, Some(r#""draft":{"BOOL":true}"#))
 }
 
-fn scan(id: &str, body: &str) -> Change {
+pub(super) fn scan(id: &str, body: &str) -> Change {
     change(ChangeOp::Scan, id, 0, Some(&format!(r#""body":{{"S":"{body}"}}"#)))
 }
 
-fn remove(id: &str, number: u64) -> Change {
+pub(super) fn remove(id: &str, number: u64) -> Change {
     change(ChangeOp::Remove, id, number, None)
 }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use dynaurora::engine::ports::{Clock, Unit};
 use dynaurora::error::{ErrorKind, Result};
-use dynaurora::model::{Cells, RowOp};
+use dynaurora::model::{Cells, Change, RowAction, RowOp};
 use dynaurora::runtime::SystemClock;
-use dynaurora::sink::mend::{Guard, Mended, Mender, Wound};
+use dynaurora::sink::mend::{Guard, Mended, Mender, Recorded, Wound};
 
+use super::lifecycle::{HISTORY, Play, put, remove, scan};
 use super::rig::{
     LETTERS, Rig, SOURCE, batch, burnt, cells, letter, moved, tables, version, wishing, worker,
 };
@@ -22,7 +23,7 @@ fn key(child: &str) -> Cells {
 }
 
 fn wound(child: &str, guard: Guard) -> Wound {
-    Wound { key: key(child), guard }
+    Wound { key: key(child), guard, recorded: None }
 }
 
 /// The truth that a test knows beforehand.
@@ -174,4 +175,63 @@ async fn what_cannot_be_repaired_stays_as_it_is() {
     let busy = mender.mend(LETTERS, &both, truth).await.unwrap_err();
     assert_eq!(busy.kind(), ErrorKind::Conflict);
     assert_eq!(rig.texts(ROWS).await, [row("a", "good", &version(5).to_string())]);
+}
+
+/// Makes the letter `1` what a change says, in the place of change number `at`, which was rejected.
+async fn settle(play: &Play, change: &Change, at: u64) {
+    let tables = play.mapper.tables();
+    let mender = Mender::new(Arc::clone(&play.rig.pools), SOURCE.into(), tables);
+    let mut rows = Vec::new();
+    play.mapper.map(change, &mut rows);
+    rows.retain(|op| op.action != RowAction::Record);
+    let recorded = Recorded { version: version(at).to_string(), end: "remove".to_owned() };
+    let wound = Wound { key: cells(&[Some("1")]), guard: Guard::Any, recorded: Some(recorded) };
+    let truth = || std::future::ready(Ok(rows.into_iter().map(Some).collect()));
+    mender.mend(LETTERS, &[wound], truth).await.unwrap();
+}
+
+/// The history without its times; those of a repair are those of the test.
+async fn told(play: &Play) -> Vec<String> {
+    let short = |text: String| {
+        let (row, times) = text.rsplit_once(' ').unwrap();
+        format!("{row}{}", if times.ends_with('-') { " now" } else { "" })
+    };
+    play.texts(HISTORY).await.into_iter().map(short).collect()
+}
+
+#[tokio::test]
+async fn a_history_keeps_what_a_retry_applied_once_and_in_its_place() {
+    let mut play = Play::new().await;
+    play.apply(vec![put("1", 5, "a")]).await;
+    // Change 6 was rejected; twice, as after a crash between the repair and the settling.
+    for _ in 0..2 {
+        settle(&play, &scan("1", "b"), 6).await;
+        assert_eq!(told(&play).await, ["1#5 modify a", "1#6 scan b now"]);
+    }
+    play.apply(vec![put("1", 7, "c")]).await;
+    let expected = ["1#5 modify a", "1#6 scan b", "1#7 modify c now"];
+    assert_eq!(told(&play).await, expected);
+    // The row is as new already: what is said of it stands.
+    settle(&play, &scan("1", "c"), 6).await;
+    assert_eq!(told(&play).await, expected);
+    settle(&play, &remove("1", 8), 8).await;
+    assert_eq!(told(&play).await[2..], ["1#7 modify c", "1#8 remove -"]);
+    // The stream brings the removal later, which is the same end.
+    play.apply(vec![remove("1", 9)]).await;
+    assert_eq!(told(&play).await.len(), 4);
+    // An item of a load was rejected, and its row is of an older generation: the load's version is newer.
+    play.apply(vec![put("1", 10, "d")]).await;
+    play.rig.run("update dynaurora.sources set generation = 2").await;
+    let scanned = format!("2{}", "0".repeat(40));
+    let recorded = Recorded { version: scanned.clone(), end: "remove".to_owned() };
+    let mender = Mender::new(Arc::clone(&play.rig.pools), SOURCE.into(), play.mapper.tables());
+    let mut rows = Vec::new();
+    play.mapper.map(&scan("1", "e"), &mut rows);
+    rows.retain(|op| op.action != RowAction::Record);
+    let wound = Wound { key: cells(&[Some("1")]), guard: Guard::Any, recorded: Some(recorded) };
+    let truth = || std::future::ready(Ok(rows.into_iter().map(Some).collect()));
+    mender.mend(LETTERS, &[wound], truth).await.unwrap();
+    let newest = "select dynaurora_version::text || op || body from letters_history \
+                  where valid_to is null";
+    assert_eq!(play.texts(newest).await, [format!("{scanned}scane")]);
 }

@@ -31,6 +31,15 @@ const MAPPING: &str = r#"
     table   = "toys"
     limit   = 2
     columns = { position = "@index", sku = { from = "@value", type = "varchar(8)" } }
+    [source.santa.entity.letter.children.boxes]
+    from    = "boxes"
+    table   = "boxes"
+    columns = { box = "@key" }
+    [source.santa.entity.letter.children.boxes.children.parts]
+    from    = "@value"
+    table   = "parts"
+    limit   = 3
+    columns = { part = "@index", sku = "@value" }
     [source.santa.entity.draft]
     key     = { pk = "CHILD#{child}", sk = "LETTER#{nr:int}" }
     table   = "drafts"
@@ -203,6 +212,49 @@ async fn rule_9_more_child_rows_than_the_limit_are_a_reject() {
     let applied = play.apply(vec![letter(ADA, 7, &["kite"])]).await;
     assert_eq!(applied.tables[..2], [counts(1, 0, 0), counts(0, 1, 0)]);
     assert_eq!(play.texts(TOYS).await, ["ada/7 0kite"]);
+}
+
+/// A letter with boxes of parts, as `a=x,y b=z`.
+fn boxed(number: u64, boxes: &str) -> Change {
+    let part = |sku: &str| format!(r#"{{"S":"{sku}"}}"#);
+    let boxes = boxes.split_whitespace().map(|own| {
+        let (name, parts) = own.split_once('=').unwrap();
+        let parts: Vec<_> = parts.split_terminator(',').map(part).collect();
+        format!(r#""{name}":{{"L":[{}]}}"#, parts.join(","))
+    });
+    let boxes: Vec<_> = boxes.collect();
+    put(ADA, number, "letter", &format!(r#","boxes":{{"M":{{{}}}}}"#, boxes.join(",")))
+}
+
+#[tokio::test]
+async fn rule_9_children_of_children_change_by_difference_in_the_same_transaction() {
+    let mut play = Play::with(MAPPING).await;
+    // A user's own foreign keys hold after every statement.
+    play.rig
+        .run(
+            "alter table boxes add foreign key (child, nr) references letters; \
+             alter table parts add foreign key (child, nr, box) references boxes",
+        )
+        .await;
+    let parts = "select box || part || sku from parts order by 1";
+    let applied = play.apply(vec![boxed(5, "a=wheel,axle b=rope")]).await;
+    assert_eq!(applied.tables[2..4], [counts(2, 0, 0), counts(3, 0, 0)]);
+    let rowid = "select ctid::text from parts where sku = 'wheel'";
+    let before = play.texts(rowid).await;
+    // One box goes with its part, another comes; what stays is not written again.
+    let applied = play.apply(vec![boxed(6, "a=wheel,bolt c=")]).await;
+    assert_eq!(applied.tables[2..4], [counts(1, 1, 0), counts(1, 1, 0)]);
+    assert_eq!(play.texts(parts).await, ["a0wheel", "a1bolt"]);
+    assert_eq!(play.texts("select box from boxes order by 1").await, ["a", "c"]);
+    assert_eq!(play.texts(rowid).await, before, "the same tuple");
+    // Beyond the limit in all boxes together: nothing of it.
+    play.apply(vec![boxed(7, "a=x,y b=z,w")]).await;
+    assert_eq!(rejected(&play).await, ["limit boxes[].@value"]);
+    assert_eq!(play.texts(parts).await, ["a0wheel", "a1bolt"]);
+    play.apply(vec![change(ChangeOp::Remove, ADA, 8, "")]).await;
+    for table in ["letters", "boxes", "parts"] {
+        assert_eq!(play.rig.count(table).await, 0, "{table}");
+    }
 }
 
 #[tokio::test]

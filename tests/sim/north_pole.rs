@@ -53,6 +53,7 @@ pub fn mapper() -> Mapper {
         from: said("toys"),
         limit: Some(3),
         rows: rows("letter_toys", &toys),
+        children: Vec::new(),
     }];
     let definition = SourceDefinition {
         name: said("santa"),

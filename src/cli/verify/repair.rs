@@ -50,6 +50,7 @@ async fn mend_chunk(context: &Context, chunk: &mut [Drift]) -> Result<()> {
         .map(|drift| Wound {
             key: drift.row.clone(),
             guard: Guard::Same(drift.answer.version.clone()),
+            recorded: None,
         })
         .collect();
     let asked: Vec<Asked> = chunk

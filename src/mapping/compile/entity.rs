@@ -2,22 +2,17 @@
 
 use std::sync::Arc;
 
+use super::children::{self, Parent};
 use super::columns::{self, Drafted, Scope};
 use super::{Child, Column, Entity, ExistingTypes, Rows, Source, extras, names, within};
 use crate::mapping::auto::is_unresolved;
 use crate::mapping::condition::Condition;
-use crate::mapping::definition::{
-    ChildDefinition, EntityDefinition, Problem, RowsDefinition, Spanned,
-};
-use crate::mapping::path::{Origin, Path};
+use crate::mapping::definition::{EntityDefinition, Problem, RowsDefinition, Spanned};
+use crate::mapping::path::Origin;
 use crate::mapping::rest::Mapped;
-use crate::mapping::spec::{ColumnSpec, ColumnType, Constant, ParentSpec, TableName, TableSpec};
+use crate::mapping::spec::{ColumnSpec, ColumnType, Constant, TableSpec};
 use crate::mapping::template::{CaptureNames, Template};
 use crate::model::TableIndex;
-
-/// The most child rows that one item may have where the mapping sets no `limit`: an item of 400 KB
-/// can hold a hundred thousand elements, and all of them change in one transaction.
-const CHILD_ROWS_MAX_DEFAULT: u32 = 10_000;
 
 /// Compiles an entity and enters its tables, its own before its children's.
 pub(super) fn compile(
@@ -51,6 +46,8 @@ pub(super) fn compile(
     let parent = Parent {
         entity: Arc::clone(&entity),
         table: index,
+        entity_keys: key_names.len(),
+        place: None,
         keys: specs.iter().take(key_names.len()).cloned().collect(),
         sources: rows.columns.iter().take(key_names.len()).map(|c| c.source.clone()).collect(),
         constants: constants.clone(),
@@ -68,11 +65,7 @@ pub(super) fn compile(
     own.extras = extras::extras(&definition.rows, &own, problems);
     let history = extras::history(definition, (index, &own), problems);
     tables.push(own);
-    let children: Vec<_> = definition
-        .children
-        .iter()
-        .filter_map(|child| self::child(child, &parent, tables, problems))
-        .collect();
+    let children = children::compile(&definition.children, &parent, tables, problems);
     // Behind its table: the sink writes a row before its history.
     let history = history.map(|history| {
         tables.push(history);
@@ -212,7 +205,7 @@ fn filter(definition: &EntityDefinition, problems: &mut Vec<Problem>) -> Option<
 }
 
 /// Splits drafts into what runs and what the sink must know; adds the `rest` column.
-fn rows(
+pub(super) fn rows(
     definition: &RowsDefinition,
     drafted: Vec<Drafted>,
     key_columns: usize,
@@ -231,7 +224,7 @@ fn rows(
     (Rows { columns, key_columns, rest: None }, specs)
 }
 
-fn with_rest(
+pub(super) fn with_rest(
     rows: Rows,
     definition: &RowsDefinition,
     keys: &[(String, Template)],
@@ -249,8 +242,8 @@ fn with_rest(
             mapped.take(path, Some(index));
         }
     }
-    for child in children {
-        mapped.take(&child.from, None);
+    for from in children.iter().filter_map(|child| child.from.as_ref()) {
+        mapped.take(from, None);
     }
     Rows { rest: Some((Arc::from(rest.as_str()), mapped)), ..rows }
 }
@@ -284,88 +277,4 @@ fn needs_image_for(rows: &Rows, keys: &[(String, Template)]) -> Option<Arc<str>>
     };
     let mut columns = rows.columns.iter().take(rows.key_columns);
     columns.find(|column| !from_keys(column)).map(|column| Arc::clone(&column.place))
-}
-
-/// What a child table hangs on.
-struct Parent<'a> {
-    entity: Arc<str>,
-    table: TableIndex,
-    keys: Vec<ColumnSpec>,
-    sources: Vec<Source>,
-    constants: Vec<Constant>,
-    scope: Scope<'a>,
-}
-
-fn child(
-    definition: &ChildDefinition,
-    parent: &Parent<'_>,
-    tables: &mut Vec<TableSpec>,
-    problems: &mut Vec<Problem>,
-) -> Option<Child> {
-    let from = match Path::parse(&definition.from.value) {
-        Ok(path) => path,
-        Err(message) => {
-            problems.push(Problem::at(definition.from.span, message));
-            return None;
-        }
-    };
-    let scope = Scope { child: true, ..parent.scope };
-    let mut drafted = columns::draft(&definition.rows, scope, problems);
-    drafted.retain(|own| !repeats_parent(own, parent, problems));
-    let rest = definition.rows.rest.as_ref();
-    if let Some(rest) = rest.filter(|rest| parent.keys.iter().any(|key| key.name == rest.value)) {
-        let message = format!("the child rows have their parent's column `{}`", rest.value);
-        problems.push(Problem::at(rest.span, message).with_hint("give `rest` another name"));
-    }
-    let words = [Source::Key, Source::Index, Source::Value];
-    let word = words.iter().find_map(|word| drafted.iter().find(|own| own.column.source == *word));
-    let word = word.map(|own| own.name.clone());
-    let key_names: Vec<_> = match (&definition.rows.primary_key, &word) {
-        (Some(named), _) => named.iter().collect(),
-        (None, Some(word)) => vec![word],
-        (None, None) => {
-            let message = format!("the child table `{}` has no key", definition.rows.table.value);
-            let hint = "add a column from @index, @key or @value, or say primary_key = [\"…\"]";
-            problems.push(Problem::at(definition.name.span, message).with_hint(hint));
-            Vec::new()
-        }
-    };
-    let own_keys = key_names.len();
-    let drafted = columns::keys_first(drafted, &key_names, problems);
-    let sources = || drafted.iter().take(own_keys).map(|own| &own.column.source);
-    let may_repeat = !sources().any(|source| matches!(source, Source::Index | Source::Key));
-    let (rows, specs) = rows(&definition.rows, drafted, own_keys, problems);
-    let name: TableName = names::table_name(&definition.rows.table, problems)?;
-    let table = TableIndex(u16::try_from(tables.len()).unwrap_or(u16::MAX));
-    let parent_keys = parent.keys.len();
-    let mut own = TableSpec {
-        name,
-        entity: Arc::clone(&parent.entity),
-        columns: parent.keys.iter().cloned().chain(specs).collect(),
-        key_columns: parent_keys + own_keys,
-        parent: Some(ParentSpec { table: parent.table, key_columns: parent_keys }),
-        constants: parent.constants.clone(),
-        ..TableSpec::default()
-    };
-    own.extras = extras::extras(&definition.rows, &own, problems);
-    tables.push(own);
-    let place = Arc::from(definition.from.as_str());
-    let limit = definition.limit.unwrap_or(CHILD_ROWS_MAX_DEFAULT);
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let rows = with_rest(rows, &definition.rows, &[], &[]);
-    Some(Child { table, from, place, limit, parent_keys, rows, may_repeat })
-}
-
-/// A child has its parent's key columns anyway; naming one again, from the same source, changes
-/// nothing.
-fn repeats_parent(own: &Drafted, parent: &Parent<'_>, problems: &mut Vec<Problem>) -> bool {
-    let same = parent.keys.iter().position(|key| key.name == own.name.value);
-    let Some(at) = same else { return false };
-    let captured = matches!(own.column.source, Source::Capture(_));
-    if !captured || parent.sources.get(at) != Some(&own.column.source) {
-        let message = format!("the child rows have their parent's column `{}`", own.name.value);
-        let hint = "they get it by themselves; give this column another name";
-        problems.push(Problem::at(own.from, message).with_hint(hint));
-    }
-    true
 }

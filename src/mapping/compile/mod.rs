@@ -1,6 +1,7 @@
 //! Definition -> mapper, once at the start: everything that can be wrong with a mapping is found
 //! here.
 
+mod children;
 mod columns;
 mod entity;
 mod extras;
@@ -53,15 +54,18 @@ pub(crate) struct Rows {
 #[derive(Debug)]
 pub(crate) struct Child {
     pub(crate) table: TableIndex,
-    pub(crate) from: Path,
+    /// Where the list, set or map is; `None` is the parent's element itself.
+    pub(crate) from: Option<Path>,
     pub(crate) place: Arc<str>,
     pub(crate) limit: usize,
-    /// How many cells of the parent's key come first.
+    /// How many cells of the parent's key come first; a child's children have all of that child's.
     pub(crate) parent_keys: usize,
     /// The child's own columns, its part of the primary key first.
     pub(crate) rows: Rows,
     /// Whether two elements can have one key.
     pub(crate) may_repeat: bool,
+    /// The tables of what its elements hold.
+    pub(crate) children: Vec<Self>,
 }
 
 /// What fills one cell.

@@ -1,7 +1,7 @@
 //! The attributes of one group: how many items have each, of which types, and the column that
 //! follows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{path_name, snake, unique};
 use crate::mapping::convert::{Conversion, type_name};
@@ -37,6 +37,8 @@ struct Seen {
     digits: Option<(usize, usize)>,
     /// Whether every value is a list of maps.
     rows: bool,
+    /// The attributes of those maps that are lists of maps in turn.
+    inner: BTreeSet<String>,
 }
 
 impl Attributes {
@@ -94,6 +96,10 @@ impl Attributes {
         }
         if seen.rows {
             notes.push("a list of maps: rows of its own? see children".to_owned());
+            if !seen.inner.is_empty() {
+                let names: Vec<_> = seen.inner.iter().map(String::as_str).collect();
+                notes.push(format!("and children of those for {}", names.join(", ")));
+            }
         }
         format!("{written}   # {}", notes.join("; "))
     }
@@ -114,10 +120,15 @@ impl Seen {
             Conversion::to(to.clone()).attribute(value, &mut String::new()).is_ok()
         };
         self.fitting = Some(candidates.into_iter().filter(fits).collect());
-        let map = |value: &AttributeValue| matches!(value, AttributeValue::M(_));
-        let rows = matches!(value, AttributeValue::L(list)
-            if !list.is_empty() && list.iter().all(map));
-        self.rows = rows && (first || self.rows);
+        self.rows = is_rows(value) && (first || self.rows);
+        if let (true, AttributeValue::L(list)) = (self.rows, value) {
+            let maps = list.iter().filter_map(|element| match element {
+                AttributeValue::M(map) => Some(map),
+                _ => None,
+            });
+            let inner = maps.flatten().filter(|(name, value)| is_rows(value) && is_plain(name));
+            self.inner.extend(inner.map(|(name, _)| name.clone()));
+        }
         if let AttributeValue::N(number) = value {
             let digits = number.bytes().take_while(u8::is_ascii_digit).count();
             let (low, high) = self.digits.unwrap_or((digits, digits));
@@ -150,6 +161,17 @@ impl Seen {
             _ => None,
         }
     }
+}
+
+/// Whether a value is a list of maps.
+fn is_rows(value: &AttributeValue) -> bool {
+    let map = |value: &AttributeValue| matches!(value, AttributeValue::M(_));
+    matches!(value, AttributeValue::L(list) if !list.is_empty() && list.iter().all(map))
+}
+
+/// Whether a name can stand in a comment as it is.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
 }
 
 /// The column types that a value may have, the narrowest first.

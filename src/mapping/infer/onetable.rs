@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::declared::{Declared, ModelError, array};
 use super::shape::Shape;
-use super::{Columns, Group, InferRequest, head, path_name, section, settle, snake, unique};
+use super::{
+    Columns, Group, InferPlace, InferRequest, head, path_name, section, settle, snake, unique,
+};
 use crate::mapping::spec::ColumnType;
 use crate::mapping::template::{CAPTURES_MAX, CaptureNames, Template};
 
@@ -76,7 +78,12 @@ pub(super) fn propose(value: Value, table: Option<&str>) -> Result<String, Model
     let known = table.or(schema.name.as_deref());
     let name = known.unwrap_or("Table");
     let source = unique(&snake(name), &[]);
-    let request = InferRequest { source: &source, table: name, key_attributes: &key_attributes };
+    let request = InferRequest {
+        source: &source,
+        table: name,
+        key_attributes: &key_attributes,
+        place: InferPlace::default(),
+    };
     let mut notes = Vec::new();
     if known.is_none() {
         notes.push("# The schema does not say the table's name: write it here.".to_owned());

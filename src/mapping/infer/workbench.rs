@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::declared::{Declared, ModelError, array};
 use super::shape::Shape;
-use super::{Columns, Group, InferRequest, groups, head, section, settle, snake, unique};
+use super::{
+    Columns, Group, InferPlace, InferRequest, groups, head, section, settle, snake, unique,
+};
 use crate::mapping::spec::ColumnType;
 use crate::model::Item;
 
@@ -82,8 +84,12 @@ fn proposed(table: &Table, source: &str, taken: &mut Vec<String>) -> Result<Stri
     let keys: Vec<&Attribute> =
         [Some(&keys.partition_key), keys.sort_key.as_ref()].into_iter().flatten().collect();
     let key_attributes: Vec<String> = keys.iter().map(|key| key.attribute_name.clone()).collect();
-    let request =
-        InferRequest { source, table: &table.table_name, key_attributes: &key_attributes };
+    let request = InferRequest {
+        source,
+        table: &table.table_name,
+        key_attributes: &key_attributes,
+        place: InferPlace::default(),
+    };
     let items = items(table, &key_attributes)?;
     if items.is_empty() {
         let mut groups = [declared(table, &key_attributes)];
