@@ -19,8 +19,8 @@ use crate::engine::ports::{KeyHash, Unit};
 use crate::error::Result;
 use crate::model::{Cells, SequenceNumber, Version};
 
-/// Both end with the transaction. A statement sees what was committed when it began, so what is read under the
-/// lock must be read by a later one.
+/// Both end with the transaction. A statement sees what was committed when it began, so what is read
+/// under the lock must be read by a later one.
 const BESIDE_PAGES: &str = "select pg_advisory_xact_lock_shared($1)";
 const ALONE: &str = "select pg_advisory_xact_lock($1)";
 

@@ -18,8 +18,8 @@ const KILLS: u32 = 4;
 /// How long a daemon may work before it is killed, at most.
 const WORK_MILLIS_MAX: u64 = 700;
 
-/// A page waits before it takes its turn, and the tail overtakes it: what chance seldom brings about, with every
-/// page. The function takes the built-in one's place for whoever connects from then on.
+/// A page waits before it takes its turn, and the tail overtakes it: what chance seldom brings about, with
+/// every page. The function takes the built-in one's place for whoever connects from then on.
 pub(super) const SLOW_PAGES: &str = "\
     create function public.pg_advisory_xact_lock_shared(bigint) returns void \
     language plpgsql as $$ begin \

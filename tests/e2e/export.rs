@@ -234,8 +234,8 @@ async fn without_a_rewind_older_images_would_win() {
     assert!(found.mismatches > 0, "what changed since the export is as it was then");
 }
 
-/// An incremental export behind it holds the changes and the deletes that the full one lacks, in whichever order
-/// the files of the two are read.
+/// An incremental export behind it holds the changes and the deletes that the full one lacks, in whichever
+/// order the files of the two are read.
 #[tokio::test]
 async fn an_incremental_export_follows_a_full_one() {
     let (stage, full) = exported(7200).await;

@@ -240,8 +240,8 @@ impl Simulation {
             }
             Happening::Trim => {
                 self.observe(false);
-                // A record is kept for a day: no shard is gone before any listing shows it, nor what came after
-                // a load began, and the horizon is where a shard stands that lost what came before.
+                // A record is kept for a day: no shard is gone before any listing shows it, nor what came
+                // after a load began, and the horizon is where a shard stands that lost what came before.
                 let positions = self.around.store.positions(SOURCE);
                 let young = |shard: &PartitionId| {
                     positions.get(shard).is_none_or(|(at, _)| *at == Position::Horizon)

@@ -178,8 +178,8 @@ impl World {
         Ok(None)
     }
 
-    /// True, and counted, in this share of calls; a share of zero draws nothing, so that it leaves other draws
-    /// alone.
+    /// True, and counted, in this share of calls; a share of zero draws nothing, so that it leaves other
+    /// draws alone.
     pub(super) fn strikes(&mut self, what: &'static str, share: f64) -> bool {
         let strikes = share > 0.0 && self.rng.f64() < share;
         if strikes {

@@ -9,6 +9,7 @@ use crate::config::{Config, SourceConfig};
 use crate::engine::ports::{Clock, Ledger};
 use crate::engine::rewind::{self, DatedLoad};
 use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::Mapper;
 use crate::model::PartitionId;
 use crate::runtime::SystemClock;
 use crate::sink::Pools;
@@ -34,7 +35,7 @@ impl ExportLoad {
     ) -> Result<Self> {
         let ports = wire::ports(config, source, pools).await?;
         let export = ports.source.export(places).await?;
-        export.serves(&source.mapper)?;
+        tells_enough(&export, &source.mapper)?;
         wire::describe(&ports.source, source).await?;
         ports.source.check_export(&export, SystemClock.wall()).await?;
         let mapping = source.mapper.fingerprint();
@@ -80,5 +81,27 @@ impl ExportLoad {
             }
             SystemClock.sleep_until(SystemClock.now() + LOOK_EVERY).await;
         }
+    }
+}
+
+/// Whether incremental exports tell all that this mapping needs to know of a removal.
+fn tells_enough(export: &Export, mapper: &Mapper) -> Result<()> {
+    let Some((place, without_old_images)) = export.increments() else { return Ok(()) };
+    let refused = |what: String| Err(Error::new(ErrorKind::Config, what));
+    if let Some(entity) = mapper.tells_expiries() {
+        return refused(format!(
+            "the export at {place} does not tell expiries from deletes, and entity {entity} treats \
+             them differently"
+        ))
+        .map_err(|error| error.with_hint("load a full export alone"));
+    }
+    match (without_old_images, mapper.needs_old_image()) {
+        (Some(place), Some(need)) => refused(format!(
+            "the export at {place} has no old images, and the primary key of entity {} needs them \
+             for removals",
+            need.entity
+        ))
+        .map_err(|error| error.with_hint("export it with ExportViewType=NEW_AND_OLD_IMAGES")),
+        _ => Ok(()),
     }
 }

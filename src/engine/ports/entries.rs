@@ -108,8 +108,8 @@ pub struct PartitionRow {
     pub last_event_at: Option<EpochMillis>,
     /// When the owner last read it, as of its last renewal.
     pub last_poll_at: Option<EpochMillis>,
-    /// Whether it stands at its horizon for so long that records of since then may be gone: 23 hours after it was
-    /// entered, or set there by a load or an operator. The service keeps records for 24 hours.
+    /// Whether it stands at its horizon for so long that records of since then may be gone: 23 hours after
+    /// it was entered, or set there by a load or an operator. The service keeps records for 24 hours.
     pub overdue: bool,
 }
 

@@ -1,8 +1,8 @@
 //! Incremental exports behind a full one: which may follow which, and what their lines are.
 //!
-//! An incremental export holds the last state of each item that changed within its window, `[from, to)`, and
-//! nothing of an item that came and went within it. So each must begin exactly where the one before ends: with
-//! a gap changes are missing, and with an overlap the removal of what came and went.
+//! An incremental export holds the last state of each item that changed within its window, `[from, to)`,
+//! and nothing of an item that came and went within it. So each must begin exactly where the one before
+//! ends: with a gap changes are missing, and with an overlap the removal of what came and went.
 //!
 //! Its rows have the sequence number of the export's place in the chain, from 1: they beat the full export's,
 //! lose to later ones and to all changes of the stream, whose numbers have 21 digits at least. So the files

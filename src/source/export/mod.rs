@@ -1,5 +1,5 @@
-//! A full export of the table, loaded in place of a scan, and incremental ones behind it (`increments.rs`): they
-//! take no read capacity.
+//! A full export of the table, loaded in place of a scan, and incremental ones behind it
+//! (`increments.rs`): they take no read capacity.
 //!
 //! Its data files are the partitions, their items the pages. What they show is the table as of the export's
 //! time T, not of the moment at which they are read; so the rule that makes a scan safe beside the tail
@@ -33,7 +33,6 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::engine::ports::{Page, ReadFrom, StreamInfo};
 use crate::error::{ErrorKind, Result};
-use crate::mapping::Mapper;
 use crate::model::{EpochMillis, PartitionId};
 use manifest::{Summary, refused};
 use pages::{ExportFile, OpenFiles};
@@ -108,30 +107,13 @@ impl Export {
 }
 
 impl Export {
-    /// Whether these exports tell all that this mapping needs to know.
-    ///
-    /// # Errors
-    /// `Config`, with the entity that needs more.
-    pub fn serves(&self, mapper: &Mapper) -> Result<()> {
-        let mut incremental = self.exports.iter().filter(|(_, own)| own.since.is_some()).peekable();
-        let Some((place, _)) = incremental.peek() else { return Ok(()) };
-        if let Some(entity) = mapper.tells_expiries() {
-            let what = format!(
-                "the export at {place} does not tell expiries from deletes, and entity {entity} \
-                 treats them differently"
-            );
-            return Err(refused(what).with_hint("load a full export alone"));
-        }
-        let Some(need) = mapper.needs_old_image() else { return Ok(()) };
-        match incremental.find(|(_, own)| !own.old_images) {
-            None => Ok(()),
-            Some((place, _)) => Err(refused(format!(
-                "the export at {place} has no old images, and the primary key of entity {} needs \
-                 them for removals",
-                need.entity
-            ))
-            .with_hint("export it with ExportViewType=NEW_AND_OLD_IMAGES")),
-        }
+    /// The first incremental export of the chain, and the first without old images, as their places.
+    #[must_use]
+    pub fn increments(&self) -> Option<(String, Option<String>)> {
+        let place = |(place, _): &(Place, Summary)| place.to_string();
+        let mut incremental = self.exports.iter().filter(|(_, own)| own.since.is_some());
+        let first = incremental.clone().next()?;
+        Some((place(first), incremental.find(|(_, own)| !own.old_images).map(place)))
     }
 }
 
