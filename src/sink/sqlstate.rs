@@ -88,9 +88,9 @@ fn hint_of_failure(error: &sqlx::Error) -> Option<&'static str> {
         ),
         sqlx::Error::Tls(_) => Some("check tls and ca_file in [target]"),
         sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => Some(
-            "tls in [target] asks for a certificate of a known authority, and verify-full for one that \
-             names this very host: say the authority's file as ca_file in [target], and in the url the \
-             host as the certificate has it",
+            "tls in [target] asks for a certificate of a known authority, and verify-full for one \
+             that names this very host: say the authority's file as ca_file in [target], and in the \
+             url the host as the certificate has it",
         ),
         _ => None,
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use dynaurora::demo::santa::TABLE;
 use dynaurora::engine::ports::{Clock, StreamView};
 use dynaurora::runtime::SystemClock;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::sharing::{live, look, open};
@@ -27,7 +28,8 @@ async fn a_killed_daemons_shards_flow_again_within_two_lease_times() {
     let setting = Setting { endpoint, lease_ttl_secs: LEASE_SECS, ..Setting::default() };
     let stage = Stage::with(setting).await;
     let end_of_life = CancellationToken::new();
-    let living = tokio::spawn(live(Arc::clone(&server), end_of_life.clone()));
+    let mut living = JoinSet::new();
+    living.spawn(live(Arc::clone(&server), end_of_life.clone()));
     let (mut one, mut other) = (stage.daemon(), stage.daemon());
     within(SOON_SECS, "both read shards", async || {
         one.still_runs();
@@ -62,7 +64,7 @@ async fn a_killed_daemons_shards_flow_again_within_two_lease_times() {
     );
     assert!(owned < Duration::from_secs(2 * LEASE_SECS), "{owned:?}");
     end_of_life.cancel();
-    living.await.unwrap();
+    living.join_next().await.unwrap().unwrap();
     stage.converge().await;
     other.stop().await;
 }

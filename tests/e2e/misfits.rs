@@ -8,6 +8,7 @@ use dynaurora::demo::compare::full_comparison;
 use dynaurora::demo::santa::TABLE;
 use dynaurora::engine::ports::{Clock, StreamView};
 use dynaurora::runtime::SystemClock;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::daemon::{Daemon, command};
@@ -106,7 +107,8 @@ async fn clocks_that_are_an_hour_off_change_nothing() {
     let endpoint = Some(server.endpoint().to_owned());
     let stage = Stage::with(Setting { endpoint, ..Setting::default() }).await;
     let end_of_life = CancellationToken::new();
-    let living = tokio::spawn(live(Arc::clone(&server), end_of_life.clone()));
+    let mut living = JoinSet::new();
+    living.spawn(live(Arc::clone(&server), end_of_life.clone()));
     let skewed = |offset: &str| {
         let mut command = command("run");
         command.env("LD_PRELOAD", &faketime).env("FAKETIME", offset);
@@ -145,7 +147,7 @@ async fn clocks_that_are_an_hour_off_change_nothing() {
     })
     .await;
     end_of_life.cancel();
-    living.await.unwrap();
+    living.join_next().await.unwrap().unwrap();
     let kept = "select dynaurora.wait_for('santa', clock_timestamp(), '60 s')::int::bigint";
     assert_eq!(stage.number(kept).await, 1);
     let (source, mapper) = (stage.source().await, &stage.plan().mapper);

@@ -1,4 +1,5 @@
-//! The way to Postgres is secured: the right certificate is taken, every other one refused with what mends it.
+//! The way to Postgres is secured: the right certificate is taken, every other one refused with what
+//! mends it.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
