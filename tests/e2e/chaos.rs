@@ -58,6 +58,7 @@ async fn a_fleet_under_every_fault_at_once_converges() {
     while SystemClock.now() < end {
         pause(Duration::from_millis(random.u64(100..FAULT_EVERY_MILLIS_MAX))).await;
         fleet.tend(&stage).await;
+        fleet.nothing_needs_a_person();
         fleet.strike(&stage).await;
         witness.looks(&stage).await;
     }
