@@ -2,7 +2,7 @@
 # a Rust toolchain; they install what is missing and say so.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-load lint tools
+.PHONY: help demo test bench bench-load bench-idle lint tools
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ bench: tools ## the whole path against the raw upsert of the same rows; ten minu
 
 bench-load: tools ## a table of a million items loaded beside its stream, against the raw insert and a COPY
 	cargo bench --locked --features demo --bench replay -- --load 1000000
+
+bench-idle: tools ## what a thousand shards without a record cost the daemon and Postgres
+	cargo bench --locked --features demo --bench replay -- --idle-only --idle-shards 1000
 
 lint: ## format, clippy and documentation, warnings being errors
 	cargo fmt --check

@@ -153,7 +153,7 @@ impl Pools {
     async fn knock(&self) -> Result<()> {
         let (host, port) = (self.options.get_host(), self.options.get_port());
         let what = format!("connect to the target at {host}:{port}");
-        let attempt = self.connect_once(&what);
+        let attempt = Box::pin(self.connect_once(&what));
         let error = match tokio::time::timeout(self.settings.connect_timeout, attempt).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error,
@@ -254,8 +254,9 @@ impl Pools {
         // A new connection has its own limit: the first may have to wake the server up.
         let limit =
             if session.pool.size() == 0 { limit.max(self.settings.connect_timeout) } else { limit };
-        // The future that waits for it holds it in three places: on the heap they are pointers.
-        let answer = self.unless_refused(&pair, what, Box::pin(work(session)));
+        // On the heap it is a pointer in each of the futures that wait for it.
+        let mut work = Box::pin(work(session));
+        let answer = self.unless_refused(&pair, what, work.as_mut());
         let result = match tokio::time::timeout(limit, answer).await {
             Ok(result) => result,
             Err(_) => Err(Error::new(ErrorKind::Unreachable, format!("{what}: no answer in time"))),
@@ -274,19 +275,17 @@ impl Pools {
         &self,
         pair: &Pair,
         what: &str,
-        work: impl Future<Output = Result<T>>,
+        mut work: Pin<&mut impl Future<Output = Result<T>>>,
     ) -> Result<T> {
-        if !pair.unproven.load(Ordering::Relaxed) {
-            return work.await;
-        }
-        tokio::pin!(work);
-        if let Ok(result) = tokio::time::timeout(SILENT, &mut work).await {
-            return result;
-        }
-        tokio::select! {
-            biased;
-            result = &mut work => return result,
-            refused = self.connect_once(what) => refused?,
+        if pair.unproven.load(Ordering::Relaxed) {
+            if let Ok(result) = tokio::time::timeout(SILENT, work.as_mut()).await {
+                return result;
+            }
+            tokio::select! {
+                biased;
+                result = work.as_mut() => return result,
+                refused = Box::pin(self.connect_once(what)) => refused?,
+            }
         }
         work.await
     }

@@ -80,7 +80,8 @@ fn kind_of_failure(error: &sqlx::Error) -> ErrorKind {
     }
 }
 
-/// What mends a connection that could not be secured. A certificate that is refused comes as invalid data.
+/// What mends a connection that could not be secured. A certificate that is refused comes as invalid
+/// data.
 fn hint_of_failure(error: &sqlx::Error) -> Option<&'static str> {
     match error {
         sqlx::Error::Tls(cause) if cause.to_string().contains("does not support TLS") => Some(
@@ -89,8 +90,8 @@ fn hint_of_failure(error: &sqlx::Error) -> Option<&'static str> {
         sqlx::Error::Tls(_) => Some("check tls and ca_file in [target]"),
         sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => Some(
             "tls in [target] asks for a certificate of a known authority, and verify-full for one \
-             that names this very host: say the authority's file as ca_file in [target], and in the \
-             url the host as the certificate has it",
+             that names this very host: say the authority's file as ca_file in [target], and in \
+             the url the host as the certificate has it",
         ),
         _ => None,
     }

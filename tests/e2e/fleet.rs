@@ -270,6 +270,15 @@ impl Fleet {
         }
     }
 
+    /// No fault is one that a person must mend.
+    pub(super) fn nothing_needs_a_person(&self) {
+        for daemon in self.seats.iter().filter_map(|seat| seat.daemon.as_ref()) {
+            let log = daemon.log();
+            let error = log.lines().find(|line| line.contains("\"level\":\"ERROR\""));
+            assert_eq!(error, None);
+        }
+    }
+
     /// All faults end.
     pub(super) async fn rest(&mut self, stage: &Stage) {
         for Due { seat, fault, .. } in std::mem::take(&mut self.due) {

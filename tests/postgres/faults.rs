@@ -47,8 +47,13 @@ async fn a_reader_is_refused_and_left_once_it_writes_again() {
     let lease = rig.lease(&ann, "a").await;
     let whole = batch(&ann, &lease, 5, vec![letter("1", "a", 5)]);
     let database = rig.texts("select current_database()::text").await.pop().flatten().unwrap();
-    let turn =
-        |mode| format!("alter database {database} set default_transaction_read_only = {mode}");
+    // The test's own pool may open a connection meanwhile, which is then a reader's too.
+    let turn = |mode| {
+        format!(
+            "begin read write; \
+             alter database {database} set default_transaction_read_only = {mode}; commit"
+        )
+    };
     rig.run(&turn("on")).await;
     terminate(&rig).await;
     // The first call may meet a connection that has ended.
