@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dynaurora::engine::ports::{
-    Claim, Gap, GapReason, Held, Lease, Ledger, Listing, PartitionState, Renewal, WorkerId,
+    Claim, Gap, GapReason, Held, Lease, Ledger, Listing, Loads, NewLoad, PartitionState, Renewal,
+    WorkerId,
 };
 use dynaurora::error::ErrorKind;
-use dynaurora::model::PartitionId;
+use dynaurora::model::{PartitionId, PartitionKind};
 use dynaurora::sink::{Pools, PostgresLedger, PostgresSink, Settings};
 use tokio::task::JoinSet;
 
@@ -169,6 +170,54 @@ async fn drained_shards_are_forgotten_once_unlisted_and_two_days_old() {
     let left = rig.texts("select partition from dynaurora.partitions order by 1").await;
     let left: Vec<_> = left.iter().flatten().collect();
     assert_eq!(left, ["listed", "open", "young"]);
+}
+
+/// What continues a drained shard is listed a day later or gone; before that it may only be late.
+#[tokio::test]
+async fn a_drained_shard_that_no_listing_has_for_a_day_is_continued() {
+    let rig = Rig::with_tables(&tables()).await;
+    rig.register(&["past", "late", "listed", "open"]).await;
+    rig.run(
+        "update dynaurora.partitions set state = 'drained' where partition <> 'open'; \
+         update dynaurora.partitions set last_poll_at = now() - interval '25 hours' \
+         where partition <> 'late'",
+    )
+    .await;
+    let listing = Listing { shards: vec![shard("listed")], complete: true };
+    rig.ledger.register(SOURCE, STREAM, &listing).await.unwrap();
+    let continued = "select partition from dynaurora.partitions where continued";
+    assert_eq!(rig.texts(continued).await, [Some("past".to_owned())]);
+}
+
+/// I6: the horizon never reports a loss, so time must.
+#[tokio::test]
+async fn i6_a_shard_that_nobody_read_from_its_horizon_for_a_day_is_overdue() {
+    let rig = Rig::with_tables(&tables()).await;
+    rig.register(&["a", "b"]).await;
+    rig.run(
+        "update dynaurora.partitions set registered_at = now() - interval '24 hours'; \
+         update dynaurora.partitions set position = 'horizon' where partition = 'a'; \
+         update dynaurora.sources set listed_at = now()",
+    )
+    .await;
+    let overdue = async || -> Vec<bool> {
+        let view = rig.ledger.load(SOURCE).await.unwrap();
+        let shards = view.partitions.iter().filter(|row| row.id.kind() == PartitionKind::Shard);
+        shards.map(|row| row.overdue).collect()
+    };
+    assert_eq!(overdue().await, [true, false]);
+    let load = NewLoad {
+        source: SOURCE.into(),
+        replaces: 1,
+        stream: None,
+        partitions: vec![PartitionId::new("scan/000-of-001")],
+        items: None,
+        rcu_max: None,
+        mapping: None,
+        rewind: None,
+    };
+    assert!(rig.ledger.begin_load(&load).await.unwrap());
+    assert_eq!(overdue().await, [false, false], "what it held before is part of the load");
 }
 
 #[tokio::test]
