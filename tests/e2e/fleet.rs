@@ -154,6 +154,8 @@ impl Fleet {
         let at = SystemClock.now() + lasts;
         let seat = &mut self.seats[number];
         match fault {
+            // A second signal would stop it at once, which is a test of its own.
+            Fault::Drain if seat.leaving => return,
             Fault::Kill | Fault::Stop | Fault::Drain => {
                 let Some(daemon) = seat.daemon.take_if(|_| !seat.stopped) else { return };
                 match fault {
