@@ -276,8 +276,11 @@ impl Fleet {
     pub(super) fn nothing_needs_a_person(&self) {
         for daemon in self.seats.iter().filter_map(|seat| seat.daemon.as_ref()) {
             let log = daemon.log();
-            let error = log.lines().find(|line| line.contains("\"level\":\"ERROR\""));
-            assert_eq!(error, None);
+            let needs = |line: &&str| {
+                line.contains("\"level\":\"ERROR\"") && line.contains("\"target\":\"dynaurora")
+            };
+            assert_eq!(log.lines().find(needs), None);
+            assert!(!log.contains("panicked at"), "{log}");
         }
     }
 
