@@ -121,8 +121,9 @@ fn world(seed: u64) -> World {
 fn told(stage: &Stage) -> BTreeMap<String, u32> {
     let mut counts = BTreeMap::new();
     for event in stage.events() {
+        let own = event["target"].as_str().is_some_and(|target| target.starts_with("dynaurora"));
         let what = match event["level"].as_str() {
-            Some("ERROR") => "ERROR",
+            Some("ERROR") if own => "ERROR",
             _ => match event["message"].as_str() {
                 Some("attempt failed, trying again") => event["kind"].as_str().unwrap(),
                 Some("leases lost") => "leases lost",
