@@ -35,7 +35,7 @@ impl LaneId {
     fn limits(self) -> ReadLimits {
         match self {
             Self::Tail => ReadLimits { busy: 4, idle: 32 },
-            Self::Load => ReadLimits { busy: 4, idle: 4 },
+            Self::Load => ReadLimits { busy: 2, idle: 2 },
         }
     }
 }
