@@ -116,12 +116,15 @@ impl EntityRows {
             count.upserted += written;
             count.superseded += (upserts.len() as u64).saturating_sub(written);
             // What hangs on a child goes before it and comes after it, as a foreign key wants it.
-            for child in self.children.iter().rev() {
-                let deleted = child.prune(connection, self, &upserts, prepared).await?;
+            let hanging: Vec<_> =
+                self.children.iter().map(|child| (child, child.rows(&upserts))).collect();
+            for (child, rows) in hanging.iter().rev() {
+                let of = (self, upserts.as_slice());
+                let deleted = child.prune(connection, of, rows, prepared).await?;
                 count_of(applied, child.table)?.deleted += deleted;
             }
-            for child in &self.children {
-                let upserted = child.upsert(connection, &upserts, prepared).await?;
+            for (child, rows) in &hanging {
+                let upserted = child.upsert(connection, rows, prepared).await?;
                 count_of(applied, child.table)?.upserted += upserted;
             }
         }
@@ -238,18 +241,17 @@ impl ChildRows {
     async fn prune(
         &self,
         connection: &mut PgConnection,
-        parent: &EntityRows,
-        units: &[&Unit],
+        (parent, units): (&EntityRows, &[&Unit]),
+        rows: &[ChildRow<'_>],
         prepared: bool,
     ) -> Result<u64> {
-        let rows = self.rows(units);
         let mut prune = statement(&self.prune, prepared);
         for cell in 0..parent.key_columns {
             prune = prune.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
         prune = prune.bind(printed(units, |unit| unit.version));
         for cell in 0..self.key_columns {
-            prune = prune.bind(texts(&rows, move |row| row.cells.cell(cell)));
+            prune = prune.bind(texts(rows, move |row| row.cells.cell(cell)));
         }
         let done = prune.execute(connection).await.map_err(|error| self.failed(error))?;
         Ok(done.rows_affected())
@@ -259,18 +261,17 @@ impl ChildRows {
     async fn upsert(
         &self,
         connection: &mut PgConnection,
-        units: &[&Unit],
+        rows: &[ChildRow<'_>],
         prepared: bool,
     ) -> Result<u64> {
-        let rows = self.rows(units);
         if rows.is_empty() {
             return Ok(0);
         }
         let mut upsert = statement(&self.upsert, prepared);
         for cell in 0..self.columns {
-            upsert = upsert.bind(texts(&rows, move |row| row.cells.cell(cell)));
+            upsert = upsert.bind(texts(rows, move |row| row.cells.cell(cell)));
         }
-        upsert = upsert.bind(printed(&rows, |row| row.version));
+        upsert = upsert.bind(printed(rows, |row| row.version));
         let done = upsert.execute(connection).await.map_err(|error| self.failed(error))?;
         Ok(done.rows_affected())
     }
