@@ -120,7 +120,7 @@ pub fn explained(reason: &str) -> String {
         "trimmed" => "the stream dropped changes before they were read",
         "vanished" => "a shard was gone before it was read to its end",
         "stream_changed" => "the stream was disabled and enabled again",
-        "unpolled" => "nobody listed the shards for 23 hours, so some may have come and gone",
+        "unpolled" => "nobody listed the shards, or read one of them, for 23 hours",
         "table_changed" => {
             return "the table was deleted and created again: if that is meant, `dynaurora gaps \
                     accept`, then `dynaurora backfill`"
