@@ -36,7 +36,8 @@ create table dynaurora.sources (
         check ((discovery_worker is null) = (discovery_at is null))
 ) with (fillfactor = 80);
 
--- workers: who showed itself alive, and until when that counts. A row of the past is only history.
+-- workers: who showed itself alive, and until when that counts; its leases last as long. A row of the past is
+-- only history.
 --
 -- About once a second each worker publishes here for all the partitions that it covers at once (see
 -- `partitions.covered_epoch`): every change before `synced_up_to` is in the target. `published_at` is when,

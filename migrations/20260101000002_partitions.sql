@@ -4,7 +4,8 @@
 -- `position` is the text of a position (`horizon`, `at:…`, `after:…`, `start`, `key:…`, `line:…`); it moves
 -- only in the transaction that writes the rows before it. `epoch` counts the leases ever given; a batch
 -- names owner, epoch, generation and position, and nothing of it is kept unless all four are still these.
--- A lease is over when `lease_until` has passed on this database's clock, and free when `owner` is null.
+-- A lease lasts as long as its owner lives (`workers.alive_until`, by this database's clock), so that a sign of
+-- life renews any number of them; it is free when `owner` is null.
 -- `parent` is a name, not a reference: a listing may know a parent no more. A shard belongs to one stream;
 -- segments and files of a backfill to none. `records` counts what was applied in this generation. Rows are
 -- updated once a batch: the free space keeps that cheap.
@@ -28,7 +29,6 @@ create table dynaurora.partitions (
     generation integer not null,
     epoch bigint not null default 0,
     owner text,
-    lease_until timestamptz,
     records bigint not null default 0,
     replays_to text,
     replaying boolean not null generated always as (
@@ -38,7 +38,7 @@ create table dynaurora.partitions (
             else split_part(position, ':', 2)::numeric < split_part(replays_to, ':', 2)::numeric
         end) stored,
     last_event_at timestamptz,
-    last_poll_at timestamptz,
+    drained_at timestamptz,
     synced_up_to timestamptz,
     covered_epoch bigint,
     continued boolean not null default false,
@@ -53,7 +53,6 @@ create table dynaurora.partitions (
     constraint replays_are_known check (replays_to = 'end' or replays_to ~ '^after:[0-9]+$'),
     constraint generations_start_at_one check (generation >= 1),
     constraint epochs_count_leases check (epoch >= 0 and (owner is null or epoch > 0)),
-    constraint a_lease_has_an_owner_and_an_end check ((owner is null) = (lease_until is null)),
     constraint only_given_leases_cover check (covered_epoch <= epoch)
 ) with (fillfactor = 80);
 

@@ -41,7 +41,7 @@ pub fn plan(view: &LedgerView, held: &[PartitionId], partitions_max: usize) -> P
     let room = (share - held.len()).min(ACQUIRE_MAX);
     let acquire = readable
         .iter()
-        .filter(|row| row.owner.is_none() && !held.contains(&row.id))
+        .filter(|row| row.owner.is_none())
         .take(room)
         .map(|row| row.id.clone())
         .collect();
@@ -67,7 +67,6 @@ mod tests {
                 epoch: 0,
                 owner: owner.map(WorkerId::new),
                 last_event_at: None,
-                last_poll_at: None,
                 overdue: false,
             })
             .collect();

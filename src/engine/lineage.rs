@@ -62,7 +62,6 @@ mod tests {
             epoch: 0,
             owner: None,
             last_event_at: None,
-            last_poll_at: None,
             overdue: false,
         }
     }

@@ -20,8 +20,8 @@ mod entries;
 mod loads;
 mod rewind;
 pub use entries::{
-    Claim, Continuity, Enrolment, Gap, GapReason, Held, Lease, LedgerView, PartitionRow,
-    PartitionState, Publication, Published, Renewal, SourceIdentity, Verified,
+    Claim, Continuity, Enrolment, Gap, GapReason, Lease, LedgerView, PartitionRow, PartitionState,
+    Publication, Published, SourceIdentity, Verified,
 };
 pub use loads::{LoadView, Loads, NewLoad, NewStream, OpenLetter, Stale, Sweep, Swept};
 pub use rewind::Rewind;
@@ -212,14 +212,19 @@ pub trait Ledger: Loads {
         listing: &Listing,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Takes the leases of those of the wanted partitions that are open and free (or expired), each with a
-    /// new epoch. Two workers never get the same one.
+    /// Takes the leases of those of the wanted partitions that are open and free, or whose owner is no longer
+    /// alive, each with a new epoch. Two workers never get the same one. A sign of life, as a renewal is.
     fn acquire(&self, claim: &Claim<'_>) -> impl Future<Output = Result<Vec<Lease>>> + Send;
 
-    /// Prolongs the leases held and makes the worker known as alive. Returns the partitions that are still
-    /// the worker's; the others are lost. With nothing held it is the heartbeat of an idle worker.
-    fn renew(&self, renewal: &Renewal<'_>)
-    -> impl Future<Output = Result<Vec<PartitionId>>> + Send;
+    /// A sign of life: the worker is alive for `lease_ttl` from now. A lease lasts as long as its owner
+    /// lives, so this renews all of them at once, whatever their number. Which those still are,
+    /// [`Ledger::load`] tells: what another worker took has another epoch.
+    fn renew(
+        &self,
+        source: &str,
+        worker: &WorkerId,
+        lease_ttl: Duration,
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// Publishes how far the worker is. It holds for a shard from the first publication with its lease until
     /// one without it or until the lease is given back, taken by another or at its shard's end; the shard

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::freshness::{self, CAUGHT_UP_POLLS, ShardProgress};
-use super::ports::{Held, Lease, Page, ReadFrom, ShardIterator};
+use super::ports::{Lease, Page, ReadFrom, ShardIterator};
 use crate::model::{Epoch, EpochMillis, PartitionId, PartitionKind, Position};
 
 /// A page with at least this many records is followed by the next read at once: the shard is behind.
@@ -281,18 +281,7 @@ impl Readers {
         left.map(|(partition, _)| partition.clone()).collect()
     }
 
-    /// The leases, for a renewal.
-    #[must_use]
-    pub fn held(&self, now: Instant) -> Vec<Held> {
-        let held = self.readers.iter().map(|(partition, reader)| Held {
-            partition: partition.clone(),
-            epoch: reader.epoch,
-            polled_ago: reader.last_poll.map(|(at, _)| now.saturating_duration_since(at)),
-        });
-        held.collect()
-    }
-
-    /// The leases, for a release.
+    /// The leases.
     #[must_use]
     pub fn leases(&self) -> Vec<(PartitionId, Epoch)> {
         let leases = self.readers.iter();

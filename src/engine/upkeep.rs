@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::lease;
 use super::ports::{
-    Claim, Clock, Continuity, Gap, GapReason, Held, Lease, Ledger, LedgerView, Listing, NewStream,
-    PartitionRow, PartitionState, ReadFrom, Renewal, Sink, Source, SourceIdentity, StreamInfo,
-    StreamView, WorkerId,
+    Claim, Clock, Continuity, Gap, GapReason, Lease, Ledger, LedgerView, Listing, NewStream,
+    PartitionRow, PartitionState, ReadFrom, Sink, Source, SourceIdentity, StreamInfo, StreamView,
+    WorkerId,
 };
 use super::{OnGap, Ports};
 use crate::error::{Error, ErrorKind, Result};
@@ -30,7 +30,6 @@ const UNPOLLED: Duration = Duration::from_secs(23 * 3600);
 pub(super) struct Ask {
     pub source: Arc<str>,
     pub worker: WorkerId,
-    pub held: Vec<Held>,
     pub lease_ttl: Duration,
     pub partitions_max: usize,
     /// Whether new leases are wanted; not while draining.
@@ -42,7 +41,6 @@ pub(super) struct Ask {
 pub(super) struct Upkept {
     /// When the renewal was sent: the leases run at least from then.
     pub sent_at: Instant,
-    pub still_held: Vec<PartitionId>,
     pub view: LedgerView,
     pub leases: Vec<Lease>,
     pub give_up: Vec<PartitionId>,
@@ -57,9 +55,8 @@ where
     C: Clock,
 {
     let sent_at = ports.clock.now();
-    let Ask { source, worker, held, lease_ttl, partitions_max, acquire } = ask;
-    let renewal = Renewal { source: &source, worker: &worker, held: &held, lease_ttl };
-    let still_held = ports.ledger.renew(&renewal).await?;
+    let Ask { source, worker, lease_ttl, partitions_max, acquire } = ask;
+    ports.ledger.renew(&source, &worker, lease_ttl).await?;
     let view = ports.ledger.load(&source).await?;
     let mine: Vec<PartitionId> = view
         .partitions
@@ -79,7 +76,7 @@ where
         };
         leases = ports.ledger.acquire(&claim).await?;
     }
-    Ok(Upkept { sent_at, still_held, view, leases, give_up: plan.give_up })
+    Ok(Upkept { sent_at, view, leases, give_up: plan.give_up })
 }
 
 /// What a discovery learnt.

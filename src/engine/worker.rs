@@ -3,7 +3,7 @@
 //! Priorities of the loop, highest first: 1. the stop signal; 2. answers of tasks; 3. the next due time.
 //! `answers.rs` takes the answers, `report.rs` tells what happened.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,8 +99,9 @@ pub(super) struct Worker<S, L, K, C> {
     lease_deadline: Instant,
     /// Changes whenever everything in hand is thrown away; answers of an earlier era are too.
     era: u64,
-    /// Partitions that this worker is done with, though an older view may still show them as its own.
-    settled: HashSet<PartitionId>,
+    /// Partitions that this worker is done with, and since when: an older view may still show them as its
+    /// own. What a view shows for longer was not given back.
+    settled: HashMap<PartitionId, Instant>,
     childless: HashSet<PartitionId>,
 
     lanes: [Lane; 2],
@@ -146,7 +147,7 @@ where
             publishing: Publishing::new(now),
             lease_deadline: now,
             era: 0,
-            settled: HashSet::new(),
+            settled: HashMap::new(),
             childless: HashSet::new(),
             lanes: LaneId::ALL.map(Lane::new),
             resume_at: now,
@@ -242,7 +243,7 @@ where
             return;
         }
         self.start_load_step(now);
-        self.give_back_left();
+        self.give_back_left(now);
         for id in LaneId::ALL {
             self.start_apply(id);
             self.start_reads(id, now);
@@ -300,7 +301,6 @@ where
         let ask = Ask {
             source: Arc::clone(&self.run.name),
             worker: self.run.worker.clone(),
-            held: self.lanes.iter().flat_map(|lane| lane.readers.held(now)).collect(),
             lease_ttl: options.lease_ttl,
             partitions_max: options.partitions_max,
             acquire: !self.draining && now >= self.resume_at,
@@ -338,7 +338,7 @@ where
     }
 
     /// Gives back the leases that were planned away, once nothing of them is in hand.
-    fn give_back_left(&mut self) {
+    fn give_back_left(&mut self, now: Instant) {
         let mut leases = Vec::new();
         for lane in &mut self.lanes {
             for partition in lane.readers.left() {
@@ -346,7 +346,7 @@ where
                     continue;
                 }
                 if let Some(epoch) = lane.readers.remove(&partition) {
-                    self.settled.insert(partition.clone());
+                    self.settled.insert(partition.clone(), now);
                     leases.push((partition, epoch));
                 }
             }

@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Postgres, Row, Transaction};
 
 use super::connect::{Lane, Pools, Session};
 use super::{ledger_view, positions, publications, sqlstate};
 use crate::engine::ports::{
     Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, Publication,
-    Published, Renewal, SourceIdentity, WorkerId,
+    Published, SourceIdentity, WorkerId,
 };
 use crate::error::Result;
 use crate::model::{Epoch, PartitionId};
@@ -154,13 +154,16 @@ impl Ledger for PostgresLedger {
         self.attempt(WHAT, |session| async move {
             let mut transaction = session.begin().await?;
             let failed = |error| sqlstate::error(WHAT, error);
+            let (source, ttl) = (claim.source, claim.lease_ttl);
+            show_alive(&mut transaction, source, claim.worker, ttl, prepared)
+                .await
+                .map_err(failed)?;
             let wanted: Vec<&str> = claim.wanted.iter().map(PartitionId::as_str).collect();
             let rows = sqlx::query(ACQUIRE)
                 .bind(claim.source)
                 .bind(claim.worker.as_str())
                 .bind(i64::from(claim.generation))
                 .bind(wanted)
-                .bind(millis(claim.lease_ttl))
                 .persistent(prepared)
                 .fetch_all(&mut *transaction)
                 .await
@@ -172,39 +175,15 @@ impl Ledger for PostgresLedger {
         .await
     }
 
-    async fn renew(&self, renewal: &Renewal<'_>) -> Result<Vec<PartitionId>> {
-        const WHAT: &str = "renew leases";
+    async fn renew(&self, source: &str, worker: &WorkerId, lease_ttl: Duration) -> Result<()> {
+        const WHAT: &str = "renew the leases";
         let prepared = self.pools.prepared();
         self.attempt(WHAT, |session| async move {
             let mut transaction = session.begin().await?;
-            let failed = |error| sqlstate::error(WHAT, error);
-            sqlx::query(SHOW_ALIVE)
-                .bind(renewal.source)
-                .bind(renewal.worker.as_str())
-                .bind(millis(renewal.lease_ttl))
-                .persistent(prepared)
-                .execute(&mut *transaction)
+            show_alive(&mut transaction, source, worker, lease_ttl, prepared)
                 .await
-                .map_err(failed)?;
-            let held = renewal.held;
-            let names: Vec<&str> = held.iter().map(|held| held.partition.as_str()).collect();
-            let epochs: Vec<i64> = held.iter().map(|held| held.epoch).collect();
-            let polled: Vec<Option<f64>> =
-                held.iter().map(|held| held.polled_ago.map(millis)).collect();
-            let still: Vec<String> = sqlx::query_scalar(RENEW)
-                .bind(renewal.source)
-                .bind(renewal.worker.as_str())
-                .bind(names)
-                .bind(epochs)
-                .bind(polled)
-                .bind(millis(renewal.lease_ttl))
-                .persistent(prepared)
-                .fetch_all(&mut *transaction)
-                .await
-                .map_err(failed)?;
-            commit(transaction, WHAT).await?;
-            let kept = |id: &&PartitionId| still.iter().any(|name| name == id.as_str());
-            Ok(held.iter().map(|held| &held.partition).filter(kept).cloned().collect())
+                .map_err(|error| sqlstate::error(WHAT, error))?;
+            commit(transaction, WHAT).await
         })
         .await
     }
@@ -343,7 +322,7 @@ const FORGET: &str = "\
     continued as (update dynaurora.partitions p set continued = true \
         where source = $1 and kind = 'shard' and state = 'drained' and not continued \
             and partition <> all ($2) and registered_at >= now() - interval '48 hours' \
-            and coalesce(last_poll_at, registered_at) < now() - interval '24 hours'), \
+            and coalesce(drained_at, registered_at) < now() - interval '24 hours'), \
     settled as (delete from dynaurora.dead_letters where id in (select id \
         from dynaurora.dead_letters where source = $1 and state <> 'open' \
             and settled_at < now() - interval '30 days' order by settled_at limit 1000)) \
@@ -351,16 +330,20 @@ const FORGET: &str = "\
     where source = $1 and kind = 'shard' and state = 'drained' and partition <> all ($2) \
         and registered_at < now() - interval '48 hours'";
 
-/// A row that another worker is taking is skipped rather than waited for.
+/// A row that another worker is taking is skipped rather than waited for; one that another has just taken
+/// has another epoch than was seen.
 const ACQUIRE: &str = "\
-    with free as (select p.partition \
+    with seen as materialized (select p.partition, p.epoch \
         from dynaurora.partitions p join dynaurora.sources s on s.source = p.source \
         where p.source = $1 and s.generation = $3 and p.generation = $3 \
             and (p.stream_arn is null or p.stream_arn = s.stream_arn) and p.state = 'open' \
-            and (p.owner is null or p.lease_until <= now()) and p.partition = any ($4) \
+            and p.partition = any ($4) and not exists (select from dynaurora.workers w \
+                where w.source = p.source and w.worker = p.owner and w.alive_until > now())), \
+    free as (select p.partition from dynaurora.partitions p \
+            join seen n on n.partition = p.partition and n.epoch = p.epoch \
+        where p.source = $1 and p.state = 'open' \
         order by p.partition for no key update of p skip locked) \
-    update dynaurora.partitions p set owner = $2, epoch = p.epoch + 1, \
-        lease_until = now() + $5 * interval '1 millisecond', covered_epoch = null, \
+    update dynaurora.partitions p set owner = $2, epoch = p.epoch + 1, covered_epoch = null, \
         synced_up_to = greatest(p.synced_up_to, (select w.synced_up_to \
             from dynaurora.workers w where w.source = p.source and w.worker = p.owner \
                 and p.covered_epoch = p.epoch), \
@@ -370,23 +353,23 @@ const ACQUIRE: &str = "\
     from free f where p.source = $1 and p.partition = f.partition \
     returning p.partition, p.epoch, p.position";
 
+/// The worker's row alone: how long it lives is how long its leases last.
+async fn show_alive(
+    connection: &mut PgConnection,
+    source: &str,
+    worker: &WorkerId,
+    lease_ttl: Duration,
+    prepared: bool,
+) -> sqlx::Result<()> {
+    let alive = sqlx::query(SHOW_ALIVE).bind(source).bind(worker.as_str()).bind(millis(lease_ttl));
+    alive.persistent(prepared).execute(connection).await.map(drop)
+}
+
 const SHOW_ALIVE: &str = "\
     insert into dynaurora.workers as w (source, worker, seen_at, alive_until) \
     values ($1, $2, now(), now() + $3 * interval '1 millisecond') \
     on conflict (source, worker) do update set seen_at = excluded.seen_at, \
         alive_until = excluded.alive_until";
-
-const RENEW: &str = "\
-    with held as (select p.partition, h.polled_ms \
-        from dynaurora.partitions p join (select unnest($3::text[]) as partition, \
-            unnest($4::bigint[]) as epoch, unnest($5::double precision[]) as polled_ms) h \
-            on h.partition = p.partition \
-        where p.source = $1 and p.owner = $2 and p.epoch = h.epoch \
-        order by p.partition for no key update of p) \
-    update dynaurora.partitions p set lease_until = now() + $6 * interval '1 millisecond', \
-        last_poll_at = coalesce(now() - h.polled_ms * interval '1 millisecond', p.last_poll_at) \
-    from held h where p.source = $1 and p.partition = h.partition \
-    returning p.partition";
 
 const LOCK_WORKER: &str = "\
     select from dynaurora.workers where source = $1 and worker = $2 for update";
@@ -397,7 +380,7 @@ const RELEASE: &str = "\
             unnest($4::bigint[]) as epoch) h on h.partition = p.partition \
         where p.source = $1 and p.owner = $2 and p.epoch = h.epoch \
         order by p.partition for no key update of p) \
-    update dynaurora.partitions p set owner = null, lease_until = null, covered_epoch = null, \
+    update dynaurora.partitions p set owner = null, covered_epoch = null, \
         synced_up_to = greatest(p.synced_up_to, (select w.synced_up_to \
             from dynaurora.workers w where w.source = p.source and w.worker = p.owner \
                 and p.covered_epoch = p.epoch)) \

@@ -32,14 +32,14 @@ const SOURCE: &str = "\
     from dynaurora.sources s left join dynaurora.verifications v on v.source = s.source \
     where s.source = $1";
 
-/// The lease's end is judged here, by the database's clock.
+/// Whether an owner is still alive is judged here, by the database's clock.
 const PARTITIONS: &str = "\
-    select p.partition, p.parent, p.state, p.position, p.records, p.epoch, \
-        case when p.lease_until > now() then p.owner end as owner, \
+    select p.partition, p.parent, p.state, p.position, p.records, p.epoch, w.worker as owner, \
         round(extract(epoch from p.last_event_at) * 1000)::bigint as last_event_ms, \
-        round(extract(epoch from p.last_poll_at) * 1000)::bigint as last_poll_ms, \
         p.position = 'horizon' and p.registered_at < now() - interval '23 hours' as overdue \
     from dynaurora.partitions p join dynaurora.sources s on s.source = p.source \
+        left join dynaurora.workers w on w.source = p.source and w.worker = p.owner \
+            and w.alive_until > now() \
     where p.source = $1 and (p.stream_arn = s.stream_arn \
         or (p.stream_arn is null and p.generation = s.generation)) \
     order by p.partition";
@@ -136,7 +136,6 @@ fn partition(row: &PgRow) -> sqlx::Result<PartitionRow> {
         epoch: row.try_get("epoch")?,
         owner: row.try_get::<Option<String>, _>("owner")?.map(WorkerId::new),
         last_event_at: row.try_get::<Option<i64>, _>("last_event_ms")?.map(EpochMillis),
-        last_poll_at: row.try_get::<Option<i64>, _>("last_poll_ms")?.map(EpochMillis),
         overdue: row.try_get("overdue")?,
     })
 }

@@ -121,7 +121,7 @@ const LOCK: &str = "\
 
 const UNLEASE: &str = "\
     update dynaurora.partitions p set generation = $2, epoch = p.epoch + 1, owner = null, \
-        lease_until = null, records = 0, \
+        records = 0, \
         position = case when k.trimmed then 'horizon' else p.position end, \
         registered_at = case when k.trimmed or p.position = 'horizon' then now() \
             else p.registered_at end, \
@@ -151,8 +151,8 @@ const ENTER: &str = "\
     select $1, unnest($3::text[]), unnest($4::text[]), 'start', $2 \
     on conflict (source, partition) do update set kind = excluded.kind, stream_arn = null, \
         parent = null, state = 'open', position = 'start', generation = excluded.generation, \
-        epoch = p.epoch + 1, owner = null, lease_until = null, records = 0, \
-        last_event_at = null, last_poll_at = null, registered_at = now()";
+        epoch = p.epoch + 1, owner = null, records = 0, last_event_at = null, drained_at = null, \
+        registered_at = now()";
 
 const REPAIRING: &str = "\
     update dynaurora.gaps set state = 'repairing' where source = $1 and state = 'open'";

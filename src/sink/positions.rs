@@ -25,7 +25,7 @@ const ADVANCE: &str = "\
         records = p.records + h.records, \
         last_event_at = greatest(h.last_event_at, p.last_event_at), \
         owner = case when not h.drained then p.owner end, \
-        lease_until = case when not h.drained then p.lease_until end, \
+        drained_at = case when h.drained then now() end, \
         covered_epoch = case when not h.drained then p.covered_epoch end, \
         synced_up_to = case when not h.drained then p.synced_up_to else greatest( \
             p.synced_up_to, h.last_event_at, p.last_event_at, \
@@ -88,9 +88,8 @@ const REGISTER: &str = "\
     on conflict (source, partition) do update set kind = 'shard', \
         stream_arn = excluded.stream_arn, parent = excluded.parent, state = 'open', \
         position = excluded.position, generation = excluded.generation, owner = null, \
-        lease_until = null, records = 0, replays_to = null, last_event_at = null, \
-        last_poll_at = null, synced_up_to = null, covered_epoch = null, continued = false, \
-        registered_at = now() \
+        records = 0, replays_to = null, last_event_at = null, drained_at = null, \
+        synced_up_to = null, covered_epoch = null, continued = false, registered_at = now() \
     where p.stream_arn is distinct from excluded.stream_arn";
 
 /// Enters the shards that are new, or known from another stream only, and makes their stream the

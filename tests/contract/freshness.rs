@@ -1,8 +1,7 @@
 //! What every ledger says of how far a source is, and when it must not say more.
 
 use dynaurora::engine::ports::{
-    Gap, GapReason, Held, Lease, Ledger, Listing, PartitionState, Publication, Published, Renewal,
-    Sink, WorkerId,
+    Gap, GapReason, Lease, Ledger, Listing, PartitionState, Publication, Published, Sink, WorkerId,
 };
 use dynaurora::model::{EpochMillis, PartitionId, Position};
 
@@ -51,11 +50,10 @@ async fn nothing_is_known_before_all_is_listed_and_read(rig: &impl Rig) {
 async fn a_publication_is_taken_from_who_is_known_and_in_order(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let ann = worker("ann");
-    let a = leased(rig, &ann, "a").await;
-    let first = publish(rig, &ann, 1, 100, Some(&[&a])).await;
-    assert!(!first.taken, "who never renewed is not known");
+    let first = publish(rig, &ann, 1, 100, Some(&[])).await;
+    assert!(!first.taken, "who never showed itself alive is not known");
     assert_eq!(synced(rig).await, None);
-    alive(rig, "ann").await;
+    let a = leased(rig, &ann, "a").await;
     assert!(view(rig).await.mappings.is_empty());
     let second = publish(rig, &ann, 2, 100, Some(&[&a])).await;
     assert_eq!(view(rig).await.mappings, [MAPPING]);
@@ -207,9 +205,7 @@ fn at(millis: i64) -> Option<EpochMillis> {
 /// A worker that has shown itself.
 async fn alive(rig: &impl Rig, name: &str) -> WorkerId {
     let who = worker(name);
-    let none: &[Held] = &[];
-    let renewal = Renewal { source: SOURCE, worker: &who, held: none, lease_ttl: LONG };
-    rig.ledger().renew(&renewal).await.unwrap();
+    rig.ledger().renew(SOURCE, &who, LONG).await.unwrap();
     who
 }
 

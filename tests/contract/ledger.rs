@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dynaurora::engine::ports::{
-    Claim, Continuity, Gap, GapReason, Held, Lease, Ledger, Listing, PartitionState, Renewal, Sink,
+    Claim, Continuity, Gap, GapReason, Lease, Ledger, Listing, PartitionState, Sink,
     SourceIdentity, WorkerId,
 };
 use dynaurora::error::ErrorKind;
-use dynaurora::model::{PartitionId, Position};
+use dynaurora::model::{Epoch, PartitionId, Position};
 
 use super::{
     LONG, Rig, SHORT, SOURCE, STREAM, acquire, batch, enrolled, identity, leased, letter, listing,
@@ -25,7 +25,7 @@ pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
     a_lease_is_for_one_worker_and_one_generation(&fresh().await).await;
     leases_raced_for_are_given_once(&fresh().await).await;
     an_expired_lease_goes_to_another_with_a_new_epoch(&fresh().await).await;
-    a_renewed_lease_does_not_expire(&fresh().await).await;
+    a_lease_lasts_as_long_as_its_owner_lives(&fresh().await).await;
     a_renewal_is_a_sign_of_life(&fresh().await).await;
     a_released_lease_is_free_at_once(&fresh().await).await;
     a_drained_partition_is_not_leased(&fresh().await).await;
@@ -183,52 +183,42 @@ async fn an_expired_lease_goes_to_another_with_a_new_epoch(rig: &impl Rig) {
     .await;
     assert_eq!(new.epoch, old.epoch + 1);
     assert_eq!(row(rig, "a").await.owner, Some(bob.clone()));
-    assert_eq!(renew(rig, &ann, &[&old], LONG).await, [], "a stolen lease is lost");
-    assert_eq!(renew(rig, &bob, &[&new], LONG).await, [partition("a")]);
+    renew(rig, &ann, LONG).await;
+    assert_eq!(held(rig, &ann).await, [], "a sign of life brings no lost lease back");
+    assert_eq!(held(rig, &bob).await, [(partition("a"), new.epoch)]);
     // The late owner gives back what is not its any more.
     release(rig, &ann, &old, false).await;
     assert_eq!(row(rig, "a").await.owner, Some(bob));
 }
 
-async fn a_renewed_lease_does_not_expire(rig: &impl Rig) {
+async fn a_lease_lasts_as_long_as_its_owner_lives(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, None), shard("b", None, None)]).await;
-    let (ann, bob) = (worker("ann"), worker("bob"));
-    let leases = acquire(rig, &ann, &["a", "b"], SHORT).await;
-    let kept = leases.iter().find(|lease| lease.partition == partition("a")).unwrap();
-    let still = renew(rig, &ann, &[kept], LONG).await;
-    assert_eq!(still, [partition("a")]);
-    within_bound(rig, "the lease that was not renewed expires", async || {
-        acquire(rig, &bob, &["a", "b"], LONG).await.pop()
+    let (ann, bob, eve) = (worker("ann"), worker("bob"), worker("eve"));
+    let [kept] = acquire(rig, &ann, &["a"], SHORT).await.try_into().unwrap();
+    let [late] = acquire(rig, &bob, &["b"], SHORT).await.try_into().unwrap();
+    renew(rig, &ann, LONG).await;
+    within_bound(rig, "the lease of the silent worker ends", async || {
+        acquire(rig, &eve, &["a", "b"], LONG).await.pop()
     })
     .await;
-    let found = row(rig, "a").await;
-    assert_eq!(
-        (found.owner, found.epoch),
-        (Some(ann.clone()), kept.epoch),
-        "renewed, no new epoch"
-    );
-    assert!(found.last_poll_at.is_some(), "a renewal tells of the last read");
-    assert_eq!(row(rig, "b").await.owner, Some(bob));
-    let wrong = Lease { epoch: kept.epoch + 1, ..kept.clone() };
-    assert_eq!(renew(rig, &ann, &[&wrong], LONG).await, [], "another epoch is another lease");
-    let never = Held { partition: partition("a"), epoch: kept.epoch, polled_ago: None };
-    let renewal = Renewal { source: SOURCE, worker: &ann, held: &[never], lease_ttl: LONG };
-    let before = row(rig, "a").await.last_poll_at;
-    assert_eq!(rig.ledger().renew(&renewal).await.unwrap(), [partition("a")]);
-    assert_eq!(row(rig, "a").await.last_poll_at, before, "what was not read again keeps its time");
+    assert_eq!(held(rig, &ann).await, [(kept.partition, kept.epoch)], "renewed, no new epoch");
+    assert_eq!(held(rig, &eve).await, [(late.partition, late.epoch + 1)]);
+    rig.ledger().release(SOURCE, &ann, &[], true).await.unwrap();
+    assert_eq!(held(rig, &ann).await, [], "who has left lives no more");
+    assert_eq!(acquire(rig, &eve, &["a"], LONG).await.len(), 1);
 }
 
 async fn a_renewal_is_a_sign_of_life(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, None)]).await;
     let (ann, bob) = (worker("ann"), worker("bob"));
-    assert_eq!(renew(rig, &ann, &[], LONG).await, []);
-    assert_eq!(renew(rig, &bob, &[], LONG).await, []);
+    renew(rig, &ann, LONG).await;
+    renew(rig, &bob, LONG).await;
     assert_eq!(view(rig).await.workers, 2, "idle workers show themselves too");
     rig.ledger().release(SOURCE, &ann, &[], false).await.unwrap();
     assert_eq!(view(rig).await.workers, 2, "giving leases back is not leaving");
     rig.ledger().release(SOURCE, &ann, &[], true).await.unwrap();
     assert_eq!(view(rig).await.workers, 1, "who leaves is gone at once");
-    assert_eq!(renew(rig, &bob, &[], SHORT).await, []);
+    renew(rig, &bob, SHORT).await;
     within_bound(rig, "a silent worker is no longer alive", async || {
         (view(rig).await.workers == 0).then_some(())
     })
@@ -296,22 +286,15 @@ async fn a_gap_is_recorded_once_and_may_halt(rig: &impl Rig) {
     assert_eq!(view(rig).await, halted, "once, without a partition too");
 }
 
-async fn renew(
-    rig: &impl Rig,
-    who: &WorkerId,
-    leases: &[&Lease],
-    lease_ttl: Duration,
-) -> Vec<PartitionId> {
-    let held: Vec<Held> = leases
-        .iter()
-        .map(|lease| Held {
-            partition: lease.partition.clone(),
-            epoch: lease.epoch,
-            polled_ago: Some(Duration::from_secs(1)),
-        })
-        .collect();
-    let renewal = Renewal { source: SOURCE, worker: who, held: &held, lease_ttl };
-    rig.ledger().renew(&renewal).await.unwrap()
+async fn renew(rig: &impl Rig, who: &WorkerId, lease_ttl: Duration) {
+    rig.ledger().renew(SOURCE, who, lease_ttl).await.unwrap();
+}
+
+/// The leases that a worker has.
+async fn held(rig: &impl Rig, who: &WorkerId) -> Vec<(PartitionId, Epoch)> {
+    let rows = view(rig).await.partitions.into_iter();
+    let own = rows.filter(|row| row.owner.as_ref() == Some(who));
+    own.map(|row| (row.id, row.epoch)).collect()
 }
 
 async fn release(rig: &impl Rig, who: &WorkerId, lease: &Lease, leaving: bool) {

@@ -295,7 +295,8 @@ impl Fleet {
     pub(super) async fn settles(&mut self, stage: &Stage) {
         let sql = "select count(*) from dynaurora.partitions p \
                    where kind = 'shard' and state = 'open' \
-                     and (owner is null or lease_until <= now()) \
+                     and not exists (select from dynaurora.workers w \
+                       where w.worker = p.owner and w.alive_until > now()) \
                      and not exists (select from dynaurora.partitions parent \
                        where parent.partition = p.parent and parent.state = 'open')";
         within(SOON_SECS, "every shard has an owner that lives", async || {

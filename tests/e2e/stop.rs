@@ -96,7 +96,7 @@ async fn hold_up(stage: &Stage, daemon: &mut Daemon) -> Transaction<'static, Pos
 
 /// What time would do to the leases of a process that ended without a word.
 async fn give_up_leases(stage: &Stage) {
-    let sql = "update dynaurora.partitions set lease_until = now() where owner is not null";
+    let sql = "update dynaurora.workers set alive_until = now()";
     sqlx::query(sql).execute(&stage.pool).await.unwrap();
 }
 

@@ -210,7 +210,7 @@ async fn the_granted_roles_can_do_their_work_and_no_more() {
 }
 
 async fn full_cycle(ledger: &PostgresLedger, sink: &PostgresSink) {
-    use dynaurora::engine::ports::{Claim, Held, Publication, Renewal};
+    use dynaurora::engine::ports::{Claim, Publication};
     use dynaurora::model::PartitionId;
     let ann = worker("ann");
     let listing =
@@ -231,9 +231,7 @@ async fn full_cycle(ledger: &PostgresLedger, sink: &PostgresSink) {
     let rejects = vec![dead_letter("1", 3)];
     let whole = Batch { rejects, touched, claims: true, ..batch(&ann, &lease, 5, units) };
     sink.apply(&whole).await.unwrap();
-    let held = [Held { partition: lease.partition.clone(), epoch: lease.epoch, polled_ago: None }];
-    let renewal = Renewal { source: SOURCE, worker: &ann, held: &held, lease_ttl: LEASE_TTL };
-    assert_eq!(ledger.renew(&renewal).await.unwrap().len(), 1);
+    ledger.renew(SOURCE, &ann, LEASE_TTL).await.unwrap();
     let covers = [(lease.partition.clone(), lease.epoch)];
     let publication = Publication {
         source: SOURCE,

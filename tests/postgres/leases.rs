@@ -5,24 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dynaurora::engine::ports::{
-    Claim, Gap, GapReason, Held, Lease, Ledger, Listing, Loads, NewLoad, PartitionState, Renewal,
-    WorkerId,
+    Claim, Gap, GapReason, Ledger, Listing, Loads, NewLoad, PartitionState, WorkerId,
 };
 use dynaurora::error::ErrorKind;
-use dynaurora::model::{PartitionId, PartitionKind};
+use dynaurora::model::{Epoch, PartitionId, PartitionKind};
 use dynaurora::sink::{Pools, PostgresLedger, PostgresSink, Settings};
 use tokio::task::JoinSet;
 
 use super::rig::{LEASE_TTL, Rig, SOURCE, STREAM, batch, letter, settings, shard, tables, worker};
 
-async fn renew(rig: &Rig, who: &WorkerId, lease: &Lease) -> Vec<PartitionId> {
-    let held = [Held {
-        partition: lease.partition.clone(),
-        epoch: lease.epoch,
-        polled_ago: Some(Duration::from_secs(3)),
-    }];
-    let renewal = Renewal { source: SOURCE, worker: who, held: &held, lease_ttl: LEASE_TTL };
-    rig.ledger.renew(&renewal).await.unwrap()
+/// Renews, and tells what the worker then has.
+async fn renew(rig: &Rig, who: &WorkerId) -> Vec<(PartitionId, Epoch)> {
+    rig.ledger.renew(SOURCE, who, LEASE_TTL).await.unwrap();
+    let rows = rig.ledger.load(SOURCE).await.unwrap().partitions.into_iter();
+    let own = rows.filter(|row| row.owner.as_ref() == Some(who));
+    own.map(|row| (row.id, row.epoch)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,20 +65,16 @@ async fn a_lease_ends_by_the_databases_clock_and_the_thief_bumps_the_epoch() {
     let (ann, bob) = (worker("ann"), worker("bob"));
     let old = rig.lease(&ann, "a").await;
     assert!(rig.acquire(&bob, &["a"]).await.is_empty());
-    assert_eq!(renew(&rig, &ann, &old).await, std::slice::from_ref(&old.partition));
+    assert_eq!(renew(&rig, &ann).await, [(old.partition.clone(), old.epoch)]);
     rig.expire_leases().await;
     let view = rig.ledger.load(SOURCE).await.unwrap();
     assert!(view.partitions.iter().all(|row| row.owner.is_none()), "past its end it is free");
-    assert_eq!(
-        renew(&rig, &ann, &old).await,
-        std::slice::from_ref(&old.partition),
-        "nobody took it"
-    );
+    assert_eq!(renew(&rig, &ann).await, [(old.partition.clone(), old.epoch)], "nobody took it");
     rig.expire_leases().await;
     let new = rig.lease(&bob, "a").await;
     assert_eq!(new.epoch, old.epoch + 1);
-    assert!(renew(&rig, &ann, &old).await.is_empty());
-    assert_eq!(renew(&rig, &bob, &new).await, std::slice::from_ref(&new.partition));
+    assert!(renew(&rig, &ann).await.is_empty());
+    assert_eq!(renew(&rig, &bob).await, [(new.partition, new.epoch)]);
     let late = rig.apply(&batch(&ann, &old, 5, vec![letter("42", "late", 5)])).await;
     assert_eq!(late.unwrap_err().kind(), ErrorKind::Fenced);
     assert_eq!(rig.count("letters").await, 0);
@@ -112,9 +105,7 @@ async fn a_renewal_passes_a_batch_that_waits() {
         }
     }
     let ledger = PostgresLedger::new(pools);
-    let held = [Held { partition: lease.partition.clone(), epoch: lease.epoch, polled_ago: None }];
-    let renewal = Renewal { source: SOURCE, worker: &ann, held: &held, lease_ttl: LEASE_TTL };
-    assert_eq!(ledger.renew(&renewal).await.unwrap(), std::slice::from_ref(&lease.partition));
+    ledger.renew(SOURCE, &ann, LEASE_TTL).await.unwrap();
     lock.rollback().await.unwrap();
     tasks.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(rig.count("letters").await, 1);
@@ -179,7 +170,7 @@ async fn a_drained_shard_that_no_listing_has_for_a_day_is_continued() {
     rig.register(&["past", "late", "listed", "open"]).await;
     rig.run(
         "update dynaurora.partitions set state = 'drained' where partition <> 'open'; \
-         update dynaurora.partitions set last_poll_at = now() - interval '25 hours' \
+         update dynaurora.partitions set drained_at = now() - interval '25 hours' \
          where partition <> 'late'",
     )
     .await;

@@ -89,11 +89,7 @@ impl Rig {
 
     /// Makes every lease look as old as if its time had passed.
     pub(crate) async fn expire_leases(&self) {
-        self.run(
-            "update dynaurora.partitions set lease_until = now() - interval '1 ms' \
-             where owner is not null",
-        )
-        .await;
+        self.run("update dynaurora.workers set alive_until = now() - interval '1 ms'").await;
     }
 
     pub(crate) async fn run(&self, sql: &str) {

@@ -102,12 +102,10 @@ pub struct PartitionRow {
     pub records: u64,
     /// The epoch of the newest lease; 0 before the first.
     pub epoch: Epoch,
-    /// Who holds the lease; `None` when it is free or past its end.
+    /// Who holds the lease; `None` when it is free, or when its owner is no longer alive.
     pub owner: Option<WorkerId>,
     /// The time of the newest applied record.
     pub last_event_at: Option<EpochMillis>,
-    /// When the owner last read it, as of its last renewal.
-    pub last_poll_at: Option<EpochMillis>,
     /// Whether it stands at its horizon for so long that records of since then may be gone: 23 hours after
     /// it was entered, or set there by a load or an operator. The service keeps records for 24 hours.
     pub overdue: bool,
@@ -135,7 +133,7 @@ pub struct Claim<'a> {
     pub generation: Generation,
     /// The partitions.
     pub wanted: &'a [PartitionId],
-    /// How long they are to be held.
+    /// How long the worker counts as alive from now, and so how long all of its leases last.
     pub lease_ttl: Duration,
 }
 
@@ -148,30 +146,6 @@ pub struct Lease {
     pub epoch: Epoch,
     /// How far the partition is applied.
     pub position: Position,
-}
-
-/// A renewal of leases, and a sign of life.
-#[derive(Debug, Clone, Copy)]
-pub struct Renewal<'a> {
-    /// The source.
-    pub source: &'a str,
-    /// Who renews.
-    pub worker: &'a WorkerId,
-    /// The leases, with the time of each partition's last successful read.
-    pub held: &'a [Held],
-    /// How long they are to be held from now.
-    pub lease_ttl: Duration,
-}
-
-/// A lease being renewed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// The partition.
-    pub partition: PartitionId,
-    /// The lease's epoch.
-    pub epoch: Epoch,
-    /// How long ago it was last read without error.
-    pub polled_ago: Option<Duration>,
 }
 
 /// How far a worker is, told for all the shards that it speaks for at once.
@@ -198,7 +172,7 @@ pub struct Publication<'a> {
 pub struct Published {
     /// The database's time during the call.
     pub now: EpochMillis,
-    /// Whether it was taken: not from a worker that never renewed or is gone, nor after a later one.
+    /// Whether it was taken: not from a worker that was never alive or is gone, nor after a later one.
     pub taken: bool,
 }
 

@@ -88,7 +88,6 @@ mod tests {
             epoch: 1,
             owner: None,
             last_event_at: last.map(EpochMillis),
-            last_poll_at: None,
             overdue: false,
         }
     }

@@ -1,6 +1,6 @@
 //! Takes the answers of the worker's tasks: what each means for leases, readers and buffers.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -9,7 +9,8 @@ use super::{Done, Outcome, Worker};
 use crate::engine::batch::MappedPage;
 use crate::engine::lane::{Lane, LaneId};
 use crate::engine::ports::{
-    Clock, Gap, GapReason, Lease, Ledger, LedgerView, PartitionState, ShardListing, Sink, Source,
+    Clock, Gap, GapReason, Lease, Ledger, LedgerView, PartitionRow, PartitionState, ShardListing,
+    Sink, Source,
 };
 use crate::engine::readers::Ticket;
 use crate::engine::retry::{Directive, Stage, directive, explained};
@@ -41,7 +42,7 @@ where
             Done::GapRecorded(result) => self.take_gap_recorded(result),
             Done::Published(answer) => self.take_published(answer),
             Done::Released(Err(error)) => {
-                // The lease runs out by itself; nothing else depends on this answer.
+                // A later view shows it as ours still, and then it is taken up and given up again.
                 self.upkeep.failures += 1;
                 self.retry(Stage::Ledger, error, self.upkeep.failures).map(drop)
             }
@@ -72,7 +73,7 @@ where
             self.upkeep.due = self.upkeep.due.min(now + self.renew_every());
             return Ok(());
         };
-        let Upkept { sent_at, still_held, view, leases, give_up } = upkept;
+        let Upkept { sent_at, view, leases, give_up } = upkept;
         let unsettled = |lane: &Lane| lane.running && lane.readers.is_empty();
         if era != self.era || self.lanes.iter().any(unsettled) {
             // Seen before everything in hand was thrown away, or while a last transaction of before may
@@ -93,7 +94,7 @@ where
             self.reload(now);
             return Ok(());
         }
-        self.drop_lost(&still_held, &view, now);
+        self.drop_lost(&view, now);
         self.note_keys =
             view.dead_letters > 0 || self.rejected_at.is_some_and(|rejected| rejected >= sent_at);
         self.view = Arc::new(view);
@@ -109,18 +110,17 @@ where
         Ok(())
     }
 
-    /// Forgets the leases that a renewal did not confirm. One that ended with its partition, by a batch whose
+    /// Forgets the leases that are another's by now. One that ended with its partition, by a batch whose
     /// answer is on its way, is not lost.
-    fn drop_lost(&mut self, still_held: &[PartitionId], view: &LedgerView, now: Instant) {
-        let held = self.leases();
-        let ended = |(partition, epoch): &(PartitionId, Epoch)| {
-            let mut rows = view.partitions.iter().filter(|row| row.id == *partition);
-            rows.any(|row| row.state == PartitionState::Drained && row.epoch == *epoch)
-        };
-        let lost: Vec<_> = (held.iter())
-            .filter(|(partition, _)| !still_held.contains(partition))
-            .filter(|lease| !ended(lease))
+    fn drop_lost(&mut self, view: &LedgerView, now: Instant) {
+        let worker = Some(&self.run.worker);
+        let kept: HashSet<(&PartitionId, Epoch)> = (view.partitions.iter())
+            .filter(|row| row.owner.as_ref() == worker || row.state == PartitionState::Drained)
+            .map(|row| (&row.id, row.epoch))
             .collect();
+        let held = self.leases();
+        let lost: Vec<_> =
+            held.iter().filter(|(partition, epoch)| !kept.contains(&(partition, *epoch))).collect();
         if lost.is_empty() {
             return;
         }
@@ -139,21 +139,20 @@ where
     /// them: after a reload, or when the answer to a claim was lost.
     fn take_up(&mut self, leases: Vec<Lease>, now: Instant) {
         let view = Arc::clone(&self.view);
-        self.settled.retain(|partition| {
-            let row = view.partitions.iter().find(|row| row.id == *partition);
-            row.is_some_and(|row| {
-                row.state == PartitionState::Open && row.owner.as_ref() == Some(&self.run.worker)
-            })
+        let (worker, lease_ttl) = (self.run.worker.clone(), self.run.options.lease_ttl);
+        let own = |row: &PartitionRow| {
+            row.state == PartitionState::Open && row.owner.as_ref() == Some(&worker)
+        };
+        let rows: HashMap<_, _> = view.partitions.iter().map(|row| (&row.id, row)).collect();
+        self.settled.retain(|partition, since| {
+            now < *since + lease_ttl && rows.get(partition).is_some_and(|row| own(row))
         });
         let parents: HashSet<_> =
             view.partitions.iter().filter_map(|row| row.parent.as_ref()).collect();
         self.childless.retain(|partition| !parents.contains(partition));
         let again: Vec<Lease> = (view.partitions.iter())
-            .filter(|row| {
-                row.state == PartitionState::Open
-                    && row.owner.as_ref() == Some(&self.run.worker)
-                    && !self.settled.contains(&row.id)
-            })
+            .filter(|row| own(row) && !self.settled.contains_key(&row.id))
+            .filter(|row| !self.lanes[LaneId::of(&row.id) as usize].readers.contains(&row.id))
             .map(|row| Lease {
                 partition: row.id.clone(),
                 epoch: row.epoch,
@@ -161,15 +160,11 @@ where
             })
             .collect();
         for lease in again.into_iter().chain(leases) {
-            if self.lane(&lease.partition).readers.contains(&lease.partition) {
-                continue;
-            }
-            // A lease taken up from the view was not renewed just now.
+            // One round takes a few; there may be more.
             self.upkeep.due = now;
-            let row = view.partitions.iter().find(|row| row.id == lease.partition);
             let (source, partition) = (&*self.run.name, &lease.partition);
             events::PartitionEvent { source, partition, what: "acquired" }.emit();
-            let last_event_at = row.and_then(|row| row.last_event_at);
+            let last_event_at = rows.get(partition).and_then(|row| row.last_event_at);
             self.lane(&lease.partition).readers.insert(lease, last_event_at, now);
         }
     }
@@ -271,7 +266,7 @@ where
             self.lanes[lane].readers.applied(&advance.partition, advance.last_event_at);
             if advance.drained {
                 self.lanes[lane].readers.remove(&advance.partition);
-                self.settled.insert(advance.partition.clone());
+                self.settled.insert(advance.partition.clone(), now);
                 self.upkeep.due = now;
                 let (source, partition) = (&*self.run.name, &advance.partition);
                 events::PartitionEvent { source, partition, what: "drained" }.emit();
@@ -282,7 +277,8 @@ where
 
     fn gap_at(&mut self, partition: &PartitionId, reason: GapReason) {
         self.lane(partition).readers.remove(partition);
-        self.settled.insert(partition.clone());
+        let now = self.ports.clock.now();
+        self.settled.insert(partition.clone(), now);
         let row = self.view.partitions.iter().find(|row| row.id == *partition);
         let gap = Gap {
             reason,

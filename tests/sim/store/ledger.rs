@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use dynaurora::engine::ports::{
     Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, LoadView,
-    PartitionRow, PartitionState, Publication, Published, Renewal, SourceIdentity, WorkerId,
+    PartitionRow, PartitionState, Publication, Published, SourceIdentity, WorkerId,
 };
 use dynaurora::error::Result;
-use dynaurora::model::{Epoch, EpochMillis, PartitionId};
+use dynaurora::model::{Epoch, PartitionId, Position};
 use tokio::time::Instant;
 
 use super::faults::{Call, Sabotage};
@@ -81,9 +81,13 @@ impl Ledger for Store {
         self.call(Call::Ledger, |state| acquire(state, claim)).await
     }
 
-    async fn renew(&self, renewal: &Renewal<'_>) -> Result<Vec<PartitionId>> {
-        let wall = |at: Instant| self.shared.clock.wall_at(at);
-        self.call(Call::Renew, |state| renew(state, renewal, wall)).await
+    async fn renew(&self, source: &str, worker: &WorkerId, lease_ttl: Duration) -> Result<()> {
+        self.call(Call::Renew, |state| {
+            let until = state.now() + lease_ttl;
+            state.source(source)?.show_alive(worker, until);
+            Ok(())
+        })
+        .await
     }
 
     async fn publish(&self, publication: &Publication<'_>) -> Result<Published> {
@@ -116,7 +120,7 @@ impl Ledger for Store {
                 let held = known.partitions.get(id).filter(|own| own.held_by(worker, *epoch));
                 if held.is_some() {
                     known.uncover(id);
-                    known.partitions.get_mut(id).expect("it is held").lease = None;
+                    known.partitions.get_mut(id).expect("it is held").owner = None;
                     let (worker, partition) = (worker.clone(), id.clone());
                     released.push(Event::Released { worker, partition, epoch: *epoch });
                 }
@@ -189,12 +193,13 @@ fn acquire(state: &mut State, claim: &Claim<'_>) -> Result<Vec<Lease>> {
     if source.generation != claim.generation {
         return Ok(Vec::new());
     }
+    source.show_alive(claim.worker, now + claim.lease_ttl);
     let mut leases = Vec::new();
     for id in claim.wanted {
         let free = |row: &Partition| {
             source.is_current(id, row)
                 && row.state == PartitionState::Open
-                && row.owner(now).is_none()
+                && source.living_owner(row, now).is_none()
         };
         if !source.partitions.get(id).is_some_and(free) {
             continue;
@@ -203,7 +208,7 @@ fn acquire(state: &mut State, claim: &Claim<'_>) -> Result<Vec<Lease>> {
         source.follow_parent(id);
         let Some(partition) = source.partitions.get_mut(id) else { continue };
         partition.epoch += 1;
-        partition.lease = Some((claim.worker.clone(), now + claim.lease_ttl));
+        partition.owner = Some(claim.worker.clone());
         let position = partition.position.clone();
         leases.push(Lease { partition: id.clone(), epoch: partition.epoch, position });
     }
@@ -215,36 +220,9 @@ fn acquire(state: &mut State, claim: &Claim<'_>) -> Result<Vec<Lease>> {
     Ok(leases)
 }
 
-fn renew(
-    state: &mut State,
-    renewal: &Renewal<'_>,
-    wall: impl Fn(Instant) -> EpochMillis,
-) -> Result<Vec<PartitionId>> {
-    let now = state.now();
-    let source = state.source(renewal.source)?;
-    let until = now + renewal.lease_ttl;
-    let name = renewal.worker.as_str().to_owned();
-    let fresh = Worker { alive_until: until, publication: 0, synced_up_to: None, mapping: None };
-    source.workers.entry(name).or_insert(fresh).alive_until = until;
-    let mut still = Vec::new();
-    for held in renewal.held {
-        let Some(partition) = source.partitions.get_mut(&held.partition) else { continue };
-        if !partition.held_by(renewal.worker, held.epoch) {
-            continue;
-        }
-        partition.lease = Some((renewal.worker.clone(), until));
-        if let Some(ago) = held.polled_ago {
-            let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-            partition.last_poll_at = Some(EpochMillis(wall(now).0 - ago));
-        }
-        still.push(held.partition.clone());
-    }
-    Ok(still)
-}
-
 fn cover_all(source: &mut SourceState, worker: &WorkerId) {
     for shard in source.partitions.values_mut() {
-        if shard.lease.as_ref().is_some_and(|(owner, _)| owner == worker) {
+        if shard.owner.as_ref() == Some(worker) {
             shard.covered_epoch = Some(shard.epoch);
         }
     }
@@ -256,9 +234,7 @@ fn publish(source: &mut SourceState, publication: &Publication<'_>) -> bool {
     if row.is_none_or(|row| row.publication >= number) {
         return false;
     }
-    let own = |(_, shard): &(&PartitionId, &Partition)| {
-        shard.lease.as_ref().is_some_and(|(owner, _)| owner == worker)
-    };
+    let own = |(_, shard): &(&PartitionId, &Partition)| shard.owner.as_ref() == Some(worker);
     let owned = source.partitions.iter().filter(own);
     let owned: Vec<_> = owned.map(|(id, shard)| (id.clone(), shard.epoch)).collect();
     for lease in owned.iter().filter(|_| covers.is_some()) {
@@ -289,7 +265,7 @@ impl SourceState {
             stream_arn: Arc::clone(&self.stream_arn),
             listed: self.listed_at.is_some(),
             load: LoadView { replaying: self.replaying(), ..self.load },
-            partitions: rows.map(|(id, row)| row.view(id, now)).collect(),
+            partitions: rows.map(|(id, row)| self.row(id, row, now)).collect(),
             workers: self.workers.values().filter(|own| own.alive_until > now).count(),
             mappings: self
                 .workers
@@ -312,22 +288,35 @@ impl SourceState {
         let newest = self.partitions.values().filter(|row| row.stream_arn == self.stream_arn);
         newest.filter(|row| row.is_replaying()).count() as u64
     }
-}
 
-impl Partition {
-    pub fn view(&self, id: &PartitionId, now: Instant) -> PartitionRow {
+    /// A partition as a view shows it.
+    pub fn row(&self, id: &PartitionId, row: &Partition, now: Instant) -> PartitionRow {
+        let at_horizon = row.position == Position::Horizon;
+        let entered_ago = now.saturating_duration_since(row.entered_at);
         PartitionRow {
             id: id.clone(),
-            parent: self.parent.clone(),
-            state: self.state,
-            position: self.position.clone(),
-            records: self.records,
-            epoch: self.epoch,
-            owner: self.owner(now).cloned(),
-            last_event_at: self.last_event_at,
-            last_poll_at: self.last_poll_at,
-            overdue: self.position == dynaurora::model::Position::Horizon
-                && now.saturating_duration_since(self.entered_at) > Duration::from_secs(23 * 3600),
+            parent: row.parent.clone(),
+            state: row.state,
+            position: row.position.clone(),
+            records: row.records,
+            epoch: row.epoch,
+            owner: self.living_owner(row, now).cloned(),
+            last_event_at: row.last_event_at,
+            overdue: at_horizon && entered_ago > Duration::from_secs(23 * 3600),
         }
+    }
+
+    fn show_alive(&mut self, worker: &WorkerId, until: Instant) {
+        let fresh =
+            Worker { alive_until: until, publication: 0, synced_up_to: None, mapping: None };
+        self.workers.entry(worker.as_str().to_owned()).or_insert(fresh).alive_until = until;
+    }
+
+    /// Who holds the lease; nobody whose time is over.
+    fn living_owner<'a>(&self, row: &'a Partition, now: Instant) -> Option<&'a WorkerId> {
+        let lives = |owner: &&WorkerId| {
+            self.workers.get(owner.as_str()).is_some_and(|worker| worker.alive_until > now)
+        };
+        row.owner.as_ref().filter(lives)
     }
 }

@@ -127,14 +127,14 @@ fn rewound(
         return Some(Vec::new());
     };
     let rows = source.partitions.iter().filter(|(_, row)| row.stream_arn == source.stream_arn);
-    rewind.shards(&rows.map(|(id, row)| row.view(id, now)).collect::<Vec<_>>())
+    rewind.shards(&rows.map(|(id, row)| source.row(id, row, now)).collect::<Vec<_>>())
 }
 
 /// Ends every lease; what was trimmed goes on at its horizon.
 fn unlease(source: &mut SourceState, now: Instant) {
     for (id, partition) in &mut source.partitions {
         partition.epoch += 1;
-        partition.lease = None;
+        partition.owner = None;
         partition.records = 0;
         let trimmed = source.gaps.iter().any(|gap| {
             gap.state == GapState::Open
@@ -176,9 +176,8 @@ fn fresh(generation: Generation, epoch: i64, now: Instant) -> Partition {
         records: 0,
         replays_to: None,
         epoch,
-        lease: None,
+        owner: None,
         last_event_at: None,
-        last_poll_at: None,
         synced_up_to: None,
         covered_epoch: None,
         continued: false,

@@ -80,9 +80,9 @@ pub struct Partition {
     /// Where it was before a load rewound it; the innermost `None` is its end.
     pub replays_to: Option<Option<SequenceNumber>>,
     pub epoch: Epoch,
-    pub lease: Option<(WorkerId, Instant)>,
+    /// Who holds the lease, alive or not.
+    pub owner: Option<WorkerId>,
     pub last_event_at: Option<EpochMillis>,
-    pub last_poll_at: Option<EpochMillis>,
     pub synced_up_to: Option<EpochMillis>,
     pub covered_epoch: Option<Epoch>,
     pub continued: bool,
@@ -195,9 +195,8 @@ impl SourceState {
                 records: 0,
                 replays_to: None,
                 epoch,
-                lease: None,
+                owner: None,
                 last_event_at: None,
-                last_poll_at: None,
                 synced_up_to: None,
                 covered_epoch: None,
                 continued: false,
@@ -238,8 +237,7 @@ impl SourceState {
 
     /// What the owner has published, where that speaks for this shard.
     pub fn covered(&self, shard: &Partition) -> Option<EpochMillis> {
-        let (owner, _) = shard.lease.as_ref()?;
-        let worker = self.workers.get(owner.as_str())?;
+        let worker = self.workers.get(shard.owner.as_ref()?.as_str())?;
         worker.synced_up_to.filter(|_| shard.is_covered())
     }
 
@@ -281,7 +279,7 @@ impl SourceState {
             shard.synced_up_to = shard.synced_up_to.max(shard.last_event_at);
             shard.state = PartitionState::Drained;
             shard.drained_at = Some(now);
-            shard.lease = None;
+            shard.owner = None;
         }
     }
 
@@ -316,13 +314,8 @@ impl Partition {
         self.covered_epoch == Some(self.epoch)
     }
 
-    /// Who holds an unexpired lease.
-    pub fn owner(&self, now: Instant) -> Option<&WorkerId> {
-        self.lease.as_ref().filter(|(_, until)| *until > now).map(|(owner, _)| owner)
-    }
-
-    /// Whether this worker's lease of this epoch is the newest one, expired or not.
+    /// Whether this worker's lease of this epoch is the newest one, the worker being alive or not.
     pub fn held_by(&self, worker: &WorkerId, epoch: Epoch) -> bool {
-        self.epoch == epoch && self.lease.as_ref().is_some_and(|(owner, _)| owner == worker)
+        self.epoch == epoch && self.owner.as_ref() == Some(worker)
     }
 }
