@@ -11,8 +11,10 @@ use crate::model::PartitionId;
 /// Leases taken in one round at most: a joining worker fills up within seconds, and two that join together
 /// do not each grab everything.
 pub const ACQUIRE_MAX: usize = 64;
-/// Leases given up in one round at most: each costs its shard a pause, so a fleet rebalances gently.
-pub const GIVE_UP_MAX: usize = 8;
+/// Leases that are given up in one round however few are too many: each costs its shard a pause.
+pub const GIVE_UP_AT_ONCE: usize = 8;
+/// Of more, this part goes in one round: a fleet rebalances gently, and within a few lease times.
+pub const GIVE_UP_PART: usize = 3;
 
 /// What to change about the leases held.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,8 +37,9 @@ pub fn plan(view: &LedgerView, held: &[PartitionId], partitions_max: usize) -> P
         .collect();
     let share = readable.len().div_ceil(view.workers.max(1)).min(partitions_max);
     if held.len() > share {
-        let excess = (held.len() - share).min(GIVE_UP_MAX);
-        return Plan { acquire: Vec::new(), give_up: held[held.len() - excess..].to_vec() };
+        let excess = held.len() - share;
+        let going = excess.min(GIVE_UP_AT_ONCE.max(excess / GIVE_UP_PART));
+        return Plan { acquire: Vec::new(), give_up: held[held.len() - going..].to_vec() };
     }
     let room = (share - held.len()).min(ACQUIRE_MAX);
     let acquire = readable
@@ -97,6 +100,14 @@ mod tests {
         let settled = view(2, &[Some("me"), Some("me"), Some("me"), Some("you"), Some("you")]);
         assert_eq!(plan(&settled, &ids(&[0, 1, 2]), 100), Plan::default());
         assert_eq!(plan(&settled, &ids(&[3, 4]), 100), Plan::default());
+    }
+
+    #[test]
+    fn a_large_excess_goes_in_parts() {
+        let all_mine = vec![Some("me"); 1000];
+        let numbers: Vec<usize> = (0..1000).collect();
+        let plan = plan(&view(2, &all_mine), &ids(&numbers), 1000);
+        assert_eq!(plan.give_up.len(), 500 / GIVE_UP_PART);
     }
 
     #[test]
