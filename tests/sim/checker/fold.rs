@@ -81,7 +81,11 @@ impl Fold {
         for op in ops {
             let columns = run.specs[usize::from(op.table.0)].key_columns;
             let key = (op.table, key_of(&op.cells, columns));
-            let before = self.rows.get(&key).and_then(|folded| folded.row.clone());
+            let known = self.rows.get(&key);
+            let before = known.and_then(|folded| folded.row.clone());
+            // A row of a history is written once, by whichever generation came first.
+            let kept = known.filter(|_| op.action == RowAction::Record);
+            let version = kept.map_or(version, |folded| folded.version);
             let row = match op.action {
                 RowAction::Upsert | RowAction::Record => Some((op.cells, sorted(op.children))),
                 RowAction::Delete => None,
