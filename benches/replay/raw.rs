@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dynaurora::cli::wire;
 use dynaurora::engine::backfill::segments;
+use dynaurora::engine::listing;
 use dynaurora::engine::ports::{Clock, ReadFrom, Source};
 use dynaurora::mapping::Outcome as Mapped;
 use dynaurora::model::{Cells, Position, Version};
@@ -116,7 +117,7 @@ async fn rows(batch: usize, way: Way, sets: &[String]) -> Outcome<Vec<Columns>> 
     let stream_arn = source.describe().await?.stream_arn.ok_or("a table without a stream")?;
     let stream_arn: Arc<str> = stream_arn.into();
     let (partitions, generation): (Vec<_>, _) = if way == Way::Stream {
-        let shards = source.list_shards(&stream_arn).await?.shards;
+        let shards = listing::list(&source, &SystemClock, &stream_arn).await?.shards;
         (shards.into_iter().map(|shard| (shard.id.clone(), shard.start())).collect(), 1)
     } else {
         let segments = segments(Some(SEGMENTS), None).into_iter();

@@ -9,6 +9,7 @@ use super::explain::{ExplainedRow, Fate, chosen, fate, printable};
 use super::resolve::resolve;
 use super::{ConfigArgs, Output, wire};
 use crate::config::SourceConfig;
+use crate::engine::listing::list;
 use crate::engine::ports::{Clock, Page, ReadFrom, ShardIterator, ShardListing, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Change, Item, PartitionId, Position};
@@ -83,7 +84,7 @@ async fn tap(
     (source, stream): (&SourceConfig, &str),
     args: &TapArgs,
 ) -> Result<()> {
-    let shards = dynamo.list_shards(stream).await?.shards;
+    let shards = list(dynamo, &SystemClock, stream).await?.shards;
     let is_parent = |id: &PartitionId| shards.iter().any(|own| own.parent.as_ref() == Some(id));
     let mut readers = Vec::new();
     for shard in shards.iter().filter(|own| !is_parent(&own.id)) {

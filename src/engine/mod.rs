@@ -13,6 +13,7 @@ pub mod freshness;
 mod lane;
 pub mod lease;
 pub mod lineage;
+pub mod listing;
 pub mod ports;
 pub mod readers;
 pub mod rejects;

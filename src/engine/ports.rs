@@ -64,9 +64,12 @@ pub trait Source: Send + Sync + 'static {
     /// `Gone` when the table does not exist.
     fn describe(&self) -> impl Future<Output = Result<StreamInfo>> + Send;
 
-    /// All shards of the stream, every page of the listing. When a page fails after others succeeded, what
-    /// was listed is returned with `complete: false`: partial progress is progress.
-    fn list_shards(&self, stream_arn: &str) -> impl Future<Output = Result<Listing>> + Send;
+    /// A page of the stream's shards: those after this one, or the first ones.
+    fn list_shards(
+        &self,
+        stream_arn: &str,
+        after: Option<&PartitionId>,
+    ) -> impl Future<Output = Result<ListingPage>> + Send;
 
     /// The children of a closed shard, as far as the service knows them already; possibly none yet.
     ///
@@ -117,6 +120,15 @@ pub enum StreamView {
     OldImage,
     /// Both images.
     NewAndOldImages,
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListingPage {
+    /// The shards in the order of the listing; a page may come twice, or bring none.
+    pub shards: Vec<ShardListing>,
+    /// After which shard the next page begins; `None` at the end.
+    pub next: Option<PartitionId>,
 }
 
 /// A listing of a stream's shards.
@@ -194,7 +206,8 @@ pub trait Ledger: Loads {
     fn load(&self, source: &str) -> impl Future<Output = Result<LedgerView>> + Send;
 
     /// Claims the turn to list the source's shards: true for one worker only, and only when the last
-    /// complete listing is older than `every` and no other worker has been at it within `within`.
+    /// complete listing is older than `every` and no other living worker has had the turn for less than
+    /// `within`.
     fn lead_discovery(
         &self,
         source: &str,

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Ports;
+use super::listing::list;
 use super::ports::{
     Clock, Ledger, NewLoad, PartitionRow, PartitionState, ReadFrom, Rewind, ShardListing, Sink,
     Source, past,
@@ -61,7 +62,7 @@ where
         Some(_) => HashMap::new(),
         None => {
             let past = past(&view.partitions, as_of);
-            starts(&ports.source, &view.stream_arn, &past).await?
+            starts(&ports.source, &ports.clock, (&view.stream_arn, &past)).await?
         }
     };
     let rewind = Some(Rewind { as_of, starts });
@@ -72,17 +73,16 @@ where
 }
 
 /// Where the stream now holds the first record of each of these shards.
-async fn starts<S: Source>(
+async fn starts<S: Source, C: Clock>(
     source: &S,
-    stream_arn: &Arc<str>,
-    shards: &[&PartitionRow],
+    clock: &C,
+    (stream_arn, shards): (&Arc<str>, &[&PartitionRow]),
 ) -> Result<HashMap<PartitionId, Position>> {
     let mut starts = HashMap::new();
     if shards.is_empty() {
         return Ok(starts);
     }
-    let listed = source.list_shards(stream_arn).await;
-    request("DescribeStream", listed.as_ref().err());
+    let listed = list(source, clock, stream_arn).await;
     // A shard that a listing lacks is asked for by itself, so that an incomplete listing does no harm.
     let listed: HashMap<PartitionId, ShardListing> =
         listed?.shards.into_iter().map(|shard| (shard.id.clone(), shard)).collect();

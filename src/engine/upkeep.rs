@@ -3,17 +3,17 @@
 //! Both are plain futures that take what they need and return what they learnt; the worker's loop owns all
 //! state and decides what follows.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::lease;
+use super::listing::{list, with_parents};
 use super::ports::{
     Claim, Clock, Continuity, Gap, GapReason, Lease, Ledger, LedgerView, Listing, NewStream,
-    PartitionRow, PartitionState, ReadFrom, Sink, Source, SourceIdentity, StreamInfo, StreamView,
-    WorkerId,
+    PartitionRow, PartitionState, Sink, Source, SourceIdentity, StreamInfo, StreamView, WorkerId,
 };
 use super::{OnGap, Ports};
 use crate::error::{Error, ErrorKind, Result};
@@ -24,6 +24,9 @@ use crate::telemetry::events;
 /// Shards that were not listed for so long may have come and gone unseen: the service keeps them for
 /// 24 hours.
 const UNPOLLED: Duration = Duration::from_secs(23 * 3600);
+/// A worker that lives and has not listed all shards for so long loses its turn to another: a listing of
+/// 100,000 shards, those of a day included, takes four minutes.
+const LISTED_WITHIN: Duration = Duration::from_secs(300);
 
 /// What a round of upkeep is asked to do.
 #[derive(Debug)]
@@ -101,8 +104,8 @@ pub(super) struct Survey {
     pub generation: Generation,
     /// List only if the last listing is older than this.
     pub every: Duration,
-    /// Take over from a worker that has been at it for longer than this.
-    pub within: Duration,
+    /// How long this worker counts as alive from now.
+    pub lease_ttl: Duration,
     pub on_gap: OnGap,
 }
 
@@ -117,10 +120,10 @@ where
     K: Sink,
     C: Clock,
 {
-    let Survey { source, worker, mapper, stream_arn: known, generation, every, within, on_gap } =
+    let Survey { source, worker, mapper, stream_arn: known, generation, every, lease_ttl, on_gap } =
         survey;
     if let Some(stream_arn) = &known
-        && !ports.ledger.lead_discovery(&source, &worker, every, within).await?
+        && !ports.ledger.lead_discovery(&source, &worker, every, LISTED_WITHIN).await?
     {
         let stream_arn = Arc::clone(stream_arn);
         return Ok(Discovered { stream_arn, generation, listed: false, gap: None });
@@ -142,9 +145,13 @@ where
         Continuity::StreamChanged { .. } => Some(GapReason::StreamChanged),
         Continuity::TableChanged { .. } => Some(GapReason::TableChanged),
     };
+    if known.is_none() {
+        // Only who is alive keeps its turn.
+        ports.ledger.renew(&source, &worker, lease_ttl).await?;
+    }
     let lead = known.is_some()
         || broken.is_some()
-        || ports.ledger.lead_discovery(&source, &worker, every, within).await?;
+        || ports.ledger.lead_discovery(&source, &worker, every, LISTED_WITHIN).await?;
     let unpolled = lead && enrolment.listed_ago.is_some_and(|ago| ago > UNPOLLED);
     if let Some(reason) = broken.or(unpolled.then_some(GapReason::Unpolled)) {
         let stream_arn = stream_arn.to_string();
@@ -165,8 +172,7 @@ where
     }
     let mut gap = None;
     if lead {
-        let listed = ports.source.list_shards(&stream_arn).await;
-        request("DescribeStream", listed.as_ref().err());
+        let listed = list(&ports.source, &ports.clock, &stream_arn).await;
         let known = ports.ledger.load(&source).await?.partitions;
         gap = forgotten(&known, &stream_arn);
         let known = known.into_iter().map(|row| row.id).collect();
@@ -206,69 +212,10 @@ where
 {
     let Some(stream_arn) = newest.filter(|arn| *arn != *known) else { return Ok(Some(None)) };
     let stream_arn: Arc<str> = stream_arn.into();
-    let listed = ports.source.list_shards(&stream_arn).await;
-    request("DescribeStream", listed.as_ref().err());
+    let listed = list(&ports.source, &ports.clock, &stream_arn).await;
     let Listing { shards, complete } =
         with_parents(ports, &stream_arn, HashSet::new(), listed?).await;
     Ok(complete.then_some(Some(NewStream { stream_arn, shards })))
-}
-
-/// The listing without the shards whose parent is neither known to the ledger, nor listed, nor gone.
-///
-/// A listing may lack a shard that is there, and one that lags may show a child before its parent. To the
-/// ledger an unknown parent is one that was trimmed, so its child would be read too early (invariant I3).
-/// Whether a parent is gone, only an attempt to read it tells; that costs one call for each of the oldest
-/// shards, once.
-async fn with_parents<S, L, K, C>(
-    ports: &Ports<S, L, K, C>,
-    stream_arn: &Arc<str>,
-    mut entered: HashSet<PartitionId>,
-    listing: Listing,
-) -> Listing
-where
-    S: Source,
-    L: Ledger,
-    K: Sink,
-    C: Clock,
-{
-    let Listing { shards: mut waiting, complete } = listing;
-    let mut shards = Vec::with_capacity(waiting.len());
-    loop {
-        let before = shards.len();
-        for shard in std::mem::take(&mut waiting) {
-            let parent = shard.parent.as_ref();
-            let next =
-                entered.contains(&shard.id) || parent.is_none_or(|own| entered.contains(own));
-            if next {
-                entered.insert(shard.id.clone());
-                shards.push(shard);
-            } else {
-                waiting.push(shard);
-            }
-        }
-        if shards.len() > before {
-            continue;
-        }
-        let listed: HashSet<_> = waiting.iter().map(|shard| &shard.id).collect();
-        let parents = waiting.iter().filter_map(|shard| shard.parent.as_ref());
-        let unlisted: BTreeSet<PartitionId> =
-            parents.filter(|parent| !listed.contains(parent)).cloned().collect();
-        let asked = entered.len();
-        for partition in unlisted {
-            let stream_arn = Arc::clone(stream_arn);
-            let position = Position::Horizon;
-            let from = ReadFrom { stream_arn, partition, position, iterator: None };
-            let answer = ports.source.read(&from).await;
-            request("GetRecords", answer.as_ref().err());
-            if answer.is_err_and(|error| error.kind() == ErrorKind::Gone) {
-                entered.insert(from.partition);
-            }
-        }
-        if entered.len() == asked {
-            let complete = complete && waiting.is_empty();
-            return Listing { shards, complete };
-        }
-    }
 }
 
 /// The stream's ARN, if this stream can feed this mapping.

@@ -4,7 +4,7 @@
 //! `answers.rs` takes the answers, `report.rs` tells what happened.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -16,6 +16,7 @@ use super::backfill::Backfill;
 use super::batch::{Label, MappedPage, PageContext, Sealed, UnmatchedItem};
 use super::budget::RateBudget;
 use super::lane::{Lane, LaneId};
+use super::listing::Turns;
 use super::ports::{
     Applied, Clock, Ledger, LedgerView, Page, ReadFrom, ShardListing, Sink, Source,
 };
@@ -42,8 +43,6 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 const CHILDLESS_DISCOVERY: Duration = Duration::from_secs(5);
 /// Questions for the children of a shard at its end; after that the periodic listing finds them.
 const CHILD_LOOKUPS: u32 = 3;
-/// The pause between two such questions.
-const CHILD_LOOKUP_PAUSE: Duration = Duration::from_millis(250);
 /// Renewals per lease: one may fail, and a second, before the lease is given up at two thirds.
 const RENEWALS_PER_LEASE: u32 = 3;
 
@@ -103,6 +102,8 @@ pub(super) struct Worker<S, L, K, C> {
     /// own. What a view shows for longer was not given back.
     settled: HashMap<PartitionId, Instant>,
     childless: HashSet<PartitionId>,
+    /// When this worker's reads may ask for the children of a shard.
+    turns: Arc<Mutex<Turns>>,
 
     lanes: [Lane; 2],
     resume_at: Instant,
@@ -149,6 +150,7 @@ where
             era: 0,
             settled: HashMap::new(),
             childless: HashSet::new(),
+            turns: Arc::default(),
             lanes: LaneId::ALL.map(Lane::new),
             resume_at: now,
             note_keys: false,
@@ -258,8 +260,9 @@ where
             let Some((from, ticket)) = readers.next_read(stream_arn, now, asked_at) else { break };
             let (ports, mapper) = (Arc::clone(&self.ports), Arc::clone(&self.run.mapper));
             let (tables, generation) = (Arc::clone(&self.key_columns), self.generation);
+            let turns = Arc::clone(&self.turns);
             self.tasks.spawn(async move {
-                let result = read(&ports, &from).await.and_then(|(page, children)| {
+                let result = read(&ports, &from, &turns).await.and_then(|(page, children)| {
                     let partition = &from.partition;
                     let (mapper, tables) = (&mapper, &tables);
                     let context = PageContext { mapper, tables, generation, partition };
@@ -288,7 +291,7 @@ where
             stream_arn: self.stream_arn.clone(),
             generation: self.generation,
             every,
-            within: self.run.options.lease_ttl,
+            lease_ttl: self.run.options.lease_ttl,
             on_gap: self.run.options.on_gap,
         };
         let ports = Arc::clone(&self.ports);
@@ -420,6 +423,7 @@ where
 async fn read<S, L, K, C>(
     ports: &Ports<S, L, K, C>,
     from: &ReadFrom,
+    turns: &Mutex<Turns>,
 ) -> Result<(Page, Vec<ShardListing>)>
 where
     S: Source,
@@ -435,10 +439,11 @@ where
     let mut children = Vec::new();
     // Only shards are continued by others.
     let at_end = page.end && from.partition.kind() == PartitionKind::Shard;
-    for attempt in 0..if at_end { CHILD_LOOKUPS } else { 0 } {
-        if attempt > 0 {
-            ports.clock.sleep_until(ports.clock.now() + CHILD_LOOKUP_PAUSE).await;
-        }
+    for _ in 0..if at_end { CHILD_LOOKUPS } else { 0 } {
+        let now = ports.clock.now();
+        let turn = turns.lock().unwrap_or_else(PoisonError::into_inner).take(now);
+        let Some(turn) = turn else { break };
+        ports.clock.sleep_until(turn).await;
         let answer = ports.source.child_shards(&from.stream_arn, &from.partition).await;
         request("DescribeStream", answer.as_ref().err());
         children = answer.unwrap_or_default();

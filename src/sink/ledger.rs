@@ -294,11 +294,14 @@ const ENROL: &str = "\
     set table_arn = excluded.table_arn, table_id = excluded.table_id where s.table_id = ''";
 
 const LEAD_DISCOVERY: &str = "\
-    update dynaurora.sources set discovery_worker = $2, discovery_at = now() \
-    where source = $1 \
-        and (listed_at is null or listed_at <= now() - $3 * interval '1 millisecond') \
-        and (discovery_worker is null or discovery_worker = $2 \
-            or discovery_at <= now() - $4 * interval '1 millisecond')";
+    update dynaurora.sources s set discovery_worker = $2, \
+        discovery_at = case when s.discovery_worker = $2 then s.discovery_at else now() end \
+    where s.source = $1 \
+        and (s.listed_at is null or s.listed_at <= now() - $3 * interval '1 millisecond') \
+        and (s.discovery_worker is null or s.discovery_worker = $2 \
+            or s.discovery_at <= now() - $4 * interval '1 millisecond' \
+            or not exists (select from dynaurora.workers w where w.source = s.source \
+                and w.worker = s.discovery_worker and w.alive_until > now()))";
 
 const LISTED: &str = "\
     update dynaurora.sources set listed_at = now(), discovery_worker = null, discovery_at = null \

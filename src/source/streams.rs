@@ -1,6 +1,5 @@
 //! The port itself: tables, listings of shards, and pages of records.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use aws_config::SdkConfig;
@@ -11,7 +10,7 @@ use aws_sdk_dynamodbstreams::types::{Shard, ShardFilter, ShardFilterType, ShardI
 use tokio::sync::OnceCell;
 
 use crate::engine::ports::{
-    Listing, Page, ReadFrom, ShardIterator, ShardListing, Source, StreamInfo, StreamView,
+    ListingPage, Page, ReadFrom, ShardIterator, ShardListing, Source, StreamInfo, StreamView,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, Item, KeyType, PartitionId, PartitionKind, Position, Segment};
@@ -25,8 +24,8 @@ use super::scan::{self, Scanner};
 
 /// The most shards in one page of a listing (DescribeStream's own limit).
 const LISTING_PAGE_SHARDS: i32 = 100;
-/// How many listing pages in a row may bring nothing new before the listing is given up for this time.
-const LISTING_PAGES_IDLE_MAX: u32 = 10;
+/// The most pages in which the children of one shard are looked for.
+const CHILDREN_PAGES_MAX: u32 = 100;
 
 /// How pages are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,47 +199,28 @@ impl DynamoSource {
         view_of(view.as_ref().map_or("nothing", |view| view.as_str()))
     }
 
-    /// Every page of a listing. A failing page ends it; what came before is kept beside the failure.
-    async fn pages(
+    async fn page(
         &self,
         stream_arn: &str,
+        after: Option<&PartitionId>,
         filter: Option<ShardFilter>,
-    ) -> (Vec<ShardListing>, Option<Error>) {
-        let (mut shards, mut known) = (Vec::new(), HashSet::new());
-        let (mut start, mut idle) = (None, 0);
-        loop {
-            let request = self
-                .streams
-                .describe_stream()
-                .stream_arn(stream_arn)
-                .limit(LISTING_PAGE_SHARDS)
-                .set_exclusive_start_shard_id(start)
-                .set_shard_filter(filter.clone());
-            let output = match request.send().await {
-                Ok(output) => output,
-                Err(error) => return (shards, Some(self.rim.error("DescribeStream", error))),
-            };
-            let Some(stream) = output.stream_description else {
-                return (shards, Some(unexpected("stream description is missing")));
-            };
-            let before = shards.len();
-            for shard in stream.shards.unwrap_or_default() {
-                match listing(shard) {
-                    Ok(shard) if known.insert(shard.id.clone()) => shards.push(shard),
-                    Ok(_) => {}
-                    Err(error) => return (shards, Some(error)),
-                }
-            }
-            // Pages are known to come twice; a listing that no longer gets anywhere must end all the same.
-            idle = if shards.len() > before { 0 } else { idle + 1 };
-            start = stream.last_evaluated_shard_id.filter(|id| !id.is_empty());
-            if start.is_none() {
-                return (shards, None);
-            }
-            if idle >= LISTING_PAGES_IDLE_MAX {
-                return (shards, Some(unexpected("listing of shards goes in a circle")));
-            }
-        }
+    ) -> Result<ListingPage> {
+        let output = self
+            .streams
+            .describe_stream()
+            .stream_arn(stream_arn)
+            .limit(LISTING_PAGE_SHARDS)
+            .set_exclusive_start_shard_id(after.map(ToString::to_string))
+            .set_shard_filter(filter)
+            .send()
+            .await
+            .map_err(|error| self.rim.error("DescribeStream", error))?;
+        let missing = || unexpected("stream description is missing");
+        let stream = output.stream_description.ok_or_else(missing)?;
+        let shards = stream.shards.unwrap_or_default();
+        let shards = shards.into_iter().map(listing).collect::<Result<_>>()?;
+        let next = stream.last_evaluated_shard_id.filter(|id| !id.is_empty());
+        Ok(ListingPage { shards, next: next.map(PartitionId::new) })
     }
 
     async fn iterator(&self, from: &ReadFrom) -> Result<String> {
@@ -311,16 +291,12 @@ impl Source for DynamoSource {
         })
     }
 
-    async fn list_shards(&self, stream_arn: &str) -> Result<Listing> {
-        match self.pages(stream_arn, None).await {
-            (shards, None) => Ok(Listing { shards, complete: true }),
-            (shards, Some(error)) if shards.is_empty() => Err(error),
-            (shards, Some(error)) => {
-                let cause = error.chain();
-                tracing::debug!(shards = shards.len(), %cause, "listing of shards is incomplete");
-                Ok(Listing { shards, complete: false })
-            }
-        }
+    async fn list_shards(
+        &self,
+        stream_arn: &str,
+        after: Option<&PartitionId>,
+    ) -> Result<ListingPage> {
+        self.page(stream_arn, after, None).await
     }
 
     async fn child_shards(
@@ -330,13 +306,24 @@ impl Source for DynamoSource {
     ) -> Result<Vec<ShardListing>> {
         let filter =
             ShardFilter::builder().r#type(ShardFilterType::ChildShards).shard_id(parent.as_str());
-        let (mut shards, error) = self.pages(stream_arn, Some(filter.build())).await;
-        // A service that does not know the filter lists all shards.
-        shards.retain(|shard| shard.parent.as_ref() == Some(parent));
-        match error {
-            Some(error) => Err(error),
-            None => Ok(shards),
+        let (filter, mut after) = (Some(filter.build()), None);
+        let mut children: Vec<ShardListing> = Vec::new();
+        // A service that does not know the filter lists all shards, and any page may come twice.
+        for _ in 0..CHILDREN_PAGES_MAX {
+            let page = self.page(stream_arn, after.as_ref(), filter.clone()).await?;
+            for shard in page.shards.into_iter().filter(|own| own.parent.as_ref() == Some(parent)) {
+                if children.iter().all(|known| known.id != shard.id) {
+                    children.push(shard);
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(children);
+            }
         }
+        Err(unexpected(format!(
+            "the children of {parent} take more than {CHILDREN_PAGES_MAX} pages"
+        )))
     }
 
     async fn read(&self, from: &ReadFrom) -> Result<Page> {

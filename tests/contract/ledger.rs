@@ -21,7 +21,7 @@ pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
     registering_only_adds(&fresh().await).await;
     a_shard_of_an_older_stream_starts_afresh(&fresh().await).await;
     one_worker_leads_discovery_and_only_when_due(&fresh().await).await;
-    a_leader_of_discovery_that_dies_is_followed(&fresh().await).await;
+    a_leader_of_discovery_that_dies_or_dawdles_is_followed(&fresh().await).await;
     a_lease_is_for_one_worker_and_one_generation(&fresh().await).await;
     leases_raced_for_are_given_once(&fresh().await).await;
     an_expired_lease_goes_to_another_with_a_new_epoch(&fresh().await).await;
@@ -104,6 +104,8 @@ const EVERY: Duration = SHORT;
 async fn one_worker_leads_discovery_and_only_when_due(rig: &impl Rig) {
     rig.ledger().enrol(&identity()).await.unwrap();
     let (ann, bob) = (worker("ann"), worker("bob"));
+    renew(rig, &ann, LONG).await;
+    renew(rig, &bob, LONG).await;
     let lead = async |who: &WorkerId| lead(rig, who, EVERY, LONG).await;
     let (first, second) = futures_util::join!(lead(&ann), lead(&bob));
     assert!(first ^ second, "one leads, and the first listing is due at once");
@@ -121,15 +123,23 @@ async fn one_worker_leads_discovery_and_only_when_due(rig: &impl Rig) {
         .await;
 }
 
-async fn a_leader_of_discovery_that_dies_is_followed(rig: &impl Rig) {
+async fn a_leader_of_discovery_that_dies_or_dawdles_is_followed(rig: &impl Rig) {
     rig.ledger().enrol(&identity()).await.unwrap();
     let (ann, bob) = (worker("ann"), worker("bob"));
-    assert!(lead(rig, &ann, EVERY, SHORT).await);
+    renew(rig, &ann, SHORT).await;
+    renew(rig, &bob, LONG).await;
+    assert!(lead(rig, &ann, EVERY, LONG).await);
     within_bound(rig, "another worker leads", async || {
-        lead(rig, &bob, EVERY, SHORT).await.then_some(())
+        lead(rig, &bob, EVERY, LONG).await.then_some(())
     })
     .await;
+    renew(rig, &ann, LONG).await;
     assert!(!lead(rig, &ann, EVERY, LONG).await, "now the other one is at it");
+    within_bound(rig, "who lives and lists nothing loses its turn", async || {
+        assert!(lead(rig, &bob, EVERY, LONG).await, "asking again prolongs no turn");
+        lead(rig, &ann, EVERY, SHORT).await.then_some(())
+    })
+    .await;
 }
 
 async fn lead(rig: &impl Rig, who: &WorkerId, every: Duration, within: Duration) -> bool {

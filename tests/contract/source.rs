@@ -4,10 +4,15 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use dynaurora::engine::ports::{Page, ReadFrom, Source, StreamView};
-use dynaurora::error::ErrorKind;
-use dynaurora::model::{Change, ChangeOp, Item, PartitionId, Position, Segment, SequenceNumber};
+use dynaurora::engine::listing;
+use dynaurora::engine::ports::{Clock, Listing, Page, ReadFrom, Source, StreamView};
+use dynaurora::error::{ErrorKind, Result};
+use dynaurora::model::{
+    Change, ChangeOp, EpochMillis, Item, PartitionId, Position, Segment, SequenceNumber,
+};
+use dynaurora::runtime::SystemClock;
 use dynaurora::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
+use tokio::time::Instant;
 
 use crate::world::{World, WorldServer, WorldSource};
 
@@ -89,9 +94,29 @@ pub(super) async fn at<S: Source>(source: &S, shard: &PartitionId, position: Pos
     ReadFrom { stream_arn: stream.into(), partition: shard.clone(), position, iterator: None }
 }
 
+/// All shards, by a clock that makes nobody wait.
+pub(super) async fn listed<S: Source>(source: &S, stream: &str) -> Result<Listing> {
+    listing::list(source, &Hasty, stream).await
+}
+
+#[derive(Clone)]
+struct Hasty;
+
+impl Clock for Hasty {
+    fn now(&self) -> Instant {
+        SystemClock.now()
+    }
+
+    fn wall(&self) -> EpochMillis {
+        SystemClock.wall()
+    }
+
+    async fn sleep_until(&self, _: Instant) {}
+}
+
 pub(super) async fn shards<S: Source>(source: &S) -> Vec<(PartitionId, Position)> {
     let stream = source.describe().await.unwrap().stream_arn.unwrap();
-    let listing = source.list_shards(&stream).await.unwrap();
+    let listing = listed(source, &stream).await.unwrap();
     assert!(listing.complete);
     listing.shards.iter().map(|shard| (shard.id.clone(), shard.start())).collect()
 }
@@ -139,7 +164,7 @@ pub(super) async fn a_table_is_described<S: Source>(source: &S) {
     assert!(info.table_arn.ends_with(&format!("table/{TABLE}")), "{}", info.table_arn);
     let stream = info.stream_arn.unwrap();
     assert!(stream.starts_with(&info.table_arn), "{stream}");
-    let listing = source.list_shards(&stream).await.unwrap();
+    let listing = listed(source, &stream).await.unwrap();
     assert!(listing.complete);
     assert!(!listing.shards.is_empty());
     assert!(listing.shards.iter().all(|shard| shard.parent.is_none()));
@@ -225,7 +250,7 @@ pub(super) async fn a_scan_brings_every_item_once<S: Subject>(subject: &S) {
 async fn what_is_gone_is_said_to_be_gone<S: Source>(source: &S) {
     let stream = source.describe().await.unwrap().stream_arn.unwrap();
     let unknown = stream.replace(TABLE, "no-such-table");
-    let error = source.list_shards(&unknown).await.unwrap_err();
+    let error = source.list_shards(&unknown, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Gone, "{}", error.chain());
     assert_eq!(error.code(), Some("ResourceNotFoundException"));
 }

@@ -9,7 +9,7 @@ use dynaurora::engine::ports::{ReadFrom, ShardListing, Source, StreamView};
 use dynaurora::error::{Error, ErrorKind};
 use dynaurora::model::{PartitionId, Position, SequenceNumber};
 
-use super::source::{InWorld, TABLE, key, letter, over_http, plain};
+use super::source::{InWorld, TABLE, key, letter, listed, over_http, plain};
 use crate::world::{Faults, World};
 
 /// A reader as plain as can be: a position per shard, parents before children, no iterator kept.
@@ -29,7 +29,7 @@ impl Reader {
     }
 
     async fn turn<S: Source>(&mut self, source: &S, stream: &Arc<str>) {
-        let listing = patient(async || source.list_shards(stream).await).await;
+        let listing = patient(async || listed(source, stream).await).await;
         self.enter(listing.shards);
         let readable = |(id, (parent, _)): &(&PartitionId, &(Option<PartitionId>, Position))| {
             let drained = |shard: &PartitionId| self.drained.contains(shard);

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use dynaurora::engine::listing::PAGE_RETRIES;
 use dynaurora::engine::ports::{ShardIterator, Source, StreamView};
 use dynaurora::error::ErrorKind;
 use dynaurora::model::{PartitionId, Position};
 use dynaurora::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
 
 use super::source::{
-    InWorld, TABLE, at, drain, dynamo_source, item, key, letter, over_http, plain, shards,
+    InWorld, TABLE, at, drain, dynamo_source, item, key, letter, listed, over_http, plain, shards,
 };
 use crate::world::{Fault, Operation, WorldError};
 
@@ -138,7 +139,15 @@ async fn a_failing_page_of_a_listing_loses_no_progress<S: Source>(subject: &InWo
         world.order(Operation::DescribeStream, Fault::Pass);
         world.order(Operation::DescribeStream, Fault::Fail(WorldError::LimitExceeded));
     }
-    let partial = subject.source.list_shards(&stream).await.unwrap();
+    assert_eq!(shards(&subject.source).await.len(), all, "a page is asked for again");
+    {
+        let mut world = subject.world.lock().unwrap();
+        world.order(Operation::DescribeStream, Fault::Pass);
+        for _ in 0..=PAGE_RETRIES {
+            world.order(Operation::DescribeStream, Fault::Fail(WorldError::LimitExceeded));
+        }
+    }
+    let partial = listed(&subject.source, &stream).await.unwrap();
     assert_eq!((partial.shards.len(), partial.complete), (2, false));
     // Page after page, each of them perhaps twice, every shard is listed, and once.
     subject.world.lock().unwrap().faults.repeated_page = 0.3;
@@ -149,7 +158,7 @@ async fn a_failing_page_of_a_listing_loses_no_progress<S: Source>(subject: &InWo
         world.faults.listing_page_max = 100;
         world.order(Operation::DescribeStream, Fault::Fail(WorldError::Internal));
     }
-    let error = subject.source.list_shards(&stream).await.unwrap_err();
+    let error = listed(&subject.source, &stream).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 }
 

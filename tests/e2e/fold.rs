@@ -13,7 +13,7 @@ use super::stage::{SOON_SECS, Stage, within};
 pub(super) async fn records(stage: &Stage, until: Option<&Position>) -> Vec<Change> {
     let source = stage.source().await;
     let stream_arn = source.describe().await.unwrap().stream_arn.unwrap();
-    let shards = source.list_shards(&stream_arn).await.unwrap().shards;
+    let shards = source.list_shards(&stream_arn, None).await.unwrap().shards;
     let [shard] = shards.as_slice() else { panic!("one shard, not {shards:?}") };
     let mut from = ReadFrom {
         stream_arn: stream_arn.into(),

@@ -119,6 +119,7 @@ async fn one_worker_of_many_leads_discovery() {
     let mut leaders = 0;
     for number in 0..5 {
         let who = worker(&format!("worker-{number}"));
+        rig.ledger.renew(SOURCE, &who, LEASE_TTL).await.unwrap();
         let minute = Duration::from_secs(60);
         leaders +=
             u32::from(rig.ledger.lead_discovery(SOURCE, &who, minute, minute).await.unwrap());

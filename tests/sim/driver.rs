@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dynaurora::engine::OnGap;
-use dynaurora::engine::backfill::{Backfill, segments};
-use dynaurora::engine::ports::{Clock, PartitionState};
+use dynaurora::engine::backfill::segments;
+use dynaurora::engine::ports::Clock;
 use dynaurora::error::Result;
 use dynaurora::model::{PartitionId, Position};
 use tokio::task::JoinSet;
@@ -17,11 +16,15 @@ use super::clock::SimClock;
 use super::north_pole::{self, TABLE};
 use super::plan::Plan;
 use super::process::{Process, Surroundings};
-use super::store::{Entry, Knobs, Store};
+use super::store::{Entry, Store};
 use crate::contract::SOURCE;
+use crate::world::World;
 use crate::world::streams::RETENTION_MILLIS;
-use crate::world::{Faults, World};
 
+mod calm;
+
+/// `DescribeStream` calls a second that the service takes for each stream.
+const LISTINGS_PER_SEC_MAX: usize = 10;
 /// How long a stream keeps a closed shard.
 const RETENTION: Duration = Duration::from_millis(RETENTION_MILLIS as u64);
 
@@ -39,6 +42,10 @@ pub struct Verdict {
     pub faults: BTreeMap<&'static str, u64>,
     /// How long the target took to come in step once the source was quiet and nothing failed.
     pub lag: Duration,
+    /// How long it took until each worker had its share, where the plan asks for that.
+    pub balanced: Option<Duration>,
+    /// The most `DescribeStream` calls within one second, where the service tells a shard's children alone.
+    pub listings_per_sec_max: Option<usize>,
 }
 
 impl Verdict {
@@ -139,7 +146,7 @@ impl Simulation {
 
     async fn run(mut self) -> Verdict {
         self.chaos().await;
-        let lag = self.calm().await;
+        let (lag, balanced) = self.calm().await;
         self.observe(true);
         let store = &self.around.store;
         let (journal, gaps) = (store.journal(), store.gaps(SOURCE));
@@ -162,7 +169,25 @@ impl Simulation {
         let mut faults = self.around.store.tally();
         faults.append(&mut self.around.world.lock().unwrap().tally);
         faults.append(&mut self.tally);
-        Verdict { violations, journal, halted: !gaps.is_empty(), records, lag, simulated, faults }
+        let filters = !self.around.plan.world.ignores_shard_filter;
+        let listings = self.around.world.lock().unwrap().listings_per_sec_max();
+        let listings_per_sec_max = filters.then_some(listings);
+        if listings_per_sec_max.is_some_and(|most| most > LISTINGS_PER_SEC_MAX) {
+            let what = format!("DescribeStream was called {listings} times within a second");
+            let violation = Violation { invariant: Invariant::Convergence, entry: None, what };
+            violations.push(violation);
+        }
+        Verdict {
+            violations,
+            journal,
+            halted: !gaps.is_empty(),
+            records,
+            simulated,
+            faults,
+            lag,
+            balanced,
+            listings_per_sec_max,
+        }
     }
 
     async fn chaos(&mut self) {
@@ -345,92 +370,6 @@ impl Simulation {
                 what,
             });
         }
-    }
-
-    /// Everything is well again and nobody writes: the target must come in step within the bound.
-    async fn calm(&mut self) -> Duration {
-        let plan = &self.around.plan;
-        let knobs = plan.store;
-        self.around.store.set_faults(
-            Knobs { refuses: knobs.refuses, sabotage: knobs.sabotage, ..Knobs::default() },
-            0,
-        );
-        self.world(|world| world.faults = Faults::default());
-        for slot in 0..self.slots.len() {
-            match &self.slots[slot].1 {
-                Some(process) => process.stall(false),
-                None => self.start(slot),
-            }
-        }
-        self.observe(true);
-        let began = self.around.clock.now();
-        let end = began + self.around.plan.calm_max;
-        let quiet_since = Some(self.around.clock.wall());
-        let told = |store: &Store| store.synced_up_to(SOURCE) > quiet_since;
-        while !(self.in_step() && told(&self.around.store)) && self.around.clock.now() < end {
-            let next = self.around.clock.now() + Duration::from_millis(500);
-            self.around.clock.sleep_until(next).await;
-            self.gather();
-            if !self.violations.is_empty() || self.is_halted() {
-                break;
-            }
-        }
-        let lag = self.around.clock.now() - began;
-        if !told(&self.around.store) && !self.is_halted() {
-            let what = "in step, but it is not said so".to_owned();
-            self.violations.push(Violation { invariant: Invariant::Fresh, entry: None, what });
-        }
-        for (_, process) in &self.slots {
-            if let Some(process) = process {
-                process.leave();
-            }
-        }
-        let bound = self.around.clock.now() + self.around.plan.calm_max;
-        while !self.tasks.is_empty() && self.around.clock.now() < bound {
-            let next = self.around.clock.now() + Duration::from_millis(100);
-            self.around.clock.sleep_until(next).await;
-            self.gather();
-        }
-        if !self.tasks.is_empty() {
-            let what = "a worker did not leave when it was asked to".to_owned();
-            self.violations.push(Violation {
-                invariant: Invariant::Convergence,
-                entry: None,
-                what,
-            });
-        }
-        lag
-    }
-
-    /// Whether a gap has ended the run: one that no load repairs.
-    fn is_halted(&self) -> bool {
-        let halts = self.around.plan.options.on_gap == OnGap::Halt;
-        halts && !self.around.store.gaps(SOURCE).is_empty()
-    }
-
-    /// Whether every shard is applied to its end, and no load is under way.
-    fn in_step(&self) -> bool {
-        let store = &self.around.store;
-        let positions = store.positions(SOURCE);
-        let wants_load = self.around.plan.options.backfill == Backfill::Auto;
-        let loading = store.loads(SOURCE) || (wants_load && !store.loaded(SOURCE));
-        if loading || !(store.gaps(SOURCE).is_empty() || self.is_halted()) {
-            return false;
-        }
-        self.truth.shards.iter().all(|(id, shard)| {
-            if store.loaded(SOURCE) && shard.dropped_at.is_some() {
-                return true;
-            }
-            let Some((position, state)) = positions.get(id) else {
-                return shard.dropped_at.is_some();
-            };
-            let read = match (shard.records.last(), position) {
-                (None, _) => true,
-                (Some(last), Position::After(done)) => *done >= last.sequence,
-                (Some(_), _) => false,
-            };
-            read && (!shard.closed || *state != PartitionState::Open)
-        })
     }
 
     /// Notes the shards that there are, and with `records` what they ever held.

@@ -13,6 +13,7 @@ pub mod process;
 pub mod store;
 
 mod contract;
+mod fleet;
 mod planted;
 
 use std::collections::BTreeMap;
@@ -22,8 +23,8 @@ use std::time::Duration;
 use driver::Verdict;
 use plan::Plan;
 
-/// How many seeds are run where nobody says otherwise: as many as a minute of a build server allows.
-const SEEDS: u64 = 200;
+/// How many seeds are run where nobody says otherwise: as many as two minutes of a build server allow.
+const SEEDS: u64 = 500;
 
 #[test]
 fn seeds() {
@@ -31,13 +32,14 @@ fn seeds() {
     let count = number("DYNAURORA_SEEDS").unwrap_or(SEEDS);
     let mut failed = Vec::new();
     let (mut halted, mut records, mut commits, mut lags) = (0, 0, 0, Vec::new());
-    let (mut simulated, mut faults) = (Duration::ZERO, BTreeMap::new());
+    let (mut simulated, mut faults, mut listings) = (Duration::ZERO, BTreeMap::new(), 0);
     for seed in first..first + count {
         let verdict = driver::run(planned(seed));
         halted += usize::from(verdict.halted);
         records += verdict.records;
         commits += verdict.journal.len();
         simulated += verdict.simulated;
+        listings = listings.max(verdict.listings_per_sec_max.unwrap_or(0));
         for (what, count) in &verdict.faults {
             *faults.entry(*what).or_insert(0) += count;
         }
@@ -55,6 +57,7 @@ fn seeds() {
     for (what, count) in &faults {
         println!("  {count:9} {what}");
     }
+    println!("DescribeStream: {listings} times a second at most, children asked for one by one");
     println!("in step once all is well: half within {half:?}, the slowest within {worst:?}");
     let shown: Vec<_> = failed
         .iter()

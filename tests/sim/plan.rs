@@ -24,6 +24,8 @@ pub struct Plan {
     pub chaos: Duration,
     /// Within which time after that the target must be in step.
     pub calm_max: Duration,
+    /// Within which time every worker must have its share, where that is looked at.
+    pub balanced_within: Option<Duration>,
     pub options: Options,
     pub store: Knobs,
     pub world: Faults,
@@ -53,6 +55,8 @@ pub struct Every {
     pub night: Option<Duration>,
 }
 
+/// Within how many lease times a fleet shares its shards evenly after the last fault.
+const BALANCED_LEASES: u32 = 5;
 /// How long a load of so small a table may take once all is well.
 const LOADED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -90,6 +94,7 @@ impl Plan {
             view: *rng.choice(&[StreamView::NewImage, StreamView::NewAndOldImages]).unwrap(),
             chaos: Duration::from_secs(rng.u64(20..60)),
             calm_max: calm_max(&options, &world),
+            balanced_within: None,
             options,
             store: Knobs { refuses, ..store },
             world,
@@ -114,6 +119,28 @@ impl Plan {
         self.options.segments = Some(rng.u32(1..4));
         self.calm_max += self.options.lease_ttl * 4 + LOADED_WITHIN;
         self
+    }
+
+    /// As many shards as the largest tables have, and a fleet whose processes die, leave and stop; the
+    /// service itself is well.
+    pub fn fleet(workers: usize, shards: usize, chaos: Duration) -> Self {
+        let calm = Self::of(0);
+        let some = |secs| Some(Duration::from_secs(secs));
+        let every = Every {
+            write: Duration::from_millis(50),
+            rotate: some(5),
+            kill: some(30),
+            leave: some(40),
+            stall: some(30),
+            ..calm.every
+        };
+        let options = Options { partitions_max: shards, ..calm.options };
+        // Each shard is polled in its turn, fifty a second by each worker, and twice until it has caught up.
+        let polled = Duration::from_secs(shards as u64 / workers as u64 / 50 * 2);
+        let calm_max = calm.calm_max + polled;
+        let balanced_within = Some(options.lease_ttl * BALANCED_LEASES);
+        let initial_shards = shards;
+        Self { workers, initial_shards, chaos, calm_max, balanced_within, options, every, ..calm }
     }
 
     /// Whether the service keeps what freshness relies on; most of the others lie about a shard's end for

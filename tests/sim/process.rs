@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use dynaurora::engine::freshness::SourceStatus;
 use dynaurora::engine::ports::{
-    Clock, Listing, Page, ReadFrom, ShardListing, Source, StreamInfo, WorkerId,
+    Clock, ListingPage, Page, ReadFrom, ShardListing, Source, StreamInfo, WorkerId,
 };
 use dynaurora::engine::{self, Ports, SourceRun};
 use dynaurora::error::Result;
@@ -114,9 +114,13 @@ impl<P: Source> Source for Gated<P> {
         answer
     }
 
-    async fn list_shards(&self, stream_arn: &str) -> Result<Listing> {
+    async fn list_shards(
+        &self,
+        stream_arn: &str,
+        after: Option<&PartitionId>,
+    ) -> Result<ListingPage> {
         self.pass().await;
-        let answer = self.inner.list_shards(stream_arn).await;
+        let answer = self.inner.list_shards(stream_arn, after).await;
         self.pass().await;
         answer
     }

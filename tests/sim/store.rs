@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dynaurora::engine::ports::{Batch, Clock, Gap, PartitionState};
+use dynaurora::engine::lineage::{Readiness, readiness};
+use dynaurora::engine::ports::{Batch, Clock, Gap, PartitionState, WorkerId};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::mapping::spec::TableSpec;
 use dynaurora::model::{Cells, EpochMillis, PartitionId, Position, TableIndex, Version};
@@ -124,6 +125,23 @@ impl Store {
         let Some(source) = state.sources.get(source) else { return BTreeMap::new() };
         let rows = source.partitions.iter();
         rows.map(|(id, row)| (id.clone(), (row.position.clone(), row.state))).collect()
+    }
+
+    /// How many partitions that can be read each living worker has, after how many are free.
+    pub fn shares(&self, source: &str) -> Vec<usize> {
+        let state = self.state();
+        let Some(source) = state.sources.get(source) else { return Vec::new() };
+        let view = source.view(state.now());
+        let mut shares = vec![0; view.workers + 1];
+        let mut seats = BTreeMap::new();
+        for (row, readiness) in view.partitions.iter().zip(readiness(&view.partitions)) {
+            if readiness == Readiness::Readable {
+                let next = seats.len() + 1;
+                let seat = |owner: &WorkerId| *seats.entry(owner.to_string()).or_insert(next);
+                shares[row.owner.as_ref().map_or(0, seat)] += 1;
+            }
+        }
+        shares
     }
 
     /// What is said of how far a source is.

@@ -17,7 +17,7 @@ pub mod source;
 pub mod streams;
 pub mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +55,9 @@ pub struct World {
     streams: Vec<Stream>,
     orders: Vec<(Operation, Fault)>,
     calls: BTreeMap<Operation, u64>,
+    /// When `DescribeStream` was called within the last second.
+    listings: VecDeque<EpochMillis>,
+    listings_per_sec_max: usize,
 }
 
 /// A table: its items and its history.
@@ -91,6 +94,8 @@ impl World {
             streams: Vec::new(),
             orders: Vec::new(),
             calls: BTreeMap::new(),
+            listings: VecDeque::new(),
+            listings_per_sec_max: 0,
         }
     }
 

@@ -106,6 +106,21 @@ impl World {
         })
     }
 
+    /// The most `DescribeStream` calls that came within one second, whatever their stream; the service allows
+    /// ten for each.
+    pub fn listings_per_sec_max(&self) -> usize {
+        self.listings_per_sec_max
+    }
+
+    fn count_listing(&mut self) {
+        let now = self.now;
+        self.listings.push_back(now);
+        while self.listings.front().is_some_and(|at| at.0 <= now.0 - 1_000) {
+            self.listings.pop_front();
+        }
+        self.listings_per_sec_max = self.listings_per_sec_max.max(self.listings.len());
+    }
+
     /// `DescribeStream`: a page of all shards, or of the children of one.
     pub fn describe_stream(
         &mut self,
@@ -113,6 +128,7 @@ impl World {
         after: Option<&PartitionId>,
         children_of: Option<&PartitionId>,
     ) -> Result<ShardsPage, WorldError> {
+        self.count_listing();
         self.meet(Operation::DescribeStream)?;
         let children_of = children_of.filter(|_| !self.faults.ignores_shard_filter);
         let (now, omitted) = (self.now, self.faults.omitted_shard);

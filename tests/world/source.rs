@@ -1,16 +1,18 @@
 //! The world behind the engine's `Source` port, for the simulator.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use dynaurora::engine::ports::{
-    Listing, Page, ReadFrom, ShardIterator, ShardListing, Source, StreamInfo,
+    ListingPage, Page, ReadFrom, ShardIterator, ShardListing, Source, StreamInfo,
 };
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{
     Change, ChangeOp, EpochMillis, Item, PartitionId, Position, Segment, SequenceNumber,
 };
 
+use super::service::ShardView;
 use super::{IteratorType, ScanRequest, World, WorldError, values};
 
 /// One table of a world, as the engine sees it.
@@ -110,31 +112,20 @@ impl WorldSource {
         .await
     }
 
-    /// The pages of a listing until the last one or one that fails.
-    async fn pages(
+    async fn page(
         &self,
         stream_arn: &str,
+        after: Option<&PartitionId>,
         parent: Option<&PartitionId>,
-    ) -> (Vec<ShardListing>, Option<Error>) {
-        let (mut shards, mut after) = (Vec::<ShardListing>::new(), None);
-        loop {
-            let call =
-                |world: &mut World| world.describe_stream(stream_arn, after.as_ref(), parent);
-            let page = match self.call("DescribeStream", call).await {
-                Ok(page) => page,
-                Err(error) => return (shards, Some(error)),
-            };
-            for shard in page.shards {
-                if shards.iter().all(|known| known.id != shard.id) {
-                    let starting = Some(shard.starting);
-                    shards.push(ShardListing { id: shard.id, parent: shard.parent, starting });
-                }
-            }
-            after = page.last_evaluated;
-            if after.is_none() {
-                return (shards, None);
-            }
-        }
+    ) -> Result<ListingPage> {
+        let call = |world: &mut World| world.describe_stream(stream_arn, after, parent);
+        let page = self.call("DescribeStream", call).await?;
+        let listing = |shard: ShardView| {
+            let starting = Some(shard.starting);
+            ShardListing { id: shard.id, parent: shard.parent, starting }
+        };
+        let shards = page.shards.into_iter().map(listing).collect();
+        Ok(ListingPage { shards, next: page.last_evaluated })
     }
 }
 
@@ -143,11 +134,12 @@ impl Source for WorldSource {
         self.call("DescribeTable", |world| world.describe_table(&self.table)).await
     }
 
-    async fn list_shards(&self, stream_arn: &str) -> Result<Listing> {
-        match self.pages(stream_arn, None).await {
-            (shards, Some(error)) if shards.is_empty() => Err(error),
-            (shards, error) => Ok(Listing { shards, complete: error.is_none() }),
-        }
+    async fn list_shards(
+        &self,
+        stream_arn: &str,
+        after: Option<&PartitionId>,
+    ) -> Result<ListingPage> {
+        self.page(stream_arn, after, None).await
     }
 
     async fn child_shards(
@@ -155,11 +147,15 @@ impl Source for WorldSource {
         stream_arn: &str,
         parent: &PartitionId,
     ) -> Result<Vec<ShardListing>> {
-        let (mut shards, error) = self.pages(stream_arn, Some(parent)).await;
-        shards.retain(|shard| shard.parent.as_ref() == Some(parent));
-        match error {
-            Some(error) => Err(error),
-            None => Ok(shards),
+        let (mut children, mut after) = (BTreeMap::new(), None);
+        loop {
+            let page = self.page(stream_arn, after.as_ref(), Some(parent)).await?;
+            let own = page.shards.into_iter().filter(|shard| shard.parent.as_ref() == Some(parent));
+            children.extend(own.map(|shard| (shard.id.clone(), shard)));
+            after = page.next;
+            if after.is_none() {
+                return Ok(children.into_values().collect());
+            }
         }
     }
 

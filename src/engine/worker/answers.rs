@@ -1,7 +1,7 @@
 //! Takes the answers of the worker's tasks: what each means for leases, readers and buffers.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::time::Instant;
 
@@ -98,6 +98,7 @@ where
         self.note_keys =
             view.dead_letters > 0 || self.rejected_at.is_some_and(|rejected| rejected >= sent_at);
         self.view = Arc::new(view);
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).share(self.view.workers);
         self.follow_halt(now);
         self.follow_load(now);
         if self.view.halted.is_none() && !self.draining {

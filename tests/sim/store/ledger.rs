@@ -48,12 +48,18 @@ impl Ledger for Store {
             let now = state.now();
             let source = state.source(source)?;
             let due = source.listed_at.is_none_or(|at| at + every <= now);
-            let others = source.discovery.as_ref();
-            let free = others.is_none_or(|(who, at)| who == worker || *at + within <= now);
-            if due && free {
+            let lives = |who: &WorkerId| {
+                source.workers.get(who.as_str()).is_some_and(|own| own.alive_until > now)
+            };
+            let free = |(who, at): &(WorkerId, Instant)| !lives(who) || *at + within <= now;
+            let (own, free) = match &source.discovery {
+                Some(turn) => (turn.0 == *worker, free(turn)),
+                None => (false, true),
+            };
+            if due && free && !own {
                 source.discovery = Some((worker.clone(), now));
             }
-            Ok(due && free)
+            Ok(due && (own || free))
         })
         .await
     }
@@ -254,7 +260,7 @@ fn publish(source: &mut SourceState, publication: &Publication<'_>) -> bool {
 }
 
 impl SourceState {
-    fn view(&self, now: Instant) -> LedgerView {
+    pub fn view(&self, now: Instant) -> LedgerView {
         let newest = |(id, row): &(&PartitionId, &Partition)| self.is_current(id, row);
         let in_state =
             |state| self.gaps.iter().filter(move |gap| gap.state == state).count() as u64;
