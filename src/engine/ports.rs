@@ -258,10 +258,12 @@ pub trait Ledger: Loads {
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Records a gap once (a second record of the same one changes nothing) and, where asked, halts the
-    /// source until an operator acts.
+    /// source until an operator acts. One that was found in an earlier generation is not recorded: the load
+    /// that began since reads what it lost. One that is being repaired and is found anew is open again.
     fn record_gap(
         &self,
         source: &str,
+        found_in: Generation,
         gap: &Gap,
         halt: bool,
     ) -> impl Future<Output = Result<()>> + Send;

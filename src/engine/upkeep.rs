@@ -163,7 +163,7 @@ where
         let (source_name, label) = (&*source, reason.label());
         events::GapFound { source: source_name, reason: label, partition: None, halts: false }
             .emit();
-        ports.ledger.record_gap(&source, &gap, false).await?;
+        ports.ledger.record_gap(&source, generation, &gap, false).await?;
     }
     if let Continuity::StreamChanged { was } = enrolment.continuity {
         // The new stream's shards are entered by the load that repairs the gap, in one transaction.

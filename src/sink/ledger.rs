@@ -17,7 +17,7 @@ use crate::engine::ports::{
     Published, SourceIdentity, WorkerId,
 };
 use crate::error::Result;
-use crate::model::{Epoch, PartitionId};
+use crate::model::{Epoch, Generation, PartitionId};
 
 /// The ledger of one target.
 #[derive(Debug, Clone)]
@@ -244,12 +244,28 @@ impl Ledger for PostgresLedger {
         .await
     }
 
-    async fn record_gap(&self, source: &str, gap: &Gap, halt: bool) -> Result<()> {
+    async fn record_gap(
+        &self,
+        source: &str,
+        found_in: Generation,
+        gap: &Gap,
+        halt: bool,
+    ) -> Result<()> {
         const WHAT: &str = "record a gap";
         let prepared = self.pools.prepared();
         self.attempt(WHAT, |session| async move {
             let mut transaction = session.begin().await?;
             let failed = |error| sqlstate::error(WHAT, error);
+            let current = sqlx::query(CURRENT)
+                .bind(source)
+                .bind(i64::from(found_in))
+                .persistent(prepared)
+                .fetch_optional(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            if current.is_none() {
+                return commit(transaction, WHAT).await;
+            }
             let partition = gap.partition.as_ref().map(PartitionId::as_str);
             sqlx::query(RECORD_GAP)
                 .bind(source)
@@ -391,7 +407,13 @@ const RELEASE: &str = "\
 
 const RECORD_GAP: &str = "\
     insert into dynaurora.gaps (source, stream_arn, partition, reason, after, since) \
-    values ($1, $2, $3, $4, $5, to_timestamp($6)) on conflict do nothing";
+    values ($1, $2, $3, $4, $5, to_timestamp($6)) \
+    on conflict (source, stream_arn, reason, coalesce(partition, ''), coalesce(after, '')) \
+        where state in ('open', 'repairing') do update set state = 'open'";
+
+/// No load begins meanwhile.
+const CURRENT: &str = "\
+    select from dynaurora.sources where source = $1 and generation = $2 for no key update";
 
 const LOSE: &str = "\
     update dynaurora.partitions set state = 'lost' \

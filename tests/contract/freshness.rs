@@ -189,7 +189,7 @@ async fn a_lost_shard_holds_the_source_back(rig: &impl Rig) {
         after: Some(Position::At(sequence(1))),
         since: None,
     };
-    rig.ledger().record_gap(SOURCE, &gap, true).await.unwrap();
+    rig.ledger().record_gap(SOURCE, 1, &gap, true).await.unwrap();
     publish(rig, &ann, 2, 200, Some(&[&b])).await;
     assert_eq!(synced(rig).await, at(100));
 }

@@ -276,10 +276,10 @@ async fn a_gap_is_recorded_once_and_may_halt(rig: &impl Rig) {
         after: Some(Position::After(sequence(5))),
         since: None,
     };
-    rig.ledger().record_gap(SOURCE, &gap, false).await.unwrap();
+    rig.ledger().record_gap(SOURCE, 1, &gap, false).await.unwrap();
     let once = view(rig).await;
     assert_eq!((once.gaps, once.halted), (1, None));
-    rig.ledger().record_gap(SOURCE, &gap, false).await.unwrap();
+    rig.ledger().record_gap(SOURCE, 1, &gap, false).await.unwrap();
     assert_eq!(view(rig).await.gaps, 1, "the same gap again changes nothing");
     let whole = Gap {
         reason: GapReason::StreamChanged,
@@ -288,11 +288,11 @@ async fn a_gap_is_recorded_once_and_may_halt(rig: &impl Rig) {
         after: None,
         since: None,
     };
-    rig.ledger().record_gap(SOURCE, &whole, true).await.unwrap();
+    rig.ledger().record_gap(SOURCE, 1, &whole, true).await.unwrap();
     let halted = view(rig).await;
     assert_eq!(halted.gaps, 2);
     assert!(halted.halted.is_some(), "where asked, the source halts");
-    rig.ledger().record_gap(SOURCE, &whole, true).await.unwrap();
+    rig.ledger().record_gap(SOURCE, 1, &whole, true).await.unwrap();
     assert_eq!(view(rig).await, halted, "once, without a partition too");
 }
 

@@ -133,7 +133,7 @@ async fn a_load_repairs_gaps_and_ends_their_halt(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1)), shard("b", None, Some(2))]).await;
     let ledger = rig.ledger();
     let trimmed = gap(GapReason::Trimmed, Some("a"), STREAM);
-    ledger.record_gap(SOURCE, &trimmed, true).await.unwrap();
+    ledger.record_gap(SOURCE, 1, &trimmed, true).await.unwrap();
     let halted = view(rig).await;
     assert_eq!((halted.gaps, halted.gaps_open), (1, 1));
     assert_eq!(halted.halted.as_deref(), Some("trimmed"));
@@ -144,12 +144,16 @@ async fn a_load_repairs_gaps_and_ends_their_halt(rig: &impl Rig) {
     assert!(repairing.load.sweeps, "what was deleted meanwhile is still there");
     assert_eq!(row(rig, "a").await.position, Position::Horizon);
     assert_eq!(row(rig, "b").await.position, Position::At(sequence(2)), "only what was trimmed");
-    ledger.record_gap(SOURCE, &trimmed, false).await.unwrap();
-    assert_eq!(view(rig).await.gaps_open, 0, "the same gap is not found twice");
-
+    ledger.record_gap(SOURCE, 1, &trimmed, true).await.unwrap();
     let other = gap(GapReason::Trimmed, Some("b"), STREAM);
-    ledger.record_gap(SOURCE, &other, false).await.unwrap();
-    assert_eq!(view(rig).await.gaps_open, 1, "the load began before this one");
+    ledger.record_gap(SOURCE, 1, &other, true).await.unwrap();
+    let late = view(rig).await;
+    let seen = (late.gaps_open, late.halted);
+    assert_eq!(seen, (0, None), "what was lost before the load began is read by it");
+    ledger.record_gap(SOURCE, 2, &trimmed, false).await.unwrap();
+    assert_eq!(view(rig).await.gaps_open, 1, "found again, it needs a load that begins later");
+    ledger.record_gap(SOURCE, 2, &other, false).await.unwrap();
+    assert_eq!(view(rig).await.gaps_open, 2, "the load began before this one");
     begun(rig, 2).await;
     read_through(rig, 3, Vec::new()).await;
     assert!(ledger.end_load(SOURCE, 3).await.unwrap());
@@ -160,7 +164,7 @@ async fn a_new_stream_comes_with_its_load(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let stream_arn = format!("{STREAM}2");
     let changed = gap(GapReason::StreamChanged, None, &stream_arn);
-    rig.ledger().record_gap(SOURCE, &changed, false).await.unwrap();
+    rig.ledger().record_gap(SOURCE, 1, &changed, false).await.unwrap();
     let stream = NewStream {
         stream_arn: stream_arn.as_str().into(),
         shards: vec![shard("n", None, Some(3))],
@@ -177,7 +181,7 @@ async fn a_new_stream_comes_with_its_load(rig: &impl Rig) {
 async fn a_recreated_table_is_never_loaded_unasked(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let changed = gap(GapReason::TableChanged, None, STREAM);
-    rig.ledger().record_gap(SOURCE, &changed, true).await.unwrap();
+    rig.ledger().record_gap(SOURCE, 1, &changed, true).await.unwrap();
     assert!(!rig.ledger().begin_load(&new_load(1)).await.unwrap());
     assert_eq!(view(rig).await.halted.as_deref(), Some("table_changed"));
 }

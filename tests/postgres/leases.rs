@@ -138,7 +138,7 @@ async fn a_vanished_shard_is_lost_and_its_gap_stands_once() {
         since: None,
     };
     for _ in 0..2 {
-        rig.ledger.record_gap(SOURCE, &gap, true).await.unwrap();
+        rig.ledger.record_gap(SOURCE, 1, &gap, true).await.unwrap();
     }
     let view = rig.ledger.load(SOURCE).await.unwrap();
     assert_eq!((view.gaps, view.halted.as_deref()), (1, Some("vanished")));

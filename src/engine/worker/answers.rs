@@ -16,7 +16,7 @@ use crate::engine::readers::Ticket;
 use crate::engine::retry::{Directive, Stage, directive, explained};
 use crate::engine::upkeep::{Discovered, Upkept};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Epoch, PartitionId};
+use crate::model::{Epoch, Generation, PartitionId};
 use crate::telemetry::events;
 
 impl<S, L, K, C> Worker<S, L, K, C>
@@ -58,7 +58,7 @@ where
             self.upkeep.due = now;
         }
         if let Some(gap) = found.gap {
-            self.record_gap(gap);
+            self.record_gap(gap, found.generation);
         }
         if self.stream_arn.is_none() {
             self.generation = found.generation;
@@ -288,17 +288,17 @@ where
             after: row.map(|row| row.position.clone()),
             since: row.and_then(|row| row.last_event_at),
         };
-        self.record_gap(gap);
+        self.record_gap(gap, self.generation);
     }
 
-    fn record_gap(&mut self, gap: Gap) {
+    fn record_gap(&mut self, gap: Gap, found_in: Generation) {
         let (source, reason) = (&*self.run.name, gap.reason.label());
         let (partition, halts) =
             (gap.partition.as_ref(), self.run.options.on_gap.halts(gap.reason));
         events::GapFound { source, reason, partition, halts }.emit();
         let (ports, name) = (Arc::clone(&self.ports), Arc::clone(&self.run.name));
         self.tasks.spawn(async move {
-            Done::GapRecorded(ports.ledger.record_gap(&name, &gap, halts).await)
+            Done::GapRecorded(ports.ledger.record_gap(&name, found_in, &gap, halts).await)
         });
     }
 

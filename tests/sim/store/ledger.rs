@@ -8,7 +8,7 @@ use dynaurora::engine::ports::{
     PartitionRow, PartitionState, Publication, Published, SourceIdentity, WorkerId,
 };
 use dynaurora::error::Result;
-use dynaurora::model::{Epoch, PartitionId, Position};
+use dynaurora::model::{Epoch, Generation, PartitionId, Position};
 use tokio::time::Instant;
 
 use super::faults::{Call, Sabotage};
@@ -140,12 +140,21 @@ impl Ledger for Store {
         .await
     }
 
-    async fn record_gap(&self, source: &str, gap: &Gap, halt: bool) -> Result<()> {
+    async fn record_gap(
+        &self,
+        source: &str,
+        found_in: Generation,
+        gap: &Gap,
+        halt: bool,
+    ) -> Result<()> {
         if self.faults().knobs.sabotage == Some(Sabotage::NoGaps) {
             return Ok(());
         }
         self.call(Call::Ledger, |state| {
             let known = state.source(source)?;
+            if known.generation != found_in {
+                return Ok(());
+            }
             if halt {
                 known.halted = Some(gap.reason.label().to_owned());
             }
@@ -163,8 +172,12 @@ impl Ledger for Store {
                     && (&own.reason, &own.stream_arn, &own.partition, &own.after)
                         == (reason, stream_arn, partition, after)
             };
-            if !known.gaps.iter().any(same) {
-                known.gaps.push(StoredGap { gap: gap.clone(), state: GapState::Open });
+            let stored = known.gaps.iter_mut().find(|stored| same(stored));
+            if stored.as_ref().is_none_or(|stored| stored.state == GapState::Repairing) {
+                match stored {
+                    Some(stored) => stored.state = GapState::Open,
+                    None => known.gaps.push(StoredGap { gap: gap.clone(), state: GapState::Open }),
+                }
                 state.record(Event::Gap { gap: gap.clone(), halted: halt });
             }
             Ok(())
