@@ -100,6 +100,16 @@ mod tests {
     }
 
     #[test]
+    fn few_leases_change_hands_in_one_round() {
+        let free = view(1, &vec![None; 3 * ACQUIRE_MAX]);
+        assert_eq!(plan(&free, &[], 1_000).acquire.len(), ACQUIRE_MAX);
+        let all_mine = view(2, &[Some("me"); 100]);
+        let held: Vec<usize> = (0..100).collect();
+        let plan = plan(&all_mine, &ids(&held), 1_000);
+        assert_eq!((plan.acquire.len(), plan.give_up.len()), (0, GIVE_UP_MAX));
+    }
+
+    #[test]
     fn nobody_holds_more_than_the_limit() {
         let plan = plan(&view(1, &[None, None, None]), &[], 2);
         assert_eq!(plan.acquire, ids(&[0, 1]));
