@@ -22,7 +22,7 @@ mod misfits;
 mod nested;
 mod outage;
 mod pooler;
-mod proxy;
+pub(crate) mod proxy;
 mod refusals;
 mod rules;
 mod shared;
