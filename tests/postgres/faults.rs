@@ -238,6 +238,11 @@ async fn what_is_missing_or_altered_is_a_matter_of_the_schema() {
     rig.sink.probe(&whole, &whole.units).await.unwrap();
     rig.run("alter table letters add column more text").await;
     rig.sink.probe(&whole, &whole.units).await.unwrap();
+    rig.run("alter table letters alter column body type varchar(50)").await;
+    rig.sink.probe(&whole, &whole.units).await.unwrap();
+    rig.run("alter table letters alter column body type jsonb using to_jsonb(body)").await;
+    let error = rig.apply(&whole).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Schema, Some("42804")));
     rig.run("alter table letters drop column body").await;
     let error = rig.apply(&whole).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Schema, Some("42703")));
