@@ -103,11 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn a_large_excess_goes_in_parts() {
-        let all_mine = vec![Some("me"); 1000];
-        let numbers: Vec<usize> = (0..1000).collect();
-        let plan = plan(&view(2, &all_mine), &ids(&numbers), 1000);
-        assert_eq!(plan.give_up.len(), 500 / GIVE_UP_PART);
+    fn few_leases_change_hands_in_one_round() {
+        let free = view(1, &vec![None; 3 * ACQUIRE_MAX]);
+        assert_eq!(plan(&free, &[], 1_000).acquire.len(), ACQUIRE_MAX);
+        for (mine, given_up) in [(20, GIVE_UP_AT_ONCE), (1_000, 500 / GIVE_UP_PART)] {
+            let held: Vec<usize> = (0..mine).collect();
+            let plan = plan(&view(2, &vec![Some("me"); mine]), &ids(&held), 1_000);
+            assert_eq!((plan.acquire.len(), plan.give_up.len()), (0, given_up));
+        }
     }
 
     #[test]

@@ -420,6 +420,27 @@ mod tests {
     }
 
     #[test]
+    fn every_shard_gets_its_turn_though_all_are_behind() {
+        let start = Instant::now();
+        let mut readers = Readers::new(ReadLimits { busy: 2, idle: 2 });
+        for number in 0..10 {
+            let partition = PartitionId::new(format!("p{number}"));
+            readers.insert(Lease { partition, epoch: 1, position: Position::Horizon }, None, start);
+        }
+        let mut turns = BTreeMap::new();
+        for round in 0..50 {
+            let now = start + Duration::from_millis(round);
+            let next = || readers.next_read(&"arn".into(), now, None);
+            for (_, ticket) in std::iter::from_fn(next).collect::<Vec<_>>() {
+                *turns.entry(ticket.partition.to_string()).or_insert(0) += 1;
+                readers.page_read(&ticket, &page(1000), (now, EpochMillis(5)), PACE).unwrap();
+            }
+        }
+        assert_eq!(turns.len(), 10);
+        assert!(turns.values().all(|turns| (9..=11).contains(turns)), "{turns:?}");
+    }
+
+    #[test]
     fn reads_in_flight_are_bounded_and_freed() {
         let now = Instant::now();
         let mut readers = Readers::new(LIMITS);

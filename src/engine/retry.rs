@@ -170,6 +170,23 @@ mod tests {
     }
 
     #[test]
+    fn what_passes_by_itself_is_tried_again() {
+        use ErrorKind as Kind;
+        for kind in
+            [Kind::Unreachable, Kind::Unavailable, Kind::ReadOnly, Kind::Conflict, Kind::Capacity]
+        {
+            assert_eq!(directive(Stage::Apply, kind), Directive::Reload, "{kind:?}");
+            for stage in [Stage::Ledger, Stage::Discover, Stage::Load] {
+                assert_eq!(directive(stage, kind), Directive::Retry, "{stage:?} {kind:?}");
+            }
+        }
+        for kind in [Kind::Unreachable, Kind::Unavailable, Kind::Throttled] {
+            assert_eq!(directive(Stage::Read, kind), Directive::Retry, "{kind:?}");
+        }
+        assert_eq!(directive(Stage::Read, Kind::Expired), Directive::Rederive);
+    }
+
+    #[test]
     fn loss_is_never_an_end_and_never_retried() {
         let trimmed = directive(Stage::Read, ErrorKind::Trimmed);
         assert_eq!(trimmed, Directive::Gap(GapReason::Trimmed));

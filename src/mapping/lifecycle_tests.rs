@@ -60,6 +60,22 @@ fn an_expiry_has_a_policy_of_its_own() {
     assert_eq!(map(&mapper, &expired).1, ["SoftDelete orders(7,2026-12-01T00:00:00Z)"]);
 }
 
+/// What a removal leaves alone, a sweep cannot tell from what was never there.
+#[test]
+fn no_sweep_takes_what_a_removal_would_have_left() {
+    use OnDelete::{Delete, Keep, Soft};
+    let swept = |on_delete, on_ttl| {
+        let definition = EntityDefinition { on_delete, on_ttl: Some(on_ttl), ..soft() };
+        compile(definition).swept_tables()
+    };
+    for (on_delete, on_ttl) in [(Delete, Delete), (Delete, Soft), (Soft, Delete), (Soft, Soft)] {
+        assert_eq!(swept(on_delete, on_ttl), [TableIndex(0)], "{on_delete:?} {on_ttl:?}");
+    }
+    for (on_delete, on_ttl) in [(Keep, Delete), (Delete, Keep), (Soft, Keep), (Keep, Keep)] {
+        assert_eq!(swept(on_delete, on_ttl), [], "{on_delete:?} {on_ttl:?}");
+    }
+}
+
 #[test]
 fn leaving_the_filter_follows_on_delete() {
     for (policy, expected) in [

@@ -26,6 +26,8 @@ pub(super) struct ExistingColumn {
     pub(super) demanded: bool,
     /// Whether the database computes it, so that it takes no value.
     pub(super) generated: bool,
+    /// Whether texts that differ may be equal in it, in their case say.
+    pub(super) folds: bool,
     pub(super) comment: Option<String>,
     /// Its type in the mapping's words; `None` for a type that the mapping does not have.
     pub(super) column_type: Option<ColumnType>,
@@ -81,7 +83,10 @@ const COLUMNS: &str = "\
         col_description(attrelid, attnum), \
         (select array[n.nspname::text, t.typname::text] from pg_type t \
             join pg_namespace n on n.oid = t.typnamespace \
-            where t.oid = atttypid and t.typtype = 'e') \
+            where t.oid = atttypid and t.typtype = 'e'), \
+        format_type(atttypid, null) ~ '(^|\\.)citext$' \
+            or exists (select from pg_collation c \
+                where c.oid = attcollation and not c.collisdeterministic) \
     from pg_attribute where attrelid = to_regclass($1) and attnum > 0 and not attisdropped \
     order by attnum";
 
@@ -218,6 +223,7 @@ fn column(row: &PgRow) -> sqlx::Result<ExistingColumn> {
         generated: row.try_get(2)?,
         demanded: row.try_get(3)?,
         comment: row.try_get(4)?,
+        folds: row.try_get(6)?,
         column_type,
     })
 }

@@ -276,10 +276,25 @@ impl Plan {
                 ),
             );
         }
+        self.tell_folding_keys(table, existing)?;
         if let Some(parent) = table.parent
             && !existing.is_indexed(&names(parent_columns(table, parent)))
         {
             self.index_parent_key(table, parent)?;
+        }
+        Ok(())
+    }
+
+    /// Two items need two rows: a key that takes their names for one would let each overwrite the other.
+    fn tell_folding_keys(&mut self, table: &TableSpec, existing: &ExistingTable) -> Result<()> {
+        for key in key_columns(table) {
+            if existing.column(&key.name).is_some_and(|own| own.folds) {
+                let (name, column) = (quoted_table(&table.name)?, quoted(&key.name)?);
+                self.problem(
+                    format!("{}.{} takes texts that differ for one key", table.name, key.name),
+                    format!("alter table {name} alter column {column} type text collate \"C\""),
+                );
+            }
         }
         Ok(())
     }

@@ -177,27 +177,24 @@ mod tests {
 
     #[test]
     fn codes_have_kinds_and_unknown_ones_are_never_retried() {
-        let expected = [
-            ("25006", ErrorKind::ReadOnly),
-            ("57P01", ErrorKind::Unavailable),
-            ("08006", ErrorKind::Unreachable),
-            ("40P01", ErrorKind::Conflict),
-            ("57014", ErrorKind::Conflict),
-            ("53300", ErrorKind::Capacity),
-            ("54001", ErrorKind::Capacity),
-            ("54000", ErrorKind::Data),
-            ("22P02", ErrorKind::Data),
-            ("23505", ErrorKind::Data),
-            ("P0001", ErrorKind::Data),
-            ("28P01", ErrorKind::Denied),
-            ("42501", ErrorKind::Denied),
-            ("42P01", ErrorKind::Schema),
-            ("0A000", ErrorKind::Schema),
-            ("XX000", ErrorKind::Unknown),
-            ("", ErrorKind::Unknown),
+        use ErrorKind as Kind;
+        let expected: [(Kind, &[&str]); 11] = [
+            (Kind::ReadOnly, &["25006"]),
+            (Kind::Unavailable, &["57P01", "57P02", "57P03", "57P05"]),
+            (Kind::Unreachable, &["08000", "08003", "08006", "08007", "40003"]),
+            (Kind::Conflict, &["40001", "40P01", "55P03", "57014", "25P03", "25P04", "26000"]),
+            (Kind::Capacity, &["53100", "53200", "53300", "53400", "54001", "55000"]),
+            (Kind::Data, &["22003", "22008", "22021", "22P02", "22P05", "21000", "54000"]),
+            (Kind::Data, &["23502", "23503", "23505", "23514", "44000", "P0001", "428C9"]),
+            (Kind::Denied, &["28000", "28P01", "42501"]),
+            (Kind::Config, &["3D000"]),
+            (Kind::Schema, &["42703", "42P01", "42804", "0A000", "3F000"]),
+            (Kind::Unknown, &["XX000", "58030", "ZZ123", ""]),
         ];
-        for (code, expected) in expected {
-            assert_eq!(kind(code, None), expected, "{code}");
+        for (expected, codes) in expected {
+            for code in codes {
+                assert_eq!(kind(code, None), expected, "{code}");
+            }
         }
         assert_eq!(kind("0A000", Some("RevalidateCachedQuery")), ErrorKind::Conflict);
         assert_eq!(kind("ZZ123", Some(RAISE)), ErrorKind::Data);

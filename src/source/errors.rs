@@ -181,6 +181,16 @@ mod tests {
     }
 
     #[test]
+    fn a_throttled_shard_names_who_else_may_read_it() {
+        let rim = Rim::new("letters".into(), None, None);
+        for operation in ["GetRecords", "GetShardIterator"] {
+            let hint = rim.hint(ErrorKind::Throttled, operation).unwrap();
+            assert!(hint.contains("a Lambda trigger is one"), "{hint}");
+        }
+        assert_eq!(rim.hint(ErrorKind::Throttled, "Scan"), None, "a scan has no other readers");
+    }
+
+    #[test]
     fn an_unreachable_endpoint_is_named_with_the_command_to_try() {
         let rim = Rim::new("letters".into(), Some("eu-central-1"), None);
         let hint = rim.hint(ErrorKind::Unreachable, "GetRecords").unwrap();

@@ -1,6 +1,7 @@
 //! The part of `Source`'s contract that no emulator can show: shards that end and split, what is trimmed,
 //! what expires, and calls that fail.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use dynaurora::engine::listing::PAGE_RETRIES;
@@ -252,6 +253,24 @@ async fn wide_sequence_numbers_survive_the_wire() {
         assert_eq!(widths, [digits, digits + 1]);
         assert!(changes[0].sequence < changes[1].sequence);
     }
+}
+
+/// A page of a listing has 100 shards at most.
+#[tokio::test]
+async fn a_listing_of_many_pages_is_read_to_its_end() {
+    const SHARDS: usize = 250;
+    let subject = over_http().await;
+    {
+        let mut world = subject.world.lock().unwrap();
+        world.initial_shards = SHARDS;
+        world.enable_stream(TABLE, StreamView::NewImage);
+    }
+    let calls = || subject.world.lock().unwrap().calls(Operation::DescribeStream);
+    let before = calls();
+    let listed = shards(&subject.source).await;
+    assert_eq!(calls() - before, 3);
+    let ids: HashSet<_> = listed.into_iter().map(|(shard, _)| shard).collect();
+    assert_eq!(ids.len(), SHARDS);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::sharing::{live, look, open};
 use super::stage::{SOON_SECS, Setting, Stage, within};
+use super::writers::Writers;
 use crate::world::{World, WorldServer};
 
 /// The default of `worker.lease_ttl_secs`.
@@ -67,4 +68,30 @@ async fn a_killed_daemons_shards_flow_again_within_two_lease_times() {
     living.join_next().await.unwrap().unwrap();
     stage.converge().await;
     other.stop().await;
+}
+
+/// I4 needs only the fence; a worker that stops in time keeps two from reading one shard.
+#[tokio::test]
+async fn a_worker_that_cannot_renew_stops_before_its_leases_end() {
+    let setting = Setting { lease_ttl_secs: LEASE_SECS, ..Setting::default() };
+    let stage = Stage::with(setting).await;
+    let writers = Writers::start(&stage, 1, 5, 20.0);
+    let mut daemon = stage.daemon();
+    daemon.readyz(200).await;
+    let mut renewals = stage.pool.begin().await.unwrap();
+    let rows = sqlx::query("select from dynaurora.workers for update");
+    rows.execute(&mut *renewals).await.unwrap();
+    let lost = daemon.says("leases lost").await;
+    let early: bool =
+        sqlx::query_scalar("select clock_timestamp() < max(alive_until) from dynaurora.workers")
+            .fetch_one(&mut *renewals)
+            .await
+            .unwrap();
+    assert_eq!(lost["why"], "no renewal in time");
+    assert!(early, "another worker could have had them already");
+    renewals.rollback().await.unwrap();
+    daemon.readyz(200).await;
+    writers.stop().await;
+    stage.converge().await;
+    daemon.stop().await;
 }

@@ -11,17 +11,17 @@ use super::daemon::Daemon;
 use super::stage::{SOON_SECS, Setting, Stage, within};
 use crate::world::{World, WorldServer};
 
-const TAIL: [&str; 2] = ["--backfill", "never"];
+pub(super) const TAIL: [&str; 2] = ["--backfill", "never"];
 
 /// A daemon over a world of our own, which can forget.
-struct Scene {
-    world: Arc<Mutex<World>>,
-    stage: Stage,
+pub(super) struct Scene {
+    pub(super) world: Arc<Mutex<World>>,
+    pub(super) stage: Stage,
     _server: WorldServer,
 }
 
 impl Scene {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let mut world = World::new(7);
         world.create_table(TABLE, &["pk", "sk"], StreamView::NewAndOldImages);
         let world = Arc::new(Mutex::new(world));
@@ -31,11 +31,11 @@ impl Scene {
         Self { world, stage, _server: server }
     }
 
-    fn put(&self, child: u32, name: &str) {
+    pub(super) fn put(&self, child: u32, name: &str) {
         self.world.lock().unwrap().put(TABLE, profile(child, Some(name)));
     }
 
-    fn delete(&self, child: u32) {
+    pub(super) fn delete(&self, child: u32) {
         self.world.lock().unwrap().delete(TABLE, &profile(child, None));
     }
 
@@ -44,7 +44,7 @@ impl Scene {
         sqlx::query_as(sql).fetch_all(&self.stage.pool).await.unwrap()
     }
 
-    async fn shows(&self, expected: &[(u32, &str)]) {
+    pub(super) async fn shows(&self, expected: &[(u32, &str)]) {
         let expected: Vec<_> = (expected.iter())
             .map(|(child, name)| (child.to_string(), Some((*name).to_owned())))
             .collect();
@@ -70,13 +70,13 @@ impl Scene {
         self.world.lock().unwrap().trim_all(TABLE, |_| false);
     }
 
-    async fn gaps(&self) -> Vec<Value> {
+    pub(super) async fn gaps(&self) -> Vec<Value> {
         let listed = self.stage.command(&["gaps", "list", "--output", "json"]).await;
         listed.json().as_array().unwrap().clone()
     }
 }
 
-fn profile(child: u32, name: Option<&str>) -> Item {
+pub(super) fn profile(child: u32, name: Option<&str>) -> Item {
     let text = |text: &str| AttributeValue::S(text.to_owned());
     let mut item: Item = [("pk", format!("CHILD#{child}")), ("sk", "PROFILE".to_owned())]
         .into_iter()
@@ -89,7 +89,7 @@ fn profile(child: u32, name: Option<&str>) -> Item {
 }
 
 /// The daemon is not ready and says why, with the commands that mend it.
-async fn is_halted(daemon: &mut Daemon, reason: &str) {
+pub(super) async fn is_halted(daemon: &mut Daemon, reason: &str) {
     daemon.readyz(503).await;
     within(SOON_SECS, "it says that it is halted", async || {
         let (_, body) = daemon.get("/readyz").await?;
@@ -153,6 +153,32 @@ async fn i6_a_source_that_resyncs_mends_itself() {
     assert!(scene.gaps().await.is_empty());
     let all = scene.stage.command(&["gaps", "list", "--all", "--output", "json"]).await.json();
     assert_eq!(all[0]["state"], "repaired");
+    daemon.stop().await;
+}
+
+/// The service keeps shards for a day, so that they may have come and gone since the last listing.
+#[tokio::test]
+async fn i6_shards_that_nobody_listed_for_a_day_are_a_gap() {
+    let scene = Scene::start().await;
+    let listed_ago = async |hours: u32| {
+        let sql = format!("update dynaurora.sources set listed_at = now() - interval '{hours} h'");
+        scene.stage.run(&sql).await;
+    };
+    scene.put(1, "Noor");
+    let daemon = scene.stage.daemon();
+    scene.shows(&[(1, "Noor")]).await;
+    daemon.stop().await;
+    listed_ago(22).await;
+    let mut daemon = scene.stage.daemon();
+    daemon.readyz(200).await;
+    daemon.stop().await;
+    assert!(scene.gaps().await.is_empty());
+
+    listed_ago(24).await;
+    let mut daemon = scene.stage.daemon();
+    is_halted(&mut daemon, "nobody listed the shards").await;
+    let [gap] = scene.gaps().await.try_into().unwrap();
+    assert_eq!((&gap["reason"], &gap["state"]), (&"unpolled".into(), &"open".into()));
     daemon.stop().await;
 }
 

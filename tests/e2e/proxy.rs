@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Carries connections from a port of its own to a server's.
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     /// Where clients connect.
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     server: u16,
     requests: watch::Sender<bool>,
     answers: watch::Sender<bool>,
@@ -22,7 +22,7 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    pub(super) fn start(server: u16) -> Self {
+    pub(crate) fn start(server: u16) -> Self {
         let port = bound(([127, 0, 0, 1], 0).into());
         let address = port.local_addr().unwrap();
         let ((requests, _), (answers, _)) = (watch::channel(true), watch::channel(true));
@@ -33,36 +33,36 @@ impl Proxy {
     }
 
     /// Every connection breaks, and new ones are refused.
-    pub(super) async fn cut(&mut self) {
+    pub(crate) async fn cut(&mut self) {
         self.carrying.shutdown().await;
     }
 
     /// New connections come through again.
-    pub(super) fn mend(&mut self) {
+    pub(crate) fn mend(&mut self) {
         self.carry(bound(self.address).listen(1_024).unwrap());
     }
 
     /// The connections that there are break, and new ones come to another server, as when a name is
     /// resolved anew after a failover.
-    pub(super) async fn lead_to(&mut self, server: u16) {
+    pub(crate) async fn lead_to(&mut self, server: u16) {
         self.cut().await;
         self.server = server;
         self.mend();
     }
 
     /// Nothing comes through, and nobody is told; what was sent waits on the way.
-    pub(super) fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.requests.send_replace(false);
         self.answers.send_replace(false);
     }
 
     /// The server hears all and is not heard: what it commits now, nobody learns.
-    pub(super) fn hold_answers(&self) {
+    pub(crate) fn hold_answers(&self) {
         self.answers.send_replace(false);
     }
 
     /// What waited arrives.
-    pub(super) fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         self.requests.send_replace(true);
         self.answers.send_replace(true);
     }

@@ -162,6 +162,31 @@ async fn what_only_the_owner_can_resolve_is_told_at_once_with_the_remedy() {
     assert_eq!(ddl::plan(&pool, &long).await.unwrap_err().kind(), ErrorKind::Config);
 }
 
+/// Items are told apart by every byte of their keys, so rows must be.
+#[tokio::test]
+async fn a_key_column_that_ignores_case_is_refused() {
+    let pool = database().await;
+    run(
+        &pool,
+        "create collation nocase (provider = icu, locale = 'und-u-ks-level2', \
+         deterministic = false); \
+         create table letters (child text collate nocase, number bigint, \
+         body text collate nocase, dynaurora_version numeric not null default 0, \
+         primary key (child, number))",
+    )
+    .await;
+    let error = ddl::plan(&pool, &tables()[..1]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Schema);
+    let text = error.to_string();
+    assert!(text.contains("letters.child takes texts that differ for one key"), "{text}");
+    assert!(!text.contains("letters.body"), "only keys must differ: {text}");
+    let remedy =
+        "alter table \"public\".\"letters\" alter column \"child\" type text collate \"C\"";
+    assert!(error.hint().unwrap().contains(remedy), "{:?}", error.hint());
+    run(&pool, remedy).await;
+    assert_eq!(ddl::plan(&pool, &tables()[..1]).await.unwrap(), []);
+}
+
 #[tokio::test]
 async fn the_granted_roles_can_do_their_work_and_no_more() {
     let rig = Rig::new().await;

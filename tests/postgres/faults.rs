@@ -1,15 +1,27 @@
 //! Servers that go away, turn into readers, or are not as expected.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dynaurora::engine::ports::{Ledger, Sink};
 use dynaurora::error::{Error, ErrorKind};
+use dynaurora::sink::connect::Password;
 use dynaurora::sink::{Pools, PostgresLedger, PostgresSink, Settings, migrations};
 use sqlx::PgPool;
+use tokio::task::JoinSet;
 
 use super::cluster::{cluster, fresh_database};
-use super::rig::{Rig, SOURCE, batch, letter, settings, tables, worker};
+use super::rig::{Rig, SOURCE, batch, letter, moved, settings, tables, worker};
+use crate::e2e::proxy::Proxy;
+
+/// How long what should be a matter of moments may take on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
+
+/// The same database behind this network.
+async fn behind(proxy: &Proxy, url: &str) -> String {
+    let port = cluster().await.port();
+    url.replace(&format!(":{port}/"), &format!(":{}/", proxy.address.port()))
+}
 
 /// Ends every connection of dynaurora's to this database and waits until they are gone.
 async fn terminate(rig: &Rig) {
@@ -81,6 +93,106 @@ async fn a_lock_that_stays_is_a_conflict_not_a_wait_without_end() {
     assert_eq!((error.kind(), error.code()), (ErrorKind::Conflict, Some("55P03")));
 }
 
+/// Somebody else took the same rows in another order. The batch is given up, not the other's transaction.
+#[tokio::test]
+async fn a_deadlock_is_a_conflict_that_another_try_settles() {
+    let rig = Rig::new().await;
+    let ann = worker("ann");
+    let lease = rig.lease(&ann, "a").await;
+    let rows = |body, at| vec![letter("1", body, at), letter("2", body, at)];
+    rig.apply(&batch(&ann, &lease, 5, rows("old", 5))).await.unwrap();
+    let next = batch(&ann, &moved(&lease, 5), 6, rows("new", 6));
+    let sink = PostgresSink::new(Arc::clone(&rig.pools), &tables()).unwrap();
+    let mut other = rig.pool.begin().await.unwrap();
+    let turn = "set local deadlock_timeout = '60 s'; \
+        update letters set body = 'other' where child = '2'";
+    sqlx::raw_sql(turn).execute(&mut *other).await.unwrap();
+    let mut tasks = JoinSet::new();
+    let first = next.clone();
+    tasks.spawn(async move { sink.apply(&first).await });
+    let waiting = "select pid::text from pg_stat_activity \
+        where datname = current_database() and wait_event_type = 'Lock'";
+    while rig.texts(waiting).await.is_empty() {}
+    let back = sqlx::query("update letters set body = 'other' where child = '1'");
+    back.execute(&mut *other).await.unwrap();
+    let error = tasks.join_next().await.unwrap().unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Conflict, Some("40P01")));
+    other.commit().await.unwrap();
+    rig.apply(&next).await.unwrap();
+    let bodies = rig.texts("select body from letters order by child").await;
+    assert_eq!(bodies, [Some("new".to_owned()), Some("new".to_owned())]);
+}
+
+/// A process that freezes between two statements of a batch holds the locks of its rows: the server ends
+/// the transaction, and what waits for them goes on.
+#[tokio::test]
+async fn a_transaction_whose_owner_froze_is_ended_with_its_locks() {
+    let rig = Rig::new().await;
+    let proxy = Proxy::start(cluster().await.port());
+    let idle_in_transaction_timeout = Duration::from_millis(300);
+    let url = behind(&proxy, &rig.url).await;
+    let pools = Pools::connect(Settings { idle_in_transaction_timeout, ..settings(&url) }).await;
+    let sink = PostgresSink::new(Arc::new(pools.unwrap()), &tables()).unwrap();
+    let (ann, bob) = (worker("ann"), worker("bob"));
+    let frozen = batch(&ann, &rig.lease(&ann, "a").await, 5, vec![letter("1", "frozen", 5)]);
+    let mut lock = rig.pool.begin().await.unwrap();
+    sqlx::query("lock table letters").execute(&mut *lock).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { sink.apply(&frozen).await });
+    let waiting = "select pid::text from pg_stat_activity \
+        where datname = current_database() and wait_event_type = 'Lock'";
+    while rig.texts(waiting).await.is_empty() {}
+    proxy.freeze();
+    lock.rollback().await.unwrap();
+    // The server has written the row by now, and nobody tells it to go on.
+    let locked = rig.run("begin; lock table letters; commit");
+    tokio::time::timeout(SOON, locked).await.expect("the lock of the frozen transaction ends");
+    rig.expire_leases().await;
+    let lease = rig.lease(&bob, "a").await;
+    rig.apply(&batch(&bob, &lease, 5, vec![letter("1", "successor", 5)])).await.unwrap();
+    proxy.thaw();
+    let outcome = tasks.join_next().await.unwrap().unwrap();
+    assert_ne!(outcome.unwrap_err().kind(), ErrorKind::Unknown, "it is tried again");
+    assert_eq!(rig.texts("select body from letters").await, [Some("successor".to_owned())]);
+}
+
+/// What a server forgets with its restart, though connections outlive that, or a pooler by itself.
+#[tokio::test]
+async fn statements_that_the_server_forgot_are_prepared_again() {
+    let rig = Rig::new().await;
+    let one = Settings { apply_connections: 1, ..settings(&rig.url) };
+    let pools = Arc::new(Pools::connect(one).await.unwrap());
+    let sink = PostgresSink::new(Arc::clone(&pools), &tables()).unwrap();
+    let ann = worker("ann");
+    let lease = rig.lease(&ann, "a").await;
+    sink.apply(&batch(&ann, &lease, 5, vec![letter("1", "a", 5)])).await.unwrap();
+    sqlx::raw_sql("deallocate all").execute(&pools.pool().await.unwrap()).await.unwrap();
+    let next = batch(&ann, &moved(&lease, 5), 6, vec![letter("2", "b", 6)]);
+    let error = sink.apply(&next).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Conflict, Some("26000")));
+    sink.apply(&next).await.unwrap();
+    assert_eq!(rig.count("letters").await, 2);
+}
+
+/// A database that pauses takes longer to wake up than a call may take.
+#[tokio::test]
+async fn a_server_that_wakes_up_slowly_is_waited_for() {
+    let url = fresh_database().await;
+    let proxy = Proxy::start(cluster().await.port());
+    let limit = Duration::from_millis(500);
+    let impatient = Settings {
+        ledger_timeout: limit,
+        apply_timeout: limit,
+        ..settings(&behind(&proxy, &url).await)
+    };
+    proxy.freeze();
+    let mut connecting = Box::pin(Pools::connect(impatient));
+    let early = tokio::time::timeout(limit * 3, connecting.as_mut()).await;
+    assert!(early.is_err(), "a connection has more time than a call: {early:?}");
+    proxy.thaw();
+    connecting.await.unwrap();
+}
+
 #[tokio::test]
 async fn limits_and_settings_leave_the_session_as_a_pooler_gave_it() {
     let rig = Rig::new().await;
@@ -126,6 +238,11 @@ async fn what_is_missing_or_altered_is_a_matter_of_the_schema() {
     rig.sink.probe(&whole, &whole.units).await.unwrap();
     rig.run("alter table letters add column more text").await;
     rig.sink.probe(&whole, &whole.units).await.unwrap();
+    rig.run("alter table letters alter column body type varchar(50)").await;
+    rig.sink.probe(&whole, &whole.units).await.unwrap();
+    rig.run("alter table letters alter column body type jsonb using to_jsonb(body)").await;
+    let error = rig.apply(&whole).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Schema, Some("42804")));
     rig.run("alter table letters drop column body").await;
     let error = rig.apply(&whole).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Schema, Some("42703")));
@@ -153,18 +270,32 @@ async fn a_target_that_cannot_be_had_says_why() {
 
 #[tokio::test]
 async fn a_password_is_asked_for_when_a_transaction_begins() {
-    let url = cluster().await.url("postgres");
-    let (before, rest) = url.split_once("postgres:").unwrap().1.split_once("postgres:").unwrap();
-    let (password, host) = rest.split_once('@').unwrap();
-    let without = format!("postgres:{before}postgres@{host}");
-    let password = password.to_owned();
-    let given: dynaurora::sink::connect::Password = Arc::new(move || {
-        let password = password.clone();
-        Box::pin(async move { Ok(password) })
-    });
-    let asked = Settings { password: Some(given), ..settings(&without) };
+    let rig = Rig::new().await;
+    let name = rig.texts("select current_database()::text").await.pop().flatten().unwrap();
+    let role = format!("{name}_daemon");
+    rig.run(&format!("create role {role} superuser login password 'first'")).await;
+    let (before, place) = rig.url.split_once('@').unwrap();
+    assert!(before.starts_with("postgres://postgres"), "the url names the user first");
+    let now = Arc::new(Mutex::new("first"));
+    let given: Password = {
+        let now = Arc::clone(&now);
+        Arc::new(move || {
+            let password = now.lock().unwrap().to_owned();
+            Box::pin(async move { Ok(password) })
+        })
+    };
+    let asked =
+        Settings { password: Some(given), ..settings(&format!("postgres://{role}@{place}")) };
     let pools = Pools::connect(asked).await.unwrap();
-    assert!(!format!("{pools:?}").contains("password"));
-    let pool = pools.pool().await.unwrap();
-    sqlx::query("select 1").execute(&pool).await.unwrap();
+    assert!(!format!("{pools:?}").contains("first"));
+    let ledger = PostgresLedger::new(Arc::new(pools));
+    ledger.load(SOURCE).await.unwrap();
+    // A session outlives its password; the next one needs that of its time.
+    rig.run(&format!("alter role {role} password 'second'")).await;
+    ledger.load(SOURCE).await.unwrap();
+    terminate(&rig).await;
+    drop(ledger.load(SOURCE).await);
+    assert_eq!(ledger.load(SOURCE).await.unwrap_err().kind(), ErrorKind::Denied);
+    *now.lock().unwrap() = "second";
+    ledger.load(SOURCE).await.unwrap();
 }

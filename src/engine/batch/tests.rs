@@ -4,7 +4,7 @@ use crate::mapping::definition::{
     ColumnDefinition, EntityDefinition, RowsDefinition, SourceDefinition, Span, Spanned,
 };
 use crate::mapping::{Mapper, Unmatched};
-use crate::model::{Cells, ChangeOp, Position, RowAction, RowOp, SequenceNumber};
+use crate::model::{Cells, ChangeOp, EpochMillis, Position, RowAction, RowOp, SequenceNumber};
 
 fn unit(table: u16, key: &str, sequence: &str, record: u32) -> Unit {
     Unit {
@@ -58,14 +58,17 @@ fn sealed(units: Vec<Unit>, changes: Vec<Change>) -> Sealed {
         pages: vec![HeldPage { partition: PartitionId::new("p"), changes }],
         ..Filling::default()
     };
-    let label = Label {
+    filling.seal(label(), &[1, 1])
+}
+
+fn label() -> Label {
+    Label {
         source: "santa".into(),
         stream_arn: "arn".into(),
         generation: 1,
         worker: WorkerId::new("me"),
         claims: false,
-    };
-    filling.seal(label, &[1, 1])
+    }
 }
 
 #[test]
@@ -88,6 +91,43 @@ fn sealing_keeps_the_last_change_per_key_sorted_by_table_and_key() {
         [(0, Some("a"), Some("10")), (0, Some("b"), Some("3")), (1, Some("b"), Some("7"))];
     assert_eq!(kept, expected);
     assert_eq!(sealed.superseded, [2, 0]);
+}
+
+#[test]
+fn a_batch_takes_no_page_once_its_rows_or_its_bytes_are_too_many() {
+    let mapper = plain();
+    let partition = &PartitionId::new("p");
+    let context = || PageContext { mapper: &mapper, tables: &[1], generation: 1, partition };
+    let lease = Lease { partition: partition.clone(), epoch: 4, position: Position::Horizon };
+    let changes = vec![change("a", "1"), change("b", "2"), change("c", "3")];
+    let (next, iterator, end) = (Position::Horizon, None, false);
+    let page = Page { changes, next, iterator, end, consumed_capacity: None };
+    let mut filling = Filling::default();
+    filling.add(MappedPage::new(page, context()).unwrap(), Vec::new(), &lease, false);
+    // Three rows of three records, each of ten bytes.
+    for (rows_max, bytes_max, full) in [(4, 31, false), (3, 31, true), (4, 30, true)] {
+        assert_eq!(filling.is_full(Limits { rows_max, bytes_max }), full, "{rows_max} {bytes_max}");
+    }
+}
+
+/// Times are of whole seconds, and those of one key may go back; its sequence numbers never do.
+#[test]
+fn the_order_is_that_of_sequence_numbers_whatever_the_times() {
+    let mapper = plain();
+    let partition = &PartitionId::new("p");
+    let context = PageContext { mapper: &mapper, tables: &[1], generation: 1, partition };
+    let at =
+        |sequence, time| Change { changed_at: Some(EpochMillis(time)), ..change("a", sequence) };
+    let changes = vec![at("9", 7_000), at("10", 7_000), at("11", 2_000)];
+    let (next, iterator, end) = (Position::Horizon, None, false);
+    let page = Page { changes, next, iterator, end, consumed_capacity: None };
+    let lease = Lease { partition: partition.clone(), epoch: 4, position: Position::Horizon };
+    let mut filling = Filling::default();
+    filling.add(MappedPage::new(page, context).unwrap(), Vec::new(), &lease, false);
+    let sealed = filling.seal(label(), &[1]);
+    let kept: Vec<_> =
+        sealed.batch.units.iter().map(|unit| unit.version.sequence.to_string()).collect();
+    assert_eq!(kept, ["11"]);
 }
 
 #[test]

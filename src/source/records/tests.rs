@@ -51,6 +51,18 @@ fn escapes_may_stand_anywhere() {
 }
 
 #[test]
+fn half_a_character_is_an_error_and_never_another_text() {
+    for half in [r"\ud83c", r"\udf85", r"\ud83cx", r"\udf85\ud83c"] {
+        let text = format!(
+            r#"{{"Records":[{{"eventName":"INSERT","dynamodb":{{"SequenceNumber":"1",
+            "Keys":{{"pk":{{"S":"a{half}"}}}},"SizeBytes":7}}}}]}}"#
+        );
+        let error = read(text.as_bytes()).err().unwrap_or_else(|| panic!("{half} was taken"));
+        assert_eq!(error.kind(), ErrorKind::Unknown, "{half}");
+    }
+}
+
+#[test]
 fn absent_and_null_are_the_same_and_the_rest_is_passed_over() {
     let mut body = body();
     body["NewImage"] = json!(null);
