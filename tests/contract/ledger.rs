@@ -83,7 +83,7 @@ async fn registering_only_adds(rig: &impl Rig) {
 }
 
 async fn a_shard_of_an_older_stream_starts_afresh(rig: &impl Rig) {
-    enrolled(rig, &[shard("a", None, Some(100))]).await;
+    enrolled(rig, &[shard("a", None, Some(100)), shard("b", None, None)]).await;
     let ann = worker("ann");
     let lease = leased(rig, &ann, "a").await;
     rig.sink().apply(&batch(&ann, &lease, 120, vec![])).await.unwrap();
@@ -94,6 +94,7 @@ async fn a_shard_of_an_older_stream_starts_afresh(rig: &impl Rig) {
     assert_eq!(found.position, Position::At(sequence(7)));
     assert_eq!(found.state, PartitionState::Open);
     assert_eq!(found.owner, None, "the lease was on the older stream's shard");
+    assert_eq!(acquire(rig, &ann, &["b"], LONG).await, [], "what only that one had is not read");
     let late = batch(&ann, &moved(&lease, 120), 130, vec![]);
     let error = rig.sink().apply(&late).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced);
@@ -243,10 +244,18 @@ async fn a_released_lease_is_free_at_once(rig: &impl Rig) {
     assert_eq!(row(rig, "a").await.owner, Some(ann.clone()), "only the owner can give it back");
     release(rig, &ann, &lease, false).await;
     assert_eq!(row(rig, "a").await.owner, None);
+    let again = leased(rig, &ann, "a").await;
+    release(rig, &ann, &lease, false).await;
+    assert_eq!(
+        row(rig, "a").await.owner,
+        Some(ann.clone()),
+        "a lease of before is not the new one"
+    );
+    release(rig, &ann, &again, false).await;
     let late = rig.sink().apply(&batch(&ann, &lease, 5, vec![])).await;
     assert_eq!(late.unwrap_err().kind(), ErrorKind::Fenced, "what is given back is not held");
     let next = leased(rig, &bob, "a").await;
-    assert_eq!(next.epoch, lease.epoch + 1);
+    assert_eq!(next.epoch, again.epoch + 1);
     release(rig, &bob, &next, true).await;
     assert_eq!(row(rig, "a").await.owner, None, "leaving gives back as well");
 }

@@ -19,6 +19,7 @@ const SEGMENTS: [&str; 2] = ["scan/000-of-002", "scan/001-of-002"];
 pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
     a_load_begins_at_its_time_only(&fresh().await).await;
     a_load_fences_what_is_in_flight(&fresh().await).await;
+    a_later_load_has_its_own_segments(&fresh().await).await;
     a_load_repairs_gaps_and_ends_their_halt(&fresh().await).await;
     a_new_stream_comes_with_its_load(&fresh().await).await;
     a_recreated_table_is_never_loaded_unasked(&fresh().await).await;
@@ -127,6 +128,19 @@ async fn a_load_fences_what_is_in_flight(rig: &impl Rig) {
     anew.advances[0].records = 7;
     rig.sink().apply(&anew).await.unwrap();
     assert_eq!(row(rig, "a").await.records, 7);
+}
+
+async fn a_later_load_has_its_own_segments(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    begun(rig, 1).await;
+    let whole = NewLoad { partitions: vec![partition("scan/000-of-001")], ..new_load(2) };
+    assert!(rig.ledger().begin_load(&whole).await.unwrap());
+    let wanted = [partition(SEGMENTS[0]), partition("scan/000-of-001")];
+    let claim =
+        Claim { source: SOURCE, worker: &ann(), generation: 3, wanted: &wanted, lease_ttl: LONG };
+    let leases = rig.ledger().acquire(&claim).await.unwrap();
+    let names: Vec<_> = leases.iter().map(|lease| lease.partition.to_string()).collect();
+    assert_eq!(names, ["scan/000-of-001"]);
 }
 
 async fn a_load_repairs_gaps_and_ends_their_halt(rig: &impl Rig) {
