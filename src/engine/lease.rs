@@ -114,6 +114,12 @@ mod tests {
     }
 
     #[test]
+    fn who_has_some_takes_the_rest_of_its_share() {
+        let plan = plan(&view(2, &[Some("me"), None, None, None]), &ids(&[0]), 100);
+        assert_eq!(plan, Plan { acquire: ids(&[1]), give_up: vec![] });
+    }
+
+    #[test]
     fn nobody_holds_more_than_the_limit() {
         let plan = plan(&view(1, &[None, None, None]), &[], 2);
         assert_eq!(plan.acquire, ids(&[0, 1]));

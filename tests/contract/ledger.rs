@@ -30,6 +30,7 @@ pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
     a_released_lease_is_free_at_once(&fresh().await).await;
     a_drained_partition_is_not_leased(&fresh().await).await;
     a_gap_is_recorded_once_and_may_halt(&fresh().await).await;
+    a_lost_shard_takes_no_late_batch(&fresh().await).await;
 }
 
 async fn enrolment_tells_what_changed(rig: &impl Rig) {
@@ -303,6 +304,24 @@ async fn a_gap_is_recorded_once_and_may_halt(rig: &impl Rig) {
     assert!(halted.halted.is_some(), "where asked, the source halts");
     rig.ledger().record_gap(SOURCE, 1, &whole, true).await.unwrap();
     assert_eq!(view(rig).await, halted, "once, without a partition too");
+}
+
+async fn a_lost_shard_takes_no_late_batch(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    let ann = worker("ann");
+    let lease = leased(rig, &ann, "a").await;
+    let gap = Gap {
+        reason: GapReason::Vanished,
+        stream_arn: STREAM.to_owned(),
+        partition: Some(partition("a")),
+        after: Some(lease.position.clone()),
+        since: None,
+    };
+    rig.ledger().record_gap(SOURCE, 1, &gap, false).await.unwrap();
+    let late = rig.sink().apply(&batch(&ann, &lease, 5, vec![])).await;
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Fenced);
+    let found = row(rig, "a").await;
+    assert_eq!((found.state, found.position), (PartitionState::Lost, lease.position));
 }
 
 async fn renew(rig: &impl Rig, who: &WorkerId, lease_ttl: Duration) {

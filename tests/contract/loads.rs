@@ -136,11 +136,13 @@ async fn a_later_load_has_its_own_segments(rig: &impl Rig) {
     let whole = NewLoad { partitions: vec![partition("scan/000-of-001")], ..new_load(2) };
     assert!(rig.ledger().begin_load(&whole).await.unwrap());
     let wanted = [partition(SEGMENTS[0]), partition("scan/000-of-001")];
-    let claim =
-        Claim { source: SOURCE, worker: &ann(), generation: 3, wanted: &wanted, lease_ttl: LONG };
-    let leases = rig.ledger().acquire(&claim).await.unwrap();
-    let names: Vec<_> = leases.iter().map(|lease| lease.partition.to_string()).collect();
-    assert_eq!(names, ["scan/000-of-001"]);
+    let worker = &ann();
+    for (generation, expected) in [(2, None), (3, Some("scan/000-of-001"))] {
+        let claim = Claim { source: SOURCE, worker, generation, wanted: &wanted, lease_ttl: LONG };
+        let leases = rig.ledger().acquire(&claim).await.unwrap();
+        let names: Vec<_> = leases.iter().map(|lease| lease.partition.as_str()).collect();
+        assert_eq!(names, Vec::from_iter(expected), "generation {generation}");
+    }
 }
 
 async fn a_load_repairs_gaps_and_ends_their_halt(rig: &impl Rig) {

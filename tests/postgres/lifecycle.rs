@@ -266,6 +266,7 @@ async fn a_sweep_marks_what_a_load_did_not_find() {
     play.generation = 2;
     play.claims = true;
     play.apply(vec![scan("3", "c")]).await;
+    play.rig.run("insert into letters (id, extra) values ('by hand', '{}')").await;
     let sweep = Sweep {
         source: SOURCE.into(),
         generation: 2,
@@ -275,9 +276,9 @@ async fn a_sweep_marks_what_a_load_did_not_find() {
     assert_eq!(play.rig.sink.stale(&sweep).await.unwrap().rows, 1);
     assert_eq!(play.rig.sink.sweep(&sweep).await.unwrap(), Swept::Rows(1));
     assert_eq!(play.rig.sink.sweep(&sweep).await.unwrap(), Swept::Done);
-    let live = "select id from letters where deleted_at is null";
-    assert_eq!(play.texts(live).await, ["3"]);
-    assert_eq!(play.rig.count("letters").await, 3, "the marked rows stay");
+    let live = "select id from letters where deleted_at is null order by id";
+    assert_eq!(play.texts(live).await, ["3", "by hand"], "what others wrote is theirs");
+    assert_eq!(play.rig.count("letters").await, 4, "the marked rows stay");
     assert_eq!(play.rig.count("toys").await, 2, "and what hangs on them");
     let current = "select id || op from letters_history where valid_to is null order by id";
     assert_eq!(play.texts(current).await, ["3scan"]);
@@ -285,6 +286,6 @@ async fn a_sweep_marks_what_a_load_did_not_find() {
     assert_eq!(play.texts(swept).await, ["modify", "remove"]);
     // I9: a page that comes late, and a second sweep, change nothing.
     play.apply(vec![scan("1", "late")]).await;
-    assert_eq!(play.texts(live).await, ["3"]);
+    assert_eq!(play.texts(live).await, ["3", "by hand"]);
     assert_eq!(play.texts(current).await, ["3scan"]);
 }
