@@ -181,7 +181,9 @@ async fn a_scan_page_cannot_raise_what_a_delete_in_flight_removes() {
         assert_eq!(done.unwrap().unwrap().tables[usize::from(LETTERS.0)], counts(0, 0, 1));
     }
     assert_eq!(texts(&rig, ROWS).await, Vec::<String>::new());
-    assert_eq!(rig.count("dynaurora.claims").await, 1);
+    let wrote = batch(&ann, &moved(&tail, 5), 6, vec![letter("2", "a kite", 6)]);
+    rig.apply(&Batch { claims: true, ..wrote }).await.unwrap();
+    assert_eq!(rig.count("dynaurora.claims").await, 1, "only a delete leaves one");
     let target = texts(&rig, "select target from dynaurora.claims").await;
     assert_eq!(target, ["letters"]);
 }
