@@ -103,7 +103,7 @@ const BEGIN_WHAT: &str = "begin a load";
 const BEGIN: &str = "\
     update dynaurora.sources s set generation = s.generation + 1, backfilling = true, \
         load_began_at = now(), sweep_confirmed = false, halted = null, \
-        load_sweeps = (s.backfilling and s.load_sweeps) or s.loaded_at is not null \
+        load_sweeps = (s.backfilling and s.load_sweeps) or s.loaded_at is not null or $5 \
             or exists (select from dynaurora.gaps g \
                 where g.source = s.source and g.state in ('open', 'repairing')), \
         load_items = $3, load_rcu_max = $4, load_mapping = $6, \
@@ -154,6 +154,11 @@ const ENTER: &str = "\
         epoch = p.epoch + 1, owner = null, records = 0, last_event_at = null, drained_at = null, \
         registered_at = now()";
 
+/// What the stream before held unread is lost, whether or not a listing was there to say so first.
+const CHANGED: &str = "\
+    insert into dynaurora.gaps (source, stream_arn, reason) values ($1, $2, 'stream_changed') \
+    on conflict do nothing";
+
 const REPAIRING: &str = "\
     update dynaurora.gaps set state = 'repairing' where source = $1 and state = 'open'";
 
@@ -183,6 +188,13 @@ async fn begin(
     }
     if let Some(NewStream { stream_arn, shards }) = &load.stream {
         positions::register(transaction, source, stream_arn, shards, prepared).await?;
+        sqlx::query(CHANGED)
+            .bind(source)
+            .bind(&**stream_arn)
+            .persistent(prepared)
+            .execute(&mut **transaction)
+            .await
+            .map_err(failed)?;
     }
     let statement = |sql| sqlx::query(sql).bind(source).persistent(prepared);
     statement(LOCK).execute(&mut **transaction).await.map_err(failed)?;

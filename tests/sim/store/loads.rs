@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use dynaurora::engine::ports::{
-    GapReason, Listing, LoadView, Loads, NewLoad, NewStream, OpenLetter, PartitionState, Stale,
-    Sweep, Swept,
+    Gap, GapReason, Listing, LoadView, Loads, NewLoad, NewStream, OpenLetter, PartitionState,
+    Stale, Sweep, Swept,
 };
 use dynaurora::error::Result;
 use dynaurora::model::{
@@ -14,7 +14,7 @@ use dynaurora::model::{
 use tokio::time::Instant;
 
 use super::faults::{Call, Sabotage};
-use super::state::{GapState, Partition, SourceState, State};
+use super::state::{GapState, Partition, SourceState, State, StoredGap};
 use super::{Event, Key, Row, Shared, Store, key_of, marked};
 
 impl Store {
@@ -62,7 +62,7 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     let now = state.now();
     let source = state.source(&load.source)?;
     let open = |reason: &str| {
-        let of = |gap: &&super::state::StoredGap| gap.state == GapState::Open;
+        let of = |gap: &&StoredGap| gap.state == GapState::Open;
         source.gaps.iter().filter(of).any(|gap| gap.gap.reason.label() == reason)
     };
     let halted = source.halted.as_deref().is_some_and(|reason| !open(reason));
@@ -74,12 +74,13 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
         return Ok(false);
     }
     let Some(rewound) = rewound(source, load, now) else { return Ok(false) };
-    let unrepaired = |gap: &super::state::StoredGap| gap.state != GapState::Repaired;
+    let unrepaired = |gap: &StoredGap| gap.state != GapState::Repaired;
     source.load = LoadView {
         active: true,
         loaded: source.load.loaded,
         sweeps: (source.load.active && source.load.sweeps)
             || source.load.loaded
+            || load.stream.is_some()
             || source.gaps.iter().any(unrepaired),
         replaying: 0,
         sweep_confirmed: false,
@@ -89,9 +90,21 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     };
     source.generation += 1;
     source.halted = None;
+    let mut found = None;
     if let Some(NewStream { stream_arn, shards }) = &load.stream {
         source.listed_at = Some(now);
         source.add_shards(stream_arn, shards, now);
+        let changed = Gap {
+            reason: GapReason::StreamChanged,
+            stream_arn: stream_arn.to_string(),
+            partition: None,
+            after: None,
+            since: None,
+        };
+        if !source.gaps.iter().any(|known| unrepaired(known) && known.gap == changed) {
+            source.gaps.push(StoredGap { gap: changed.clone(), state: GapState::Open });
+            found = Some(Event::Gap { gap: changed, halted: false });
+        }
     }
     unlease(source, now);
     for (id, start) in rewound {
@@ -109,6 +122,7 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     let generation = source.generation;
     let partitions = load.partitions.clone();
     state.claims.clear();
+    found.into_iter().for_each(|gap| state.record(gap));
     if let Some(NewStream { shards, .. }) = &load.stream {
         let listing = Arc::new(Listing { shards: shards.clone(), complete: true });
         state.record(Event::Registered { listing });
@@ -239,6 +253,10 @@ pub fn step(shared: &Shared, state: &mut State, sweep: &Sweep) -> Result<Swept> 
     let sabotage = shared.knobs().sabotage;
     let source = state.source(&sweep.source)?;
     if source.generation != sweep.generation || !source.load.active {
+        return Ok(Swept::Over);
+    }
+    let mut letters = (1..).zip(&source.dead_letters).filter(|(_, letter)| letter.open);
+    if letters.any(|(id, _)| !sweep.letters.contains(&id)) {
         return Ok(Swept::Over);
     }
     let spared: Vec<(TableIndex, Key)> = (sweep.spared.iter())
