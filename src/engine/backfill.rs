@@ -224,6 +224,7 @@ where
             generation: finish.generation,
             tables: finish.mapper.swept_tables(),
             spared,
+            letters: letters.iter().map(|letter| letter.id).collect(),
         };
         if !finish.confirmed {
             let stale = ports.sink.stale(&sweep).await?;

@@ -56,15 +56,17 @@ pub(super) struct Claims<'a> {
 
 impl Claims<'_> {
     /// Waits until no transaction is under way that these units must not run beside. First of all in its
-    /// transaction, so that nobody waits for it meanwhile.
+    /// transaction, so that nobody waits for it meanwhile. A sweep spares the rows of dead letters, so it has
+    /// the table to itself too, and who `rejects` waits for it.
     pub(super) async fn take_turn(
         self,
         connection: &mut PgConnection,
         units: &[Unit],
+        rejects: bool,
     ) -> Result<()> {
         let turn = if units.iter().any(leaves_claim) {
             ALONE
-        } else if units.iter().any(|unit| self.looks_for_claims(unit)) {
+        } else if rejects || units.iter().any(|unit| self.looks_for_claims(unit)) {
             BESIDE_PAGES
         } else {
             return Ok(());
@@ -151,6 +153,12 @@ impl Claims<'_> {
     fn looks_for_claims(self, unit: &Unit) -> bool {
         (self.of_load || is_first(unit)) && !unit.op.action.ends_row()
     }
+}
+
+/// Waits as a transaction with deletes does.
+pub(super) async fn alone(connection: &mut PgConnection, source: &str) -> Result<()> {
+    let done = sqlx::query(ALONE).bind(lock(source)).execute(connection).await;
+    done.map(drop).map_err(|error| sqlstate::error("wait for the pages of a load", error))
 }
 
 /// What a scan itself ends, for its item has left the filter, is older than all that a load writes.

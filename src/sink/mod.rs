@@ -105,7 +105,7 @@ impl PostgresSink {
         let mut applied = Applied { tables, dead_letters_superseded: 0 };
         let claims = Claims { source: &batch.source, of_load: batch.is_of_load(), prepared };
         if batch.claims {
-            claims.take_turn(connection, units).await?;
+            claims.take_turn(connection, units, !batch.rejects.is_empty()).await?;
         }
         for own in units.chunk_by(|one, next| one.op.table == next.op.table) {
             let mut units: Vec<&Unit> = own.iter().collect();

@@ -8,6 +8,7 @@
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 
+use super::claims;
 use super::ident::{cast_type, quoted, quoted_table};
 use super::own_rows::own_rows;
 use super::sqlstate;
@@ -48,7 +49,8 @@ pub(super) async fn stale(
     Ok(stale)
 }
 
-/// Deletes some of them, if the load is still this one.
+/// Deletes some of them, if the load is still this one and no dead letter has come meanwhile: one that comes
+/// later waits, as [`claims`] says.
 pub(super) async fn step(
     connection: &mut PgConnection,
     tables: &[TableSpec],
@@ -64,6 +66,19 @@ pub(super) async fn step(
     .await
     .map_err(|error| sqlstate::error("look whether the load is still the same", error))?;
     if current.is_none() {
+        return Ok(Swept::Over);
+    }
+    claims::alone(connection, &sweep.source).await?;
+    let others: bool = sqlx::query_scalar(
+        "select exists (select from dynaurora.dead_letters \
+         where source = $1 and state = 'open' and id <> all ($2))",
+    )
+    .bind(&*sweep.source)
+    .bind(&sweep.letters)
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(|error| sqlstate::error("look for dead letters that came meanwhile", error))?;
+    if others {
         return Ok(Swept::Over);
     }
     for table in swept(tables, sweep) {

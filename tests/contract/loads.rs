@@ -21,7 +21,9 @@ pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
     a_load_fences_what_is_in_flight(&fresh().await).await;
     a_later_load_has_its_own_segments(&fresh().await).await;
     a_load_repairs_gaps_and_ends_their_halt(&fresh().await).await;
-    a_new_stream_comes_with_its_load(&fresh().await).await;
+    for known in [true, false] {
+        a_new_stream_comes_with_its_load(&fresh().await, known).await;
+    }
     a_recreated_table_is_never_loaded_unasked(&fresh().await).await;
     a_load_ends_when_it_is_read(&fresh().await).await;
     a_sweep_deletes_what_was_not_found(&fresh().await).await;
@@ -176,11 +178,13 @@ async fn a_load_repairs_gaps_and_ends_their_halt(rig: &impl Rig) {
     assert_eq!(view(rig).await.gaps, 0);
 }
 
-async fn a_new_stream_comes_with_its_load(rig: &impl Rig) {
+async fn a_new_stream_comes_with_its_load(rig: &impl Rig, known: bool) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let stream_arn = format!("{STREAM}2");
     let changed = gap(GapReason::StreamChanged, None, &stream_arn);
-    rig.ledger().record_gap(SOURCE, 1, &changed, false).await.unwrap();
+    if known {
+        rig.ledger().record_gap(SOURCE, 1, &changed, false).await.unwrap();
+    }
     let stream = NewStream {
         stream_arn: stream_arn.as_str().into(),
         shards: vec![shard("n", None, Some(3))],
@@ -189,6 +193,8 @@ async fn a_new_stream_comes_with_its_load(rig: &impl Rig) {
     assert!(rig.ledger().begin_load(&load).await.unwrap());
     let after = view(rig).await;
     assert_eq!(&*after.stream_arn, stream_arn);
+    assert_eq!((after.gaps, after.gaps_open), (1, 0), "what was unread is lost, and repaired");
+    assert!(after.load.sweeps, "deletes are among what was unread");
     let names: Vec<_> = after.partitions.iter().map(|row| row.id.to_string()).collect();
     assert_eq!(names, ["n", SEGMENTS[0], SEGMENTS[1]], "the old stream's shards are history");
     assert_eq!(leased_in(rig, 2, "n").await.position, Position::At(sequence(3)));
@@ -231,6 +237,7 @@ async fn a_sweep_deletes_what_was_not_found(rig: &impl Rig) {
     let mut change = batch(&ann(), &tail, 6, vec![letter("43", 1, Some("changed"), at)]);
     change.generation = 2;
     change.claims = true;
+    change.rejects = vec![reject(2, 6, 44)];
     rig.sink().apply(&change).await.unwrap();
 
     let spared = letter("44", 1, None, at).op.cells.prefix(2);
@@ -239,8 +246,13 @@ async fn a_sweep_deletes_what_was_not_found(rig: &impl Rig) {
         generation: 2,
         tables: vec![LETTERS],
         spared: vec![(LETTERS, spared)],
+        letters: vec![],
     };
     assert_eq!(rig.sink().stale(&sweep).await.unwrap(), Stale { rows: 2, of: 4 });
+    let swept = rig.sink().sweep(&sweep).await.unwrap();
+    assert_eq!(swept, Swept::Over, "a dead letter came after the open ones were read");
+    let open = rig.ledger().open_letters(SOURCE, 9).await.unwrap();
+    let sweep = Sweep { letters: open.iter().map(|letter| letter.id).collect(), ..sweep };
     assert_eq!(rig.sink().sweep(&sweep).await.unwrap(), Swept::Rows(1));
     assert_eq!(rig.sink().sweep(&sweep).await.unwrap(), Swept::Done);
     let left: Vec<_> =
@@ -254,10 +266,8 @@ async fn a_sweep_deletes_what_was_not_found(rig: &impl Rig) {
     assert_eq!(rig.rows(LETTERS).await.len(), 3, "a sweep of a load that is over deletes nothing");
 }
 
-async fn a_scans_reject_and_another_do_not_stand_side_by_side(rig: &impl Rig) {
-    enrolled(rig, &[shard("a", None, Some(1))]).await;
-    begun(rig, 1).await;
-    let reject = |generation, number: u64, key: u8| DeadLetter {
+fn reject(generation: Generation, number: u64, key: u8) -> DeadLetter {
+    DeadLetter {
         partition: partition("a"),
         version: Version { generation, sequence: sequence(number) },
         key: format!("{{\"pk\":{{\"S\":\"{key}\"}}}}"),
@@ -269,7 +279,12 @@ async fn a_scans_reject_and_another_do_not_stand_side_by_side(rig: &impl Rig) {
             place: None,
             detail: "it is bad".to_owned(),
         },
-    };
+    }
+}
+
+async fn a_scans_reject_and_another_do_not_stand_side_by_side(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    begun(rig, 1).await;
     let lease = leased_in(rig, 2, SEGMENTS[0]).await;
     let mut first = page(2, &lease, "{}", Vec::new());
     first.rejects = vec![reject(2, 0, 1), reject(2, 0, 2)];

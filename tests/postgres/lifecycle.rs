@@ -272,6 +272,7 @@ async fn a_sweep_marks_what_a_load_did_not_find() {
         generation: 2,
         tables: play.mapper.swept_tables(),
         spared: vec![],
+        letters: vec![],
     };
     assert_eq!(play.rig.sink.stale(&sweep).await.unwrap().rows, 1);
     assert_eq!(play.rig.sink.sweep(&sweep).await.unwrap(), Swept::Rows(1));

@@ -92,6 +92,8 @@ pub struct Sweep {
     pub tables: Vec<TableIndex>,
     /// Keys of rows that stay: those of open dead letters.
     pub spared: Vec<(TableIndex, Cells)>,
+    /// The numbers of those letters: with another one open, nothing is deleted.
+    pub letters: Vec<i64>,
 }
 
 /// How many rows a sweep would delete, of how many.
@@ -110,7 +112,7 @@ pub enum Swept {
     Rows(u64),
     /// No row of an older generation is left but those spared.
     Done,
-    /// The load is not this one any more: nothing was deleted.
+    /// The load is not this one any more, or there are other dead letters: nothing was deleted.
     Over,
 }
 
