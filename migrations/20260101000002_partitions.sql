@@ -8,7 +8,7 @@
 -- life renews any number of them; it is free when `owner` is null.
 -- `parent` is a name, not a reference: a listing may know a parent no more. A shard belongs to one stream;
 -- segments and files of a backfill to none. `records` counts what was applied in this generation. Rows are
--- updated once a batch: the free space keeps that cheap.
+-- updated once a batch: the free space keeps that cheap. `drained_at` is when the last page was applied.
 --
 -- `replays_to` is where a load of older items found the shard before it rewound it: the text of a position, or
 -- `end` where it was drained. While it is `replaying`, rows may be older than they were, and the load goes on.

@@ -73,22 +73,23 @@ pub async fn list<S: Source, C: Clock>(source: &S, clock: &C, stream_arn: &str) 
 /// Turns of one worker's reads to ask for the children of an ended shard.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    pause: Duration,
-    nobody: bool,
+    /// Between two turns; `None` when nobody asks.
+    pause: Option<Duration>,
     last: Option<Instant>,
 }
 
 impl Turns {
     /// Shares the calls among so many workers.
     pub(super) fn share(&mut self, workers: usize) {
-        self.nobody = workers > WORKERS_ASKING_MAX;
-        self.pause = CHILDREN_EVERY * u32::try_from(workers).unwrap_or(u32::MAX).max(1);
+        let few = u32::try_from(workers.max(1)).ok().filter(|_| workers <= WORKERS_ASKING_MAX);
+        self.pause = few.map(|workers| CHILDREN_EVERY * workers);
     }
 
     /// Takes the next turn and says when it is; `None` when it would be too late to wait for.
     pub(super) fn take(&mut self, now: Instant) -> Option<Instant> {
-        let turn = self.last.map_or(now, |last| now.max(last + self.pause));
-        if self.nobody || turn > now + TURN_WAIT_MAX {
+        let pause = self.pause?;
+        let turn = self.last.map_or(now, |last| now.max(last + pause));
+        if turn > now + TURN_WAIT_MAX {
             return None;
         }
         self.last = Some(turn);

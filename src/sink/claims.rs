@@ -155,9 +155,10 @@ impl Claims<'_> {
     }
 }
 
-/// Waits as a transaction with deletes does.
+/// Waits as a transaction with deletes does; a rare statement, which does not stay prepared.
 pub(super) async fn alone(connection: &mut PgConnection, source: &str) -> Result<()> {
-    let done = sqlx::query(ALONE).bind(lock(source)).execute(connection).await;
+    let waited = sqlx::query(ALONE).bind(lock(source)).persistent(false);
+    let done = waited.execute(connection).await;
     done.map(drop).map_err(|error| sqlstate::error("wait for the pages of a load", error))
 }
 

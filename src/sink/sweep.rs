@@ -4,6 +4,8 @@
 //! dynaurora wrote are swept: a row that somebody else put into the table has version 0. Where the
 //! mapping keeps the rows of deleted items, they are marked instead of deleted. In a table that
 //! several sources share, each sweeps its own rows: generations of two sources cannot be compared.
+//!
+//! A sweep is rare, so none of its statements stays prepared, behind a pooler or not.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
@@ -40,6 +42,7 @@ pub(super) async fn stale(
         let failed = |error| sqlstate::error(format!("count the rows of {}", table.name), error);
         let row = sqlx::query(AssertSqlSafe(sql))
             .bind(first_of(sweep).to_string())
+            .persistent(false)
             .fetch_one(&mut *connection)
             .await
             .map_err(failed)?;
@@ -62,6 +65,7 @@ pub(super) async fn step(
     )
     .bind(&*sweep.source)
     .bind(i64::from(sweep.generation))
+    .persistent(false)
     .fetch_optional(&mut *connection)
     .await
     .map_err(|error| sqlstate::error("look whether the load is still the same", error))?;
@@ -75,6 +79,7 @@ pub(super) async fn step(
     )
     .bind(&*sweep.source)
     .bind(&sweep.letters)
+    .persistent(false)
     .fetch_one(&mut *connection)
     .await
     .map_err(|error| sqlstate::error("look for dead letters that came meanwhile", error))?;
@@ -156,7 +161,7 @@ async fn delete(
         let column: Vec<Option<&str>> = spared.iter().map(|(_, cells)| cells.cell(cell)).collect();
         query = query.bind(column);
     }
-    let deleted: i64 = query.fetch_one(connection).await.map_err(|error| {
+    let deleted: i64 = query.persistent(false).fetch_one(connection).await.map_err(|error| {
         sqlstate::error(format!("delete rows of {} that a load did not find", table.name), error)
     })?;
     Ok(deleted.unsigned_abs())
