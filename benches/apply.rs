@@ -13,16 +13,18 @@ mod measured {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
+    use dynaurora::apply::ports::{Advance, Batch, RecordRef, Sink, Unit};
     use dynaurora::demo::postgres::{LocalPostgres, Options};
-    use dynaurora::engine::ports::{
-        Advance, Batch, Claim, Lease, Ledger, Listing, RecordRef, ShardListing, Sink,
-        SourceIdentity, Unit, WorkerId,
-    };
+    use dynaurora::engine::ports::{Claim, Lease, Ledger, Listing, SourceIdentity};
     use dynaurora::mapping::spec::{ColumnSpec, ColumnType, TableName, TableSpec};
     use dynaurora::model::{
-        Cells, PartitionId, Position, RowAction, RowOp, SequenceNumber, TableIndex, Version,
+        Cells, PartitionId, Position, RowAction, RowOp, SequenceNumber, ShardListing, TableIndex,
+        Version, WorkerId,
     };
-    use dynaurora::sink::{Pools, PostgresLedger, PostgresSink, Settings, Tls, ddl, migrations};
+    use dynaurora::postgres::ledger::PostgresLedger;
+    use dynaurora::postgres::migrations;
+    use dynaurora::postgres::session::{Pools, Settings, Tls};
+    use dynaurora::postgres::target::{PostgresSink, ddl};
     use sqlx::{PgConnection, PgPool};
 
     const ROWS: usize = 1_000;

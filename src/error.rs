@@ -14,7 +14,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 /// What a failure is, as far as anyone must tell failures apart.
 ///
 /// The kinds are the union of what the source, the sink and the start-up can meet; each adapter translates
-/// its own codes into them at its rim (`source/mod.rs` for AWS, `sink/sqlstate.rs` for Postgres).
+/// its own codes into them at its rim (`source/mod.rs` for AWS, `postgres/sqlstate.rs` for Postgres).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// The command line or the request is malformed.

@@ -1,10 +1,11 @@
 //! dynaurora tails DynamoDB Streams and keeps relational tables in PostgreSQL in step with them.
 //!
 //! Read in this order: [`model`] and [`error`] are the vocabulary; [`mapping`] turns an item into rows,
-//! purely; [`engine::ports`] holds the seams; [`engine`] decides what is read and applied when;
-//! [`source`] knows the AWS SDK and [`sink`] knows SQL; [`config`] makes all of it from a file;
-//! [`telemetry`] tells what happened; [`cli`] wires it.
+//! purely; [`apply`] makes batches of rows; [`engine::ports`] holds the seams; [`engine`] decides what is
+//! read and applied when; [`source`] knows the AWS SDK and [`postgres`] knows SQL; [`config`] makes all
+//! of it from a file; [`telemetry`] tells what happened; [`cli`] wires it.
 
+pub mod apply;
 pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]
@@ -13,7 +14,7 @@ pub mod engine;
 pub mod error;
 pub mod mapping;
 pub mod model;
+pub mod postgres;
 pub mod runtime;
-pub mod sink;
 pub mod source;
 pub mod telemetry;

@@ -7,8 +7,8 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::engine::ports::{Clock, WorkerId};
-use crate::model::EpochMillis;
+use crate::engine::ports::Clock;
+use crate::model::{EpochMillis, WorkerId};
 
 /// The machine's own time.
 #[derive(Debug, Clone, Copy, Default)]

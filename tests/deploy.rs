@@ -256,7 +256,7 @@ fn every_file_agrees_on_the_port() {
 #[test]
 fn the_grants_file_gives_a_reader_what_the_command_gives() {
     let file = read("deploy/sql/grants.sql");
-    let printed = dynaurora::sink::grants::query_grants(&[], "reader").unwrap();
+    let printed = dynaurora::postgres::listings::grants::query_grants(&[], "reader").unwrap();
     for line in printed.lines() {
         let object = line.trim_start_matches("grant ").split(" on ").nth(1).unwrap();
         let object = object.split(" to \"").next().unwrap();

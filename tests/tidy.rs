@@ -22,9 +22,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mapping", &["model"]),
     ("telemetry", &["model", "error"]),
     ("config", &["mapping", "model", "error"]),
-    ("engine", &["mapping", "model", "error", "telemetry"]),
+    ("apply", &["engine::ports", "mapping", "model", "error", "telemetry"]),
+    ("engine", &["apply", "mapping", "model", "error", "telemetry"]),
     ("source", &["engine::ports", "model", "error"]),
-    ("sink", &["engine::ports", "mapping", "model", "error"]),
+    ("postgres", &["apply", "engine::ports", "mapping", "model", "error"]),
     ("runtime", &["engine::ports", "model"]),
     ("cli", &["*"]),
     ("demo", &["*"]),
@@ -294,11 +295,11 @@ fn visit(folder: &Path, take: &mut impl FnMut(&Path)) {
 #[test]
 fn a_wrong_arrow_is_found_in_every_form() {
     let wrong = |text: &str| imports("src/engine/worker.rs", text).len();
-    assert_eq!(wrong("use crate::sink::Postgres;"), 1);
+    assert_eq!(wrong("use crate::postgres::Pools;"), 1);
     assert_eq!(wrong("    let config = crate::config::load()?;"), 1);
     assert_eq!(wrong("use crate::{cli, model::Item, source};"), 2);
     assert_eq!(wrong("use crate::mapping::Mapper; // and use crate::model::Item"), 0);
-    assert_eq!(wrong("// use crate::sink::Postgres;"), 0);
+    assert_eq!(wrong("// use crate::postgres::Pools;"), 0);
     assert_eq!(wrong("use $crate::sink;\nuse other_crate::sink;"), 1);
     let source = |text: &str| imports("src/source/mod.rs", text).len();
     assert_eq!(source("use crate::engine::ports::Source;"), 0);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use dynaurora::cli::wire;
 use dynaurora::engine::backfill::segments;
-use dynaurora::engine::listing;
 use dynaurora::engine::ports::{Clock, ReadFrom, Source};
+use dynaurora::engine::tail::listing;
 use dynaurora::mapping::Outcome as Mapped;
 use dynaurora::model::{Cells, Position, Version};
 use dynaurora::runtime::SystemClock;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use dynaurora::cli::wire;
 use dynaurora::config::Config;
 use dynaurora::demo::postgres::{LocalPostgres, Options};
-use dynaurora::sink::{ddl, migrations};
+use dynaurora::postgres::migrations;
+use dynaurora::postgres::target::ddl;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 

@@ -19,8 +19,9 @@ use crate::engine::backfill::{self, Backfill, LoadOptions, progress};
 use crate::engine::ports::{Clock, Ledger, LedgerView};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::PartitionKind;
+use crate::postgres::ledger::PostgresLedger;
+use crate::postgres::session::Pools;
 use crate::runtime::{self, SystemClock, signals};
-use crate::sink::{Pools, PostgresLedger};
 
 mod export;
 

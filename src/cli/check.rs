@@ -8,7 +8,8 @@ use super::resolve::resolve;
 use super::{ConfigArgs, Output, exit_code, paste, print_json, wire};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sink::{ddl, migrations};
+use crate::postgres::migrations;
+use crate::postgres::target::ddl;
 
 /// Options of `check`.
 #[derive(Debug, Args)]

@@ -8,7 +8,9 @@ use super::{ConfigArgs, Output, named, paste, print_json, retry, wire};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::trial::{self, TrialOp};
 use crate::model::{Reject, RejectReason};
-use crate::sink::dead_letters::{DeadLetterFilter, DeadLetterState, StoredDeadLetter, list, show};
+use crate::postgres::listings::dead_letters::{
+    DeadLetterFilter, DeadLetterState, StoredDeadLetter, list, show,
+};
 use crate::telemetry::status::timestamp;
 
 /// Options of `dead-letters`.

@@ -20,8 +20,10 @@ use crate::demo::postgres::{self, LocalPostgres};
 use crate::demo::santa::{Elf, Metronome, Written, create_reindeer, create_table};
 use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::migrations;
+use crate::postgres::session::Pools;
+use crate::postgres::target::ddl;
 use crate::runtime::{self, SystemClock};
-use crate::sink::{Pools, ddl, migrations};
 use crate::source::{ConnectOptions, connect};
 use crate::telemetry::{self, http};
 

@@ -13,8 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{TableSpec, VERSION_COLUMN};
 use crate::mapping::{Mapper, Outcome};
 use crate::model::{Cells, Change, ChangeOp, Item, RowAction, RowOp, SequenceNumber, Version};
+use crate::postgres::target::shown::{Shown, shown};
 use crate::runtime::SystemClock;
-use crate::sink::shown::{Shown, shown};
 
 /// Options of `explain`.
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{ConfigArgs, Output, named, paste, print_json, wire};
 use crate::error::Result;
-use crate::sink::gaps::{StoredGap, accept, list};
+use crate::postgres::listings::gaps::{StoredGap, accept, list};
 use crate::telemetry::status::timestamp;
 
 /// Options of `gaps`.

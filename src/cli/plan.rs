@@ -8,8 +8,9 @@ use super::resolve::resolve_with_new_columns;
 use super::shared_tables::to_plan;
 use super::{ConfigArgs, Output, named, paste, print_json, wire};
 use crate::error::Result;
-use crate::sink::ddl::{self, StepKind};
-use crate::sink::{grants, migrations};
+use crate::postgres::listings::grants;
+use crate::postgres::migrations;
+use crate::postgres::target::ddl::{self, StepKind};
 
 /// Options of `plan`.
 #[derive(Debug, Args)]

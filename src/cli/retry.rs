@@ -1,9 +1,9 @@
 //! `dynaurora dead-letters retry` and `drop`: settles dead letters by the items' present state, or by the
 //! operator's word.
 //!
-//! A retry never replays the stored image: the item is read as it is now, by a consistent read, and its rows
-//! are made so under the lock that `sink/mend.rs` explains. So it never overwrites a newer row, and doing it
-//! twice changes nothing.
+//! A retry never replays the stored image: the item is read as it is now, by a consistent read, and its
+//! rows are made so under the lock that `postgres/repair/mend.rs` explains. So it never overwrites a newer
+//! row, and doing it twice changes nothing.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{HISTORY_COLUMNS, HISTORY_ENDS};
 use crate::mapping::{Outcome, Unmatched};
 use crate::model::{Change, ChangeOp, Item, Reject, RejectReason, RowAction, RowOp};
-use crate::sink::Pools;
-use crate::sink::dead_letters::{
+use crate::postgres::listings::dead_letters::{
     DeadLetterState, StoredDeadLetter, keep_open, open_ids, settle, show,
 };
-use crate::sink::mend::{Guard, Mended, Recorded, Wound};
+use crate::postgres::repair::mend::{Guard, Mended, Recorded, Wound};
+use crate::postgres::session::Pools;
 
 /// Which dead letters are meant.
 #[derive(Debug, Args)]

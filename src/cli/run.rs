@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::ConfigArgs;
 use super::backfill::{BackfillWhen, LoadArgs};
 use super::service::{Observer, Service};
-use super::wire::LoadWish;
-use super::{ConfigArgs, wire};
+use super::wire::{self, LoadWish};
 use crate::config::Config;
-use crate::engine::ports::{Clock, WorkerId};
+use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::WorkerId;
 use crate::runtime::{
     self, SystemClock, notify_ready, notify_status, notify_stopping, signals, watchdog,
 };

@@ -8,13 +8,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::backfill::progress;
-use crate::engine::freshness::SourceStatus;
-use crate::engine::lineage::{Readiness, readiness};
-use crate::engine::ports::{Clock, Ledger, Sink, Source, WorkerId};
-use crate::engine::{self, Options, Ports, SourceRun};
+use crate::engine::ports::Clock;
+use crate::engine::tail::freshness::SourceStatus;
+use crate::engine::tail::lineage::{Readiness, readiness};
+use crate::engine::{self, Options, Seams, SourceRun};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapper;
-use crate::model::{EpochMillis, Position};
+use crate::model::{EpochMillis, Position, WorkerId};
 use crate::telemetry::status;
 
 /// A loop that has not turned for this long is stuck: it publishes every second.
@@ -68,15 +68,9 @@ impl Service {
     }
 
     /// Starts a source.
-    pub fn add<S, L, K, C>(&mut self, plan: SourcePlan, ports: Ports<S, L, K, C>)
-    where
-        S: Source,
-        L: Ledger,
-        K: Sink,
-        C: Clock,
-    {
+    pub fn add<P: Seams>(&mut self, plan: SourcePlan, ports: P) {
         let SourcePlan { name, table, mapper, options } = plan;
-        let turned_at = ports.clock.wall();
+        let turned_at = ports.clock().wall();
         let (status, receiver) =
             watch::channel(SourceStatus { turned_at, ..SourceStatus::default() });
         self.watched.push(Watched { name: Arc::clone(&name), table, status: receiver });

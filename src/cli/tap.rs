@@ -9,10 +9,10 @@ use super::explain::{ExplainedRow, Fate, chosen, fate, printable};
 use super::resolve::resolve;
 use super::{ConfigArgs, Output, wire};
 use crate::config::SourceConfig;
-use crate::engine::listing::list;
-use crate::engine::ports::{Clock, Page, ReadFrom, ShardIterator, ShardListing, Source};
+use crate::engine::ports::{Clock, Page, ReadFrom, ShardIterator, Source};
+use crate::engine::tail::listing::list;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Change, Item, PartitionId, Position};
+use crate::model::{Change, Item, PartitionId, Position, ShardListing};
 use crate::runtime::{SystemClock, signals};
 use crate::source::DynamoSource;
 

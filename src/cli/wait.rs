@@ -9,8 +9,8 @@ use super::{ConfigArgs, Output, named, print_json, wire};
 use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::EpochMillis;
+use crate::postgres::listings::freshness::{Freshness, look};
 use crate::runtime::SystemClock;
-use crate::sink::freshness::{Freshness, look};
 use crate::telemetry::status::{duration, timestamp};
 
 /// Between two looks; `dynaurora.wait_for` looks as often.

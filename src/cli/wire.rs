@@ -8,18 +8,20 @@ use sqlx::postgres::PgConnectOptions;
 use super::resolve::resolve;
 use super::service::{Service, SourcePlan};
 use super::{ConfigArgs, paste};
+use crate::apply::batch::Limits;
 use crate::config::{self, Auth, AwsConfig, Config, SourceConfig, TargetConfig};
 use crate::engine::backfill::Backfill;
-use crate::engine::batch::Limits;
 use crate::engine::ports::{Clock, Source, StreamInfo};
 use crate::engine::readers::Pace;
 use crate::engine::{OnGap, Options, Ports, usable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::TableSpec;
 use crate::model::EpochMillis;
+use crate::postgres::ledger::PostgresLedger;
+use crate::postgres::migrations;
+use crate::postgres::session::{Password, Pools, Settings, Tls};
+use crate::postgres::target::{PostgresSink, ddl};
 use crate::runtime::SystemClock;
-use crate::sink::connect::Password;
-use crate::sink::{Pools, PostgresLedger, PostgresSink, Settings, Tls, ddl, migrations};
 use crate::source::{
     ConnectOptions, DynamoSource, RdsUser, SourceOptions, TOKEN_TTL, connect, rds_token,
 };

@@ -6,7 +6,7 @@ use crate::engine::ports::{ReadFrom, Source};
 use crate::error::Result;
 use crate::mapping::{Mapper, Outcome};
 use crate::model::{Cells, PartitionId, Position, RowAction};
-use crate::sink::compare::{Differences, compare};
+use crate::postgres::repair::compare::{Differences, compare};
 
 /// What a full comparison found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

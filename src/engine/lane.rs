@@ -5,9 +5,9 @@
 
 use std::collections::HashSet;
 
-use super::batch::Filling;
-use super::freshness::ShardProgress;
 use super::readers::{ReadLimits, Readers};
+use super::tail::freshness::ShardProgress;
+use crate::apply::batch::Filling;
 use crate::model::{Epoch, PartitionId, PartitionKind};
 
 /// Which of a source's two lanes.

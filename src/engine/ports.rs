@@ -3,22 +3,22 @@
 //! The doc comments are the contract. One contract suite runs over the simulated and over the real
 //! implementation of each trait, so that what the simulator proves holds for the daemon.
 
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::apply::ports::Sink;
 use crate::error::Result;
 use crate::model::{
-    Change, Epoch, EpochMillis, Generation, PartitionId, PartitionKind, Position, Reject, RowOp,
-    SequenceNumber, Version,
+    Change, Epoch, EpochMillis, Generation, PartitionId, Position, ShardListing, WorkerId,
 };
 
 mod entries;
 mod loads;
 mod rewind;
+mod seams;
 pub use entries::{
     Claim, Continuity, Enrolment, Gap, GapReason, Lease, LedgerView, PartitionRow, PartitionState,
     Publication, Published, SourceIdentity, Verified,
@@ -26,29 +26,7 @@ pub use entries::{
 pub use loads::{LoadView, Loads, NewLoad, NewStream, OpenLetter, Stale, Sweep, Swept};
 pub use rewind::Rewind;
 pub(crate) use rewind::past;
-
-/// Names one process among all that ever share a ledger; a restarted process has a new one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct WorkerId(Arc<str>);
-
-impl WorkerId {
-    /// Wraps a name that no other process, past or present, has.
-    pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self(name.into())
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for WorkerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use seams::{Ports, Seams};
 
 // ---------------------------------------------------------------------------------------------- source
 
@@ -138,26 +116,6 @@ pub struct Listing {
     pub shards: Vec<ShardListing>,
     /// Whether every page was read.
     pub complete: bool,
-}
-
-/// One shard as a listing shows it. `EndingSequenceNumber` is left out: an end is learnt by reading.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShardListing {
-    /// The shard.
-    pub id: PartitionId,
-    /// The shard that it continues, listed or not.
-    pub parent: Option<PartitionId>,
-    /// The first sequence number that it can hold, where the listing gives one.
-    pub starting: Option<SequenceNumber>,
-}
-
-impl ShardListing {
-    /// Where the reading of this shard starts: at its starting sequence number where that is known, so that
-    /// trimming shows as an error; the horizon never reports a loss.
-    #[must_use]
-    pub fn start(&self) -> Position {
-        self.starting.map_or(Position::Horizon, Position::At)
-    }
 }
 
 /// A read's place.
@@ -269,145 +227,16 @@ pub trait Ledger: Loads {
     ) -> impl Future<Output = Result<()>> + Send;
 }
 
-// ------------------------------------------------------------------------------------------------ sink
+// ---------------------------------------------------------------------------------------------- target
 
-/// The target tables, together with the positions in one transaction.
-pub trait Sink: Send + Sync + 'static {
-    /// Applies the batch in one transaction: rows, each guarded by its version; rejects as dead letters; last
-    /// the fence, which advances every position of the batch or rolls everything back.
-    ///
-    /// # Errors
-    /// `Fenced`: nothing was written, the lease or the position is another's now. `Data`: nothing was
-    /// written, some unit's data was refused. `Unreachable` and `Unavailable` may come after the commit took
-    /// effect: only the ledger's positions tell.
-    fn apply(&self, batch: &Batch) -> impl Future<Output = Result<Applied>> + Send;
-
-    /// Runs the rows of some units and rolls them back: does the database take this data?
-    ///
-    /// # Errors
-    /// `Data` when it does not; other kinds say nothing about the data.
-    fn probe(&self, batch: &Batch, units: &[Unit]) -> impl Future<Output = Result<()>> + Send;
-
+/// The target tables as a backfill needs them too: what it did not find goes.
+pub trait Target: Sink {
     /// How many rows of these tables a sweep would delete.
     fn stale(&self, sweep: &Sweep) -> impl Future<Output = Result<Stale>> + Send;
 
     /// Deletes some rows of an older generation, each looked at again under its lock, in one transaction that
     /// also sees that the load is still this one.
     fn sweep(&self, sweep: &Sweep) -> impl Future<Output = Result<Swept>> + Send;
-}
-
-impl Batch {
-    /// Whether it is of a load's segments or files; the two kinds of partitions never meet in one batch.
-    #[must_use]
-    pub fn is_of_load(&self) -> bool {
-        self.advances.iter().any(|advance| advance.partition.kind() != PartitionKind::Shard)
-    }
-}
-
-/// What one transaction applies. Sealed by the engine: units are sorted, and unique by table, key and action.
-#[derive(Debug, Clone, Default)]
-pub struct Batch {
-    /// The source.
-    pub source: Arc<str>,
-    /// The generation of every advance; the fence checks it.
-    pub generation: Generation,
-    /// Who applies; the fence checks it. Empty only in an empty batch.
-    pub worker: Option<WorkerId>,
-    /// Whether a backfill is active.
-    pub claims: bool,
-    /// The rows, sorted by table and key, one per key: the last change of each. Only a soft delete has the
-    /// change before it behind it, which is to be written first.
-    pub units: Vec<Unit>,
-    /// The records that cannot be mapped or stored.
-    pub rejects: Vec<DeadLetter>,
-    /// The steps of the positions; a batch without any is never applied.
-    pub advances: Vec<Advance>,
-    /// The keys of the records mapped in this batch with the version of the last one each: an open dead
-    /// letter of such a key with a lower version is superseded. Filled only while dead letters may be open.
-    pub touched: Vec<(KeyHash, Version)>,
-    /// Shards found at the end of another, entered in the same transaction.
-    pub discovered: Vec<ShardListing>,
-    /// The stream to which discovered shards belong.
-    pub stream_arn: Arc<str>,
-}
-
-/// One row, its version and the record that it came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unit {
-    /// The row and what to do with it.
-    pub op: RowOp,
-    /// The version that guards it.
-    pub version: Version,
-    /// The record, for a dead letter should Postgres refuse the row.
-    pub record: RecordRef,
-}
-
-/// Which record of which page of the batch under construction; meaningful to the engine only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RecordRef {
-    /// The page's number within the batch.
-    pub page: u32,
-    /// The record's number within the page.
-    pub index: u32,
-}
-
-/// The step of one partition's position.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Advance {
-    /// The partition.
-    pub partition: PartitionId,
-    /// The lease's epoch.
-    pub epoch: Epoch,
-    /// The position that the ledger must have.
-    pub from: Position,
-    /// The position that it gets.
-    pub to: Position,
-    /// Whether this was the partition's last page.
-    pub drained: bool,
-    /// How many records the step passes.
-    pub records: u64,
-    /// The time of the newest record.
-    pub last_event_at: Option<EpochMillis>,
-}
-
-/// The SHA-256 of an item's key in canonical form (`Change::key_hash`).
-pub type KeyHash = [u8; 32];
-
-/// A record that could not be mapped or stored, whole.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DeadLetter {
-    /// Where it was read.
-    pub partition: PartitionId,
-    /// Its version.
-    pub version: Version,
-    /// The item's key as DynamoDB JSON, attributes sorted by name.
-    pub key: String,
-    /// The hash of the key.
-    pub key_hash: KeyHash,
-    /// The whole record as DynamoDB JSON: `{"op", "keys", "new_image", "old_image"}`.
-    pub image: String,
-    /// Why.
-    pub reject: Reject,
-}
-
-/// What a committed batch did, per table in the order of the mapping's tables.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// One entry per table of the mapping.
-    pub tables: Vec<TableApplied>,
-    /// Open dead letters that a newer image of the same key superseded.
-    pub dead_letters_superseded: u64,
-}
-
-/// What a committed batch did to one table, in rows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TableApplied {
-    /// Rows inserted or updated.
-    pub upserted: u64,
-    /// Rows deleted.
-    pub deleted: u64,
-    /// Rows that the version guard left alone: a newer one was there, or nothing to delete.
-    pub superseded: u64,
 }
 
 // ----------------------------------------------------------------------------------------------- clock

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::freshness::{self, CAUGHT_UP_POLLS, ShardProgress};
 use super::ports::{Lease, Page, ReadFrom, ShardIterator};
+use super::tail::freshness::{self, CAUGHT_UP_POLLS, ShardProgress};
 use crate::model::{Epoch, EpochMillis, PartitionId, PartitionKind, Position};
 
 /// A page with at least this many records is followed by the next read at once: the shard is behind.

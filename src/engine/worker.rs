@@ -11,22 +11,23 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::apply::apply_whole;
 use super::backfill::Backfill;
-use super::batch::{Label, MappedPage, PageContext, Sealed, UnmatchedItem};
-use super::budget::RateBudget;
+use super::backfill::budget::RateBudget;
 use super::lane::{Lane, LaneId};
-use super::listing::Turns;
-use super::ports::{
-    Applied, Clock, Ledger, LedgerView, Page, ReadFrom, ShardListing, Sink, Source,
-};
+use super::ports::{Clock, Ledger, LedgerView, Page, ReadFrom, Source};
 use super::readers::Ticket;
 use super::rejects::RejectShare;
 use super::retry::{Stage, remedy};
-use super::upkeep::{Ask, Discovered, Survey, Upkept, discover, keep_up, request};
-use super::{Ports, SourceRun};
+use super::tail::listing::Turns;
+use super::tail::upkeep::{Ask, Discovered, Survey, Upkept, discover, keep_up, request};
+use crate::apply::apply_whole;
+use crate::apply::batch::{Label, Sealed};
+use crate::apply::page::{MappedPage, PageContext, UnmatchedItem};
+use crate::apply::ports::Applied;
+use crate::engine::options::SourceRun;
+use crate::engine::ports::Seams;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Epoch, Generation, PartitionId, PartitionKind};
+use crate::model::{Epoch, Generation, PartitionId, PartitionKind, ShardListing};
 use crate::telemetry::events;
 
 mod answers;
@@ -72,8 +73,8 @@ struct Recurring {
     failures: u32,
 }
 
-pub(super) struct Worker<S, L, K, C> {
-    ports: Arc<Ports<S, L, K, C>>,
+pub(super) struct Worker<P: Seams> {
+    ports: Arc<P>,
     run: SourceRun,
     tasks: JoinSet<Done>,
     random: fastrand::Rng,
@@ -119,15 +120,9 @@ pub(super) struct Worker<S, L, K, C> {
     records: u64,
 }
 
-impl<S, L, K, C> Worker<S, L, K, C>
-where
-    S: Source,
-    L: Ledger,
-    K: Sink,
-    C: Clock,
-{
-    pub(super) fn new(ports: Arc<Ports<S, L, K, C>>, run: SourceRun) -> Self {
-        let now = ports.clock.now();
+impl<P: Seams> Worker<P> {
+    pub(super) fn new(ports: Arc<P>, run: SourceRun) -> Self {
+        let now = ports.clock().now();
         let tables = run.mapper.tables();
         Self {
             tasks: JoinSet::new(),
@@ -169,7 +164,7 @@ where
     pub(super) async fn drive(mut self, stop: CancellationToken) -> Result<()> {
         events::zero(&self.run.name, &self.table_names);
         loop {
-            let now = self.ports.clock.now();
+            let now = self.ports.clock().now();
             self.start_due(now);
             if self.draining && self.lanes.iter().all(Lane::is_idle) {
                 return self.leave().await;
@@ -186,7 +181,7 @@ where
                     Err(panic) => Err(Error::new(ErrorKind::Unknown, "a task of the worker died")
                         .with_source(panic)),
                 },
-                () = self.ports.clock.sleep_until(wake) => Ok(()),
+                () = self.ports.clock().sleep_until(wake) => Ok(()),
             };
             if let Err(error) = turned {
                 return self.halt(error).await;
@@ -262,7 +257,7 @@ where
             let (tables, generation) = (Arc::clone(&self.key_columns), self.generation);
             let turns = Arc::clone(&self.turns);
             self.tasks.spawn(async move {
-                let result = read(&ports, &from, &turns).await.and_then(|(page, children)| {
+                let result = read(&*ports, &from, &turns).await.and_then(|(page, children)| {
                     let partition = &from.partition;
                     let (mapper, tables) = (&mapper, &tables);
                     let context = PageContext { mapper, tables, generation, partition };
@@ -295,7 +290,7 @@ where
             on_gap: self.run.options.on_gap,
         };
         let ports = Arc::clone(&self.ports);
-        self.tasks.spawn(async move { Done::Discovered(discover(&ports, survey).await) });
+        self.tasks.spawn(async move { Done::Discovered(discover(&*ports, survey).await) });
     }
 
     fn start_upkeep(&mut self, now: Instant) {
@@ -309,7 +304,7 @@ where
             acquire: !self.draining && now >= self.resume_at,
         };
         let (ports, era) = (Arc::clone(&self.ports), self.era);
-        self.tasks.spawn(async move { Done::Upkept { era, result: keep_up(&ports, ask).await } });
+        self.tasks.spawn(async move { Done::Upkept { era, result: keep_up(&*ports, ask).await } });
     }
 
     fn start_apply(&mut self, id: LaneId) {
@@ -333,9 +328,9 @@ where
         let (ports, era) = (Arc::clone(&self.ports), self.era);
         self.tasks.spawn(async move {
             let mut sealed = Box::new(filling.seal(label, &tables));
-            let started = ports.clock.now();
-            let result = apply_whole(&ports, &mut sealed).await;
-            let took = ports.clock.now().saturating_duration_since(started);
+            let started = ports.clock().now();
+            let result = apply_whole(ports.sink(), &mut sealed).await;
+            let took = ports.clock().now().saturating_duration_since(started);
             Done::Applied { lane: id, era, outcome: Outcome { sealed, took, result } }
         });
     }
@@ -360,7 +355,7 @@ where
         let (name, worker) = (Arc::clone(&self.run.name), self.run.worker.clone());
         let ports = Arc::clone(&self.ports);
         self.tasks.spawn(async move {
-            Done::Released(ports.ledger.release(&name, &worker, &leases, false).await)
+            Done::Released(ports.ledger().release(&name, &worker, &leases, false).await)
         });
     }
 
@@ -396,10 +391,10 @@ where
     /// Ends a drain: gives everything back. Should that fail, the leases simply run out.
     async fn leave(mut self) -> Result<()> {
         self.tasks.abort_all();
-        self.publish(self.ports.clock.now());
+        self.publish(self.ports.clock().now());
         let leases = self.leases();
         let (name, worker) = (&self.run.name, &self.run.worker);
-        if let Err(error) = self.ports.ledger.release(name, worker, &leases, true).await {
+        if let Err(error) = self.ports.ledger().release(name, worker, &leases, true).await {
             tracing::warn!(error = %error.chain(), "leases were not given back and will run out");
         }
         Ok(())
@@ -420,18 +415,12 @@ where
 
 /// Reads a page; at a partition's end also asks for its children, so that they are entered in the
 /// transaction that applies its last page. Where none are known yet, the next listing will have them.
-async fn read<S, L, K, C>(
-    ports: &Ports<S, L, K, C>,
+async fn read<P: Seams>(
+    ports: &P,
     from: &ReadFrom,
     turns: &Mutex<Turns>,
-) -> Result<(Page, Vec<ShardListing>)>
-where
-    S: Source,
-    L: Ledger,
-    K: Sink,
-    C: Clock,
-{
-    let answer = ports.source.read(from).await;
+) -> Result<(Page, Vec<ShardListing>)> {
+    let answer = ports.source().read(from).await;
     if from.partition.kind() != PartitionKind::File {
         request("GetRecords", answer.as_ref().err());
     }
@@ -440,11 +429,11 @@ where
     // Only shards are continued by others.
     let at_end = page.end && from.partition.kind() == PartitionKind::Shard;
     for _ in 0..if at_end { CHILD_LOOKUPS } else { 0 } {
-        let now = ports.clock.now();
+        let now = ports.clock().now();
         let turn = turns.lock().unwrap_or_else(PoisonError::into_inner).take(now);
         let Some(turn) = turn else { break };
-        ports.clock.sleep_until(turn).await;
-        let answer = ports.source.child_shards(&from.stream_arn, &from.partition).await;
+        ports.clock().sleep_until(turn).await;
+        let answer = ports.source().child_shards(&from.stream_arn, &from.partition).await;
         request("DescribeStream", answer.as_ref().err());
         children = answer.unwrap_or_default();
         if !children.is_empty() {

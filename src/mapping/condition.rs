@@ -7,8 +7,8 @@ mod parse;
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use crate::mapping::convert::number::Decimal;
-use crate::mapping::path::Path;
+use super::convert::number::Decimal;
+use super::path::Path;
 use crate::model::{AttributeValue, Item};
 
 /// A parsed condition.

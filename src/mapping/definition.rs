@@ -1,7 +1,7 @@
 //! What a mapping says before it is compiled: words as they were written, each with its place in
 //! the text.
 
-use crate::mapping::Unmatched;
+use super::Unmatched;
 use crate::model::AttributeValue;
 
 /// A stretch of bytes in one of the texts that a mapping was read from.

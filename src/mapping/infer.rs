@@ -13,8 +13,8 @@ mod workbench;
 
 use std::collections::BTreeMap;
 
-use crate::mapping::template::{CaptureNames, Template};
-use crate::mapping::toml_text;
+use super::template::{CaptureNames, Template};
+use super::toml_text;
 use crate::model::{AttributeValue, Item};
 use attributes::Attributes;
 use declared::Declared;

@@ -4,11 +4,11 @@
 //! guess: the key that was rendered is routed and mapped again, and unless that yields the very row, there is
 //! no answer.
 
-use crate::mapping::compile::{Column, Entity, Source};
-use crate::mapping::definition::OnDelete;
-use crate::mapping::row::{self, Material};
-use crate::mapping::template::{Captures, Template};
-use crate::mapping::{Mapper, convert};
+use super::compile::{Column, Entity, Source};
+use super::definition::OnDelete;
+use super::row::{self, Material};
+use super::template::{Captures, Template};
+use super::{Mapper, convert};
 use crate::model::{AttributeValue, Cells, Item, KeyType, TableIndex};
 
 impl Mapper {

@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 
-use crate::mapping::convert::{Loss, json, json_string};
-use crate::mapping::definition::NulPolicy;
-use crate::mapping::path::{Path, Step};
+use super::convert::{Loss, json, json_string};
+use super::definition::NulPolicy;
+use super::path::{Path, Step};
 use crate::model::{AttributeValue, Item};
 
 /// What is mapped elsewhere, as a tree of names.

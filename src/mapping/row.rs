@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::mapping::compile::{Absent, Child, Column, Entity, Rows, Source};
-use crate::mapping::convert::number::Decimal;
-use crate::mapping::convert::{Loss, type_name};
-use crate::mapping::definition::OnError;
-use crate::mapping::rest;
-use crate::mapping::template::{Captured, Captures};
+use super::compile::{Absent, Child, Column, Entity, Rows, Source};
+use super::convert::number::Decimal;
+use super::convert::{Loss, type_name};
+use super::definition::OnError;
+use super::rest;
+use super::template::{Captured, Captures};
 use crate::model::{AttributeValue, Cells, Item, Reject, RejectReason, TableIndex};
 
 /// What the cells of a row are made of.

@@ -8,8 +8,8 @@ mod overlap;
 
 use std::ops::Range;
 
-use crate::mapping::convert::number::Decimal;
-use crate::mapping::spec::ColumnType;
+use super::convert::number::Decimal;
+use super::spec::ColumnType;
 use crate::model::AttributeValue;
 
 /// The most captures that one entity's key can have; two key attributes rarely need four.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::mapping::spec::{ColumnType, TableName};
+use super::spec::{ColumnType, TableName};
 
 /// The names that a mapping can use, for suggestions.
 pub const TYPE_NAMES: [&str; 24] = [

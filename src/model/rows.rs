@@ -1,6 +1,10 @@
 //! What becomes of one row of a target table.
 
-use super::{Cells, TableIndex};
+use super::Cells;
+
+/// The number of a target table within its source's mapping (see `Mapper::tables`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableIndex(pub u16);
 
 /// One row's fate. The first cells of an upsert, and all cells of a delete, are the table's primary key.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,13 +5,11 @@
 //! past the SDK's own reader (`answer.rs`), `decode.rs` its items into ours, `errors.rs` its errors. No AWS
 //! type leaves this room, except for the config that enters it again.
 
-mod answer;
 mod connect;
 mod decode;
 mod errors;
 mod export;
 mod rds_token;
-mod records;
 mod scan;
 mod streams;
 
@@ -28,5 +26,5 @@ pub use streams::{DynamoSource, SourceOptions};
 /// # Errors
 /// `Unknown` when it is no such answer.
 pub fn changes(answer: &[u8]) -> Result<Vec<Change>> {
-    Ok(records::read(answer)?.changes)
+    Ok(streams::records::read(answer)?.changes)
 }

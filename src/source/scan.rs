@@ -12,10 +12,10 @@ use crate::engine::ports::{Page, ReadFrom};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{AttributeValue, Change, ChangeOp, Item, Position, Segment, SequenceNumber};
 
-use super::answer::Answer;
 use super::decode;
 use super::errors::Rim;
-use super::records::{self, Scanned};
+use super::streams::answer::Answer;
+use super::streams::records::{self, Scanned};
 
 /// What a scan of a table needs besides the place to go on from.
 #[derive(Debug, Clone, Copy)]

@@ -1,9 +1,10 @@
 //! What every ledger says of how far a source is, and when it must not say more.
 
+use dynaurora::apply::ports::Sink;
 use dynaurora::engine::ports::{
-    Gap, GapReason, Lease, Ledger, Listing, PartitionState, Publication, Published, Sink, WorkerId,
+    Gap, GapReason, Lease, Ledger, Listing, PartitionState, Publication, Published,
 };
-use dynaurora::model::{EpochMillis, PartitionId, Position};
+use dynaurora::model::{EpochMillis, PartitionId, Position, WorkerId};
 
 use super::{
     LONG, Rig, SHORT, SOURCE, STREAM, acquire, batch, enrolled, identity, leased, listing, moved,

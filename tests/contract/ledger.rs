@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use dynaurora::apply::ports::Sink;
 use dynaurora::engine::ports::{
-    Claim, Continuity, Gap, GapReason, Lease, Ledger, Listing, PartitionState, Sink,
-    SourceIdentity, WorkerId,
+    Claim, Continuity, Gap, GapReason, Lease, Ledger, Listing, PartitionState, SourceIdentity,
 };
 use dynaurora::error::ErrorKind;
-use dynaurora::model::{Epoch, PartitionId, Position};
+use dynaurora::model::{Epoch, PartitionId, Position, WorkerId};
 
 use super::{
     LONG, Rig, SHORT, SOURCE, STREAM, acquire, batch, enrolled, identity, leased, letter, listing,

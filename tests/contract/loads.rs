@@ -1,11 +1,14 @@
 //! What every ledger and sink must do of loads.
 
+use dynaurora::apply::ports::{Batch, DeadLetter, Sink, Unit};
 use dynaurora::engine::ports::{
-    Batch, Claim, DeadLetter, Gap, GapReason, Lease, Ledger, Loads, NewLoad, NewStream,
-    PartitionState, Sink, Stale, Sweep, Swept, Unit, WorkerId,
+    Claim, Gap, GapReason, Lease, Ledger, Loads, NewLoad, NewStream, PartitionState, Stale, Sweep,
+    Swept, Target,
 };
 use dynaurora::error::ErrorKind;
-use dynaurora::model::{Generation, Position, Reject, RejectReason, SequenceNumber, Version};
+use dynaurora::model::{
+    Generation, Position, Reject, RejectReason, SequenceNumber, Version, WorkerId,
+};
 
 use super::{
     LETTERS, LONG, Rig, SOURCE, STREAM, batch, enrolled, identity, leased, letter, listing,

@@ -17,13 +17,14 @@ mod source_faults;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dynaurora::apply::ports::{Advance, Batch, RecordRef, Unit};
 use dynaurora::engine::ports::{
-    Advance, Batch, Claim, Lease, Ledger, LedgerView, Listing, PartitionRow, RecordRef,
-    ShardListing, Sink, SourceIdentity, Unit, WorkerId,
+    Claim, Lease, Ledger, LedgerView, Listing, PartitionRow, SourceIdentity, Target,
 };
 use dynaurora::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableName, TableSpec};
 use dynaurora::model::{
-    Cells, PartitionId, Position, RowAction, RowOp, SequenceNumber, TableIndex, Version,
+    Cells, PartitionId, Position, RowAction, RowOp, SequenceNumber, ShardListing, TableIndex,
+    Version, WorkerId,
 };
 
 /// The source of every case.
@@ -45,7 +46,7 @@ pub trait Rig {
     /// The ledger.
     type Ledger: Ledger;
     /// The sink into the same database.
-    type Sink: Sink;
+    type Sink: Target;
 
     /// The ledger.
     fn ledger(&self) -> &Self::Ledger;

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use dynaurora::engine::ports::{
-    Advance, Claim, Lease, Ledger, Loads, NewLoad, PartitionState, Rewind, Sink,
-};
+use dynaurora::apply::ports::{Advance, Sink};
+use dynaurora::engine::ports::{Claim, Lease, Ledger, Loads, NewLoad, PartitionState, Rewind};
 use dynaurora::model::{EpochMillis, PartitionId, Position};
 
 use super::{
@@ -42,7 +41,7 @@ async fn applied(rig: &impl Rig) {
             ..advance(&lease, to)
         };
         let units = vec![letter(name, 1, None, version(to))];
-        let step = dynaurora::engine::ports::Batch {
+        let step = dynaurora::apply::ports::Batch {
             advances: vec![step],
             ..batch(&ann, &lease, to, units)
         };
@@ -97,7 +96,7 @@ async fn moves(rig: &impl Rig, name: &str, to: Position, drained: bool) {
     let mut leases: Vec<Lease> = rig.ledger().acquire(&claim).await.unwrap();
     let lease = leases.pop().expect("it is free");
     let step = Advance { to, drained, ..advance(&lease, 1) };
-    let step = dynaurora::engine::ports::Batch {
+    let step = dynaurora::apply::ports::Batch {
         generation: 2,
         advances: vec![step],
         ..batch(&ann, &lease, 1, vec![])

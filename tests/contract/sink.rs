@@ -1,8 +1,7 @@
 //! What every sink must do.
 
-use dynaurora::engine::ports::{
-    Applied, Batch, DeadLetter, Lease, PartitionState, Sink, TableApplied, Unit,
-};
+use dynaurora::apply::ports::{Applied, Batch, DeadLetter, Sink, TableApplied, Unit};
+use dynaurora::engine::ports::{Lease, PartitionState};
 use dynaurora::error::ErrorKind;
 use dynaurora::model::{
     EpochMillis, Position, Reject, RejectReason, RowAction, SequenceNumber, Version,
@@ -32,7 +31,7 @@ pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
     a_large_batch_is_one_transaction(&fresh().await).await;
 }
 
-fn ann() -> dynaurora::engine::ports::WorkerId {
+fn ann() -> dynaurora::model::WorkerId {
     worker("ann")
 }
 

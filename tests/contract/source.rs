@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use dynaurora::engine::listing;
 use dynaurora::engine::ports::{Clock, Listing, Page, ReadFrom, Source, StreamView};
+use dynaurora::engine::tail::listing;
 use dynaurora::error::{ErrorKind, Result};
 use dynaurora::model::{
     Change, ChangeOp, EpochMillis, Item, PartitionId, Position, Segment, SequenceNumber,

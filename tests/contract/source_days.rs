@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dynaurora::engine::ports::{ReadFrom, ShardListing, Source, StreamView};
+use dynaurora::engine::ports::{ReadFrom, Source, StreamView};
 use dynaurora::error::{Error, ErrorKind};
-use dynaurora::model::{PartitionId, Position, SequenceNumber};
+use dynaurora::model::{PartitionId, Position, SequenceNumber, ShardListing};
 
 use super::source::{InWorld, TABLE, key, letter, listed, over_http, plain};
 use crate::world::{Faults, World};

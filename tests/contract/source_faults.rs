@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use dynaurora::engine::listing::PAGE_RETRIES;
 use dynaurora::engine::ports::{ShardIterator, Source, StreamView};
+use dynaurora::engine::tail::listing::PAGE_RETRIES;
 use dynaurora::error::ErrorKind;
 use dynaurora::model::{PartitionId, Position};
 use dynaurora::source::{ConnectOptions, DynamoSource, SourceOptions, connect};

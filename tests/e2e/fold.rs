@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use dynaurora::engine::ports::{ReadFrom, Source};
 use dynaurora::model::{Cells, Change, Position, RowAction, RowOp, TableIndex};
-use dynaurora::sink::compare::compare;
+use dynaurora::postgres::repair::compare::compare;
 
 use super::stage::{SOON_SECS, Stage, within};
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use dynaurora::engine::ports::{Batch, Ledger, PartitionState, Sink, TableApplied};
+use dynaurora::apply::ports::{Batch, Sink, TableApplied};
+use dynaurora::engine::ports::{Ledger, PartitionState};
 use dynaurora::error::ErrorKind;
 use dynaurora::model::{EpochMillis, PartitionId, Position, SequenceNumber, Version};
-use dynaurora::sink::PostgresSink;
+use dynaurora::postgres::target::PostgresSink;
 use tokio::task::JoinSet;
 
 use super::rig::{

@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use dynaurora::mapping::spec::VERSION_COLUMN;
 use dynaurora::model::{Cells, SequenceNumber, TableIndex, Version};
-use dynaurora::sink::{Pools, PostgresLedger, PostgresSink, ddl, ident, migrations};
+use dynaurora::postgres::ledger::PostgresLedger;
+use dynaurora::postgres::migrations;
+use dynaurora::postgres::session::Pools;
+use dynaurora::postgres::sql::ident;
+use dynaurora::postgres::target::{PostgresSink, ddl};
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::cluster::fresh_database;

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use dynaurora::engine::ports::{Batch, Ledger, Sink};
+use dynaurora::apply::ports::{Batch, Sink};
+use dynaurora::engine::ports::Ledger;
 use dynaurora::error::ErrorKind;
 use dynaurora::mapping::spec::{ColumnType, TableName, TableSpec};
-use dynaurora::sink::{Pools, PostgresLedger, PostgresSink, ddl, grants, migrations};
+use dynaurora::postgres::ledger::PostgresLedger;
+use dynaurora::postgres::listings::grants;
+use dynaurora::postgres::migrations;
+use dynaurora::postgres::session::Pools;
+use dynaurora::postgres::target::{PostgresSink, ddl};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::cluster::fresh_database;
@@ -193,7 +198,7 @@ async fn the_granted_roles_can_do_their_work_and_no_more() {
     let suffix = rig.texts("select current_database()::text").await.pop().flatten().unwrap();
     let (runtime, query) = (format!("runtime \"{suffix}\""), format!("query {suffix}"));
     for role in [&runtime, &query] {
-        let quoted = dynaurora::sink::ident::quoted(role).unwrap();
+        let quoted = dynaurora::postgres::sql::ident::quoted(role).unwrap();
         rig.run(&format!("create role {quoted} login password 'x'")).await;
     }
     rig.run(&grants::grants(&tables(), &runtime).unwrap()).await;

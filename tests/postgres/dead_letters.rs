@@ -1,8 +1,9 @@
 //! Dead letters as people see them.
 
-use dynaurora::engine::ports::{Batch, Ledger};
+use dynaurora::apply::ports::Batch;
+use dynaurora::engine::ports::Ledger;
 use dynaurora::error::ErrorKind;
-use dynaurora::sink::dead_letters::{
+use dynaurora::postgres::listings::dead_letters::{
     DeadLetterFilter, DeadLetterState, counts, list, open_ids, settle, show,
 };
 

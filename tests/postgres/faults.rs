@@ -3,10 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dynaurora::engine::ports::{Ledger, Sink};
+use dynaurora::apply::ports::Sink;
+use dynaurora::engine::ports::Ledger;
 use dynaurora::error::{Error, ErrorKind};
-use dynaurora::sink::connect::Password;
-use dynaurora::sink::{Pools, PostgresLedger, PostgresSink, Settings, migrations};
+use dynaurora::postgres::ledger::PostgresLedger;
+use dynaurora::postgres::migrations;
+use dynaurora::postgres::session::{Password, Pools, Settings};
+use dynaurora::postgres::target::PostgresSink;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use dynaurora::engine::ports::{Clock, Lease, Ledger, Publication, WorkerId};
-use dynaurora::model::{EpochMillis, PartitionId};
+use dynaurora::engine::ports::{Clock, Lease, Ledger, Publication};
+use dynaurora::model::{EpochMillis, PartitionId, WorkerId};
 use dynaurora::runtime::SystemClock;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 

@@ -1,10 +1,11 @@
 //! Names by chance: whatever they hold, each statement is one statement and means the tables that it names.
 
-use dynaurora::mapping::spec::{ColumnSpec, ColumnType, HISTORY_COLUMNS, ParentSpec};
-use dynaurora::mapping::spec::{TableSpec, VERSION_COLUMN};
+use dynaurora::mapping::spec::{
+    ColumnSpec, ColumnType, HISTORY_COLUMNS, ParentSpec, TableSpec, VERSION_COLUMN,
+};
 use dynaurora::model::{RowAction, RowOp, TableIndex};
-use dynaurora::sink::ident::NAME_BYTES_MAX;
-use dynaurora::sink::shown::shown;
+use dynaurora::postgres::sql::ident::NAME_BYTES_MAX;
+use dynaurora::postgres::target::shown::shown;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use sqlx::{AssertSqlSafe, Executor, PgPool, SqlSafeStr};

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dynaurora::engine::ports::{
-    Claim, Gap, GapReason, Ledger, Listing, Loads, NewLoad, PartitionState, WorkerId,
+    Claim, Gap, GapReason, Ledger, Listing, Loads, NewLoad, PartitionState,
 };
 use dynaurora::error::ErrorKind;
-use dynaurora::model::{Epoch, PartitionId, PartitionKind};
-use dynaurora::sink::{Pools, PostgresLedger, PostgresSink, Settings};
+use dynaurora::model::{Epoch, PartitionId, PartitionKind, WorkerId};
+use dynaurora::postgres::ledger::PostgresLedger;
+use dynaurora::postgres::session::{Pools, Settings};
+use dynaurora::postgres::target::PostgresSink;
 use tokio::task::JoinSet;
 
 use super::rig::{LEASE_TTL, Rig, SOURCE, STREAM, batch, letter, settings, shard, tables, worker};
@@ -93,7 +95,7 @@ async fn a_renewal_passes_a_batch_that_waits() {
     let mut tasks = JoinSet::new();
     let waiting = batch(&ann, &lease, 5, vec![letter("42", "a train", 5)]);
     tasks.spawn(async move {
-        use dynaurora::engine::ports::Sink;
+        use dynaurora::apply::ports::Sink;
         sink.apply(&waiting).await
     });
     let blocked = "select count(*) from pg_stat_activity \

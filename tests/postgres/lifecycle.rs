@@ -1,11 +1,15 @@
 //! Rows that outlive their items, and histories: what the mapping makes of changes, applied whole.
 
+use dynaurora::apply::batch::{Filling, Label};
+use dynaurora::apply::page::{MappedPage, PageContext};
+use dynaurora::apply::ports::{Applied, Batch};
 use dynaurora::config::Config;
-use dynaurora::engine::batch::{Filling, Label, MappedPage, PageContext};
-use dynaurora::engine::ports::{Applied, Batch, Lease, Page, Sink, Sweep, Swept, WorkerId};
+use dynaurora::engine::ports::{Lease, Page, Sweep, Swept, Target};
 use dynaurora::mapping::Mapper;
-use dynaurora::model::{Change, ChangeOp, EpochMillis, Generation, Item, Position, SequenceNumber};
-use dynaurora::sink::compare::compare;
+use dynaurora::model::{
+    Change, ChangeOp, EpochMillis, Generation, Item, Position, SequenceNumber, WorkerId,
+};
+use dynaurora::postgres::repair::compare::compare;
 
 use super::rig::{Rig, SOURCE, STREAM, moved, sequence, worker};
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynaurora::engine::ports::{Clock, Unit};
+use dynaurora::apply::ports::Unit;
+use dynaurora::engine::ports::Clock;
 use dynaurora::error::{ErrorKind, Result};
 use dynaurora::model::{Cells, Change, RowAction, RowOp};
+use dynaurora::postgres::repair::mend::{Guard, Mended, Mender, Recorded, Wound};
 use dynaurora::runtime::SystemClock;
-use dynaurora::sink::mend::{Guard, Mended, Mender, Recorded, Wound};
 
 use super::lifecycle::{HISTORY, Play, put, remove, scan};
 use super::rig::{

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynaurora::engine::ports::{
-    Advance, Applied, Batch, Claim, DeadLetter, Lease, Ledger, Listing, RecordRef, ShardListing,
-    Sink, SourceIdentity, Unit, WorkerId,
-};
+use dynaurora::apply::ports::{Advance, Applied, Batch, DeadLetter, RecordRef, Sink, Unit};
+use dynaurora::engine::ports::{Claim, Lease, Ledger, Listing, SourceIdentity};
 use dynaurora::error::Result;
 use dynaurora::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableName, TableSpec};
 use dynaurora::model::{
     Cells, PartitionId, Position, Reject, RejectReason, RowAction, RowOp, SequenceNumber,
-    TableIndex, Version,
+    ShardListing, TableIndex, Version, WorkerId,
 };
-use dynaurora::sink::{Pools, PostgresLedger, PostgresSink, Settings, Tls, ddl, migrations};
+use dynaurora::postgres::ledger::PostgresLedger;
+use dynaurora::postgres::migrations;
+use dynaurora::postgres::session::{Pools, Settings, Tls};
+use dynaurora::postgres::target::{PostgresSink, ddl};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 

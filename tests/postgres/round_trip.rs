@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use dynaurora::apply::ports::{RecordRef, Unit};
 use dynaurora::config::Config;
-use dynaurora::engine::ports::{RecordRef, Unit};
 use dynaurora::mapping::{Mapper, Outcome};
-use dynaurora::sink::compare::compare;
+use dynaurora::postgres::repair::compare::compare;
 use dynaurora::source::changes;
 use proptest::collection::{btree_set, hash_map, vec};
 use proptest::prelude::*;

@@ -2,7 +2,7 @@
 //! server. Each test's name begins with the rule's number; those that need no server are in
 //! `src/mapping` and `src/config`, those that need the whole daemon in `tests/e2e`.
 
-use dynaurora::engine::ports::TableApplied;
+use dynaurora::apply::ports::TableApplied;
 use dynaurora::model::{Change, ChangeOp, EpochMillis};
 
 use super::lifecycle::{Play, item};

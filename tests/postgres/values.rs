@@ -1,6 +1,6 @@
 //! Every type exact, every name harmless, every refusal without a trace and without the value.
 
-use dynaurora::engine::ports::{Sink, Unit};
+use dynaurora::apply::ports::{Sink, Unit};
 use dynaurora::error::{Error, ErrorKind};
 use dynaurora::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableName, TableSpec};
 use dynaurora::model::RowAction;
@@ -61,10 +61,10 @@ async fn every_type_comes_out_as_it_went_in() {
         .execute(&pool)
         .await
         .unwrap();
-    dynaurora::sink::migrations::migrate(&pool).await.unwrap();
-    let steps = dynaurora::sink::ddl::plan(&pool, &specs).await.unwrap();
-    dynaurora::sink::ddl::apply(&pool, &steps).await.unwrap();
-    let again = dynaurora::sink::ddl::plan(&pool, &specs).await.unwrap();
+    dynaurora::postgres::migrations::migrate(&pool).await.unwrap();
+    let steps = dynaurora::postgres::target::ddl::plan(&pool, &specs).await.unwrap();
+    dynaurora::postgres::target::ddl::apply(&pool, &steps).await.unwrap();
+    let again = dynaurora::postgres::target::ddl::plan(&pool, &specs).await.unwrap();
     assert_eq!(again, [], "what was made fits");
     let rig = Rig::open(url, pool, &specs).await;
     rig.register(&["a"]).await;
@@ -128,8 +128,8 @@ async fn rule_7_hostile_names_mean_themselves() {
         let mut row = unit(RowAction::Upsert, cells(&[Some("k"), Some(name)]), 5);
         row.op.children = vec![(TOYS, cells(&[Some("k"), Some("1"), Some(name)]))];
         rig.apply(&batch(&ann, &lease, 5, vec![row])).await.unwrap();
-        let quoted = dynaurora::sink::ident::quoted_table(&parent.name).unwrap();
-        let column = dynaurora::sink::ident::quoted(name).unwrap();
+        let quoted = dynaurora::postgres::sql::ident::quoted_table(&parent.name).unwrap();
+        let column = dynaurora::postgres::sql::ident::quoted(name).unwrap();
         let stored = rig.texts(&format!("select {column} from {quoted}")).await;
         assert_eq!(stored, [Some(name.clone())]);
         let gone = unit(RowAction::Delete, cells(&[Some("k")]), 6);

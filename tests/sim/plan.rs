@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use dynaurora::apply::batch::Limits;
 use dynaurora::engine::backfill::Backfill;
-use dynaurora::engine::batch::Limits;
-use dynaurora::engine::freshness;
 use dynaurora::engine::ports::StreamView;
 use dynaurora::engine::readers::Pace;
+use dynaurora::engine::tail::freshness;
 use dynaurora::engine::{OnGap, Options};
 
 use super::north_pole::{self, Oddities};

@@ -2,14 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use dynaurora::engine::freshness::SourceStatus;
-use dynaurora::engine::ports::{
-    Clock, ListingPage, Page, ReadFrom, ShardListing, Source, StreamInfo, WorkerId,
-};
+use dynaurora::engine::ports::{Clock, ListingPage, Page, ReadFrom, Source, StreamInfo};
+use dynaurora::engine::tail::freshness::SourceStatus;
 use dynaurora::engine::{self, Ports, SourceRun};
 use dynaurora::error::Result;
 use dynaurora::mapping::Mapper;
-use dynaurora::model::{EpochMillis, PartitionId};
+use dynaurora::model::{EpochMillis, PartitionId, ShardListing, WorkerId};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;

@@ -14,11 +14,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dynaurora::engine::lineage::{Readiness, readiness};
-use dynaurora::engine::ports::{Batch, Clock, Gap, PartitionState, WorkerId};
+use dynaurora::apply::ports::Batch;
+use dynaurora::engine::ports::{Clock, Gap, PartitionState};
+use dynaurora::engine::tail::lineage::{Readiness, readiness};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::mapping::spec::TableSpec;
-use dynaurora::model::{Cells, EpochMillis, PartitionId, Position, TableIndex, Version};
+use dynaurora::model::{Cells, EpochMillis, PartitionId, Position, TableIndex, Version, WorkerId};
 use tokio::sync::watch;
 
 use super::clock::{SimClock, pause};

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use dynaurora::engine::ports::{
-    ListingPage, Page, ReadFrom, ShardIterator, ShardListing, Source, StreamInfo,
-};
+use dynaurora::engine::ports::{ListingPage, Page, ReadFrom, ShardIterator, Source, StreamInfo};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{
     Change, ChangeOp, EpochMillis, Item, PartitionId, Position, Segment, SequenceNumber,
+    ShardListing,
 };
 
 use super::service::ShardView;

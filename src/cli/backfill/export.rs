@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::LOOK_EVERY;
 use crate::cli::wire::{self, RealPorts};
 use crate::config::{Config, SourceConfig};
+use crate::engine::backfill::rewind::{self, DatedLoad};
 use crate::engine::ports::{Clock, Ledger};
-use crate::engine::rewind::{self, DatedLoad};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapper;
 use crate::model::PartitionId;
+use crate::postgres::session::Pools;
 use crate::runtime::SystemClock;
-use crate::sink::Pools;
 use crate::source::Export;
 
 /// How long the first listing of the shards may take.

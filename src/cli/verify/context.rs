@@ -6,10 +6,10 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Mutex;
 
+use crate::apply::letters::key_hash_of;
 use crate::cli::wire;
 use crate::config::{Config, SourceConfig};
-use crate::engine::batch::key_hash_of;
-use crate::engine::budget::RateBudget;
+use crate::engine::backfill::budget::RateBudget;
 use crate::engine::ports::{Clock, Ledger, Page, ReadFrom, Source};
 use crate::engine::retry::{self, Directive, Stage, directive};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,10 +18,12 @@ use crate::model::{
     Cells, Change, ChangeOp, Generation, Item, KeyType, RowAction, RowOp, SequenceNumber,
     TableIndex,
 };
+use crate::postgres::ledger::PostgresLedger;
+use crate::postgres::listings::dead_letters;
+use crate::postgres::repair::mend::{Mender, is_given};
+use crate::postgres::repair::verify::TargetReader;
+use crate::postgres::session::Pools;
 use crate::runtime::SystemClock;
-use crate::sink::mend::{Mender, is_given};
-use crate::sink::verify::TargetReader;
-use crate::sink::{Pools, PostgresLedger, dead_letters};
 use crate::source::DynamoSource;
 
 /// Items asked for at a time.

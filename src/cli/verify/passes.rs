@@ -18,8 +18,8 @@ use super::settle::{CHUNK_ROWS, Settled, Suspect, settle};
 use crate::error::Result;
 use crate::mapping::Outcome;
 use crate::model::{Cells, Change, Item, RowAction, RowOp, TableIndex};
-use crate::sink::mend::{is_foreign, is_given};
-use crate::sink::verify::MetRow;
+use crate::postgres::repair::mend::{is_foreign, is_given};
+use crate::postgres::repair::verify::MetRow;
 
 /// Suspects that are settled together; while writers write, some rows are always a moment behind.
 const SUSPECTS_MAX: usize = 1_000;

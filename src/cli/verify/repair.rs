@@ -1,12 +1,12 @@
 //! Mends what differs: each row becomes what its item says at the moment when nobody else can write.
 //!
-//! `sink/mend.rs` says why this neither loses a newer change nor brings a deleted row back.
+//! `postgres/repair/mend.rs` says why this neither loses a newer change nor brings a deleted row back.
 
 use super::context::{Context, Truth};
 use super::settle::Drift;
 use crate::error::{ErrorKind, Result};
 use crate::model::{Cells, Item, RowOp, TableIndex};
-use crate::sink::mend::{Guard, Mended, ROWS_MAX, Wound};
+use crate::postgres::repair::mend::{Guard, Mended, ROWS_MAX, Wound};
 
 /// Mends them and marks those that were mended. A row that has moved since it was compared is left to the
 /// next verification.

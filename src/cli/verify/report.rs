@@ -10,7 +10,7 @@ use super::context::Context;
 use super::passes::Found;
 use super::settle::Drift;
 use crate::mapping::spec::TableSpec;
-use crate::sink::verify::{Difference, Fault};
+use crate::postgres::repair::verify::{Difference, Fault};
 
 /// Differences shown to people; the JSON has all.
 const SHOWN_MAX: usize = 20;

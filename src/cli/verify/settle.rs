@@ -14,10 +14,10 @@ use super::context::{Context, Truth};
 use crate::engine::ports::Clock;
 use crate::error::Result;
 use crate::model::{Cells, Item, RowOp, TableIndex};
+use crate::postgres::repair::mend::is_foreign;
+use crate::postgres::repair::verifications::{self, Progress};
+use crate::postgres::repair::verify::{Answer, Fault};
 use crate::runtime::SystemClock;
-use crate::sink::mend::is_foreign;
-use crate::sink::verifications::{self, Progress};
-use crate::sink::verify::{Answer, Fault};
 
 /// How often both sides are read again within the time for lag.
 const LOOKS: u32 = 4;

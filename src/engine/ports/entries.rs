@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{LoadView, WorkerId};
-use crate::model::{Epoch, EpochMillis, Generation, PartitionId, Position};
+use super::LoadView;
+use crate::model::{Epoch, EpochMillis, Generation, PartitionId, Position, WorkerId};
 
 /// What a source is, as the ledger remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]

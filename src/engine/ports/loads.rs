@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::{Rewind, ShardListing};
+use super::Rewind;
 use crate::error::Result;
-use crate::model::{Cells, Generation, PartitionId, TableIndex};
+use crate::model::{Cells, Generation, PartitionId, ShardListing, TableIndex};
 
 /// What begins and ends a load; a part of the ledger.
 pub trait Loads: Send + Sync + 'static {

@@ -6,26 +6,19 @@ use std::sync::{Arc, PoisonError};
 use tokio::time::Instant;
 
 use super::{Done, Outcome, Worker};
-use crate::engine::batch::MappedPage;
+use crate::apply::page::MappedPage;
 use crate::engine::lane::{Lane, LaneId};
 use crate::engine::ports::{
-    Clock, Gap, GapReason, Lease, Ledger, LedgerView, PartitionRow, PartitionState, ShardListing,
-    Sink, Source,
+    Clock, Gap, GapReason, Lease, Ledger, LedgerView, PartitionRow, PartitionState, Seams,
 };
 use crate::engine::readers::Ticket;
 use crate::engine::retry::{Directive, Stage, directive, explained};
-use crate::engine::upkeep::{Discovered, Upkept};
+use crate::engine::tail::upkeep::{Discovered, Upkept};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Epoch, Generation, PartitionId};
+use crate::model::{Epoch, Generation, PartitionId, ShardListing};
 use crate::telemetry::events;
 
-impl<S, L, K, C> Worker<S, L, K, C>
-where
-    S: Source,
-    L: Ledger,
-    K: Sink,
-    C: Clock,
-{
+impl<P: Seams> Worker<P> {
     /// Takes the answer of one task.
     pub(super) fn take(&mut self, done: Done) -> Result<()> {
         match done {
@@ -51,7 +44,7 @@ where
     }
 
     fn take_discovered(&mut self, result: Result<Discovered>) -> Result<()> {
-        let now = self.ports.clock.now();
+        let now = self.ports.clock().now();
         let Some(found) = self.ended(Stage::Discover, result)? else { return Ok(()) };
         self.discovery.due = now + self.discovery_every();
         if found.listed || self.stream_arn.is_none() {
@@ -68,7 +61,7 @@ where
     }
 
     fn take_upkept(&mut self, era: u64, result: Result<Upkept>) -> Result<()> {
-        let now = self.ports.clock.now();
+        let now = self.ports.clock().now();
         let Some(upkept) = self.ended(Stage::Ledger, result)? else {
             self.upkeep.due = self.upkeep.due.min(now + self.renew_every());
             return Ok(());
@@ -175,14 +168,14 @@ where
         ticket: &Ticket,
         result: Result<(Box<MappedPage>, Vec<ShardListing>)>,
     ) -> Result<()> {
-        let now = self.ports.clock.now();
+        let now = self.ports.clock().now();
         if self.draining {
             return Ok(());
         }
         match result {
             Ok((mapped, children)) => {
                 self.well(Stage::Read);
-                let at = (now, self.ports.clock.wall());
+                let at = (now, self.ports.clock().wall());
                 let (page, pace) = (&mapped.page, self.run.options.pace);
                 self.budget.take(page.consumed_capacity.unwrap_or(0.0), now);
                 let lane = &mut self.lanes[LaneId::of(&ticket.partition) as usize];
@@ -228,7 +221,7 @@ where
 
     fn take_applied(&mut self, (lane, era): (LaneId, u64), outcome: Outcome) -> Result<()> {
         let Outcome { sealed, took, result } = outcome;
-        let now = self.ports.clock.now();
+        let now = self.ports.clock().now();
         let lane = lane as usize;
         let applied = match result {
             Ok(applied) => applied,
@@ -278,7 +271,7 @@ where
 
     fn gap_at(&mut self, partition: &PartitionId, reason: GapReason) {
         self.lane(partition).readers.remove(partition);
-        let now = self.ports.clock.now();
+        let now = self.ports.clock().now();
         self.settled.insert(partition.clone(), now);
         let row = self.view.partitions.iter().find(|row| row.id == *partition);
         let gap = Gap {
@@ -298,12 +291,12 @@ where
         events::GapFound { source, reason, partition, halts }.emit();
         let (ports, name) = (Arc::clone(&self.ports), Arc::clone(&self.run.name));
         self.tasks.spawn(async move {
-            Done::GapRecorded(ports.ledger.record_gap(&name, found_in, &gap, halts).await)
+            Done::GapRecorded(ports.ledger().record_gap(&name, found_in, &gap, halts).await)
         });
     }
 
     fn take_gap_recorded(&mut self, result: Result<()>) -> Result<()> {
-        let now = self.ports.clock.now();
+        let now = self.ports.clock().now();
         self.upkeep.due = now;
         let Err(error) = result else { return Ok(()) };
         // What showed the gap will show it again.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Done, Worker};
+use crate::engine::backfill::budget::RateBudget;
 use crate::engine::backfill::{
     self, Backfill, Finish, Finished, LoadOptions, Step, next_step, progress,
 };
-use crate::engine::budget::RateBudget;
 use crate::engine::lane::{Lane, LaneId};
-use crate::engine::ports::{Clock, Ledger, Sink, Source};
+use crate::engine::ports::{Clock, Seams};
 use crate::engine::retry::Stage;
 use crate::error::Result;
 use crate::telemetry::events;
@@ -25,13 +25,7 @@ pub(super) enum LoadStepped {
     Finished(Finished),
 }
 
-impl<S, L, K, C> Worker<S, L, K, C>
-where
-    S: Source,
-    L: Ledger,
-    K: Sink,
-    C: Clock,
-{
+impl<P: Seams> Worker<P> {
     /// Starts the next step of a load, where the ledger's view shows one.
     pub(super) fn start_load_step(&mut self, now: Instant) {
         if self.draining || self.loading.running || now < self.loading.due {
@@ -49,7 +43,7 @@ where
             let (segments, rcu_max) = (options.segments, options.rcu_max);
             let options = LoadOptions { segments, rcu_max, mapping: self.mapping };
             self.tasks.spawn(async move {
-                let begun = backfill::begin(&ports, (source, generation), &options).await;
+                let begun = backfill::begin(&*ports, (source, generation), &options).await;
                 Done::LoadStepped(begun.map(LoadStepped::Begun))
             });
             return;
@@ -64,13 +58,13 @@ where
             share_max: options.sweep_share_max,
         };
         self.tasks.spawn(async move {
-            let finished = backfill::finish(&ports, &finish).await;
+            let finished = backfill::finish(&*ports, &finish).await;
             Done::LoadStepped(finished.map(LoadStepped::Finished))
         });
     }
 
     pub(super) fn take_load_stepped(&mut self, result: Result<LoadStepped>) -> Result<()> {
-        let now = self.ports.clock.now();
+        let now = self.ports.clock().now();
         let Some(stepped) = self.ended(Stage::Load, result)? else { return Ok(()) };
         // What was done shows in the ledger's next view, and until then the old one asks for it again.
         self.loading.due = now + self.renew_every();

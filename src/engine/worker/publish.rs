@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Done, Recurring, Worker};
-use crate::engine::freshness::{ShardProgress, spoken_for};
 use crate::engine::lane::LaneId;
-use crate::engine::ports::{Clock, Ledger, Publication, Published, Sink, Source};
+use crate::engine::ports::{Clock, Ledger, Publication, Published, Seams};
 use crate::engine::retry::Stage;
+use crate::engine::tail::freshness::{ShardProgress, spoken_for};
 use crate::error::Result;
 use crate::model::{Epoch, EpochMillis, PartitionId};
 
@@ -56,13 +56,7 @@ impl Publishing {
     }
 }
 
-impl<S, L, K, C> Worker<S, L, K, C>
-where
-    S: Source,
-    L: Ledger,
-    K: Sink,
-    C: Clock,
-{
+impl<P: Seams> Worker<P> {
     /// When to publish next; nobody listens before the ledger knows the worker.
     pub(super) fn publication_due(&self) -> Option<Instant> {
         let known = self.view.generation > 0 && !self.publishing.recurring.running;
@@ -97,8 +91,8 @@ where
                 covers: news.then_some(&covers),
                 mapping,
             };
-            let result = ports.ledger.publish(&publication).await;
-            Done::Published(Answer { covers, at: ports.clock.now(), result })
+            let result = ports.ledger().publish(&publication).await;
+            Done::Published(Answer { covers, at: ports.clock().now(), result })
         });
     }
 
@@ -115,7 +109,7 @@ where
                 self.publishing.recurring.failures += 1;
                 let failures = self.publishing.recurring.failures;
                 let delay = self.retry(Stage::Ledger, error, failures)?;
-                self.publishing.recurring.due = self.ports.clock.now() + delay;
+                self.publishing.recurring.due = self.ports.clock().now() + delay;
             }
         }
         Ok(())

@@ -6,23 +6,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{PUBLISH_EVERY, Recurring, Worker};
-use crate::engine::batch::Sealed;
-use crate::engine::freshness::{self, ShardProgress, SourceStatus};
+use crate::apply::batch::Sealed;
+use crate::apply::ports::Applied;
 use crate::engine::lane::LaneId;
-use crate::engine::lineage::{Readiness, readiness};
-use crate::engine::ports::{Applied, Clock, Ledger, PartitionRow, Sink, Source};
+use crate::engine::ports::{Clock, PartitionRow, Seams};
 use crate::engine::retry::{Directive, Stage, directive, explained, pause};
+use crate::engine::tail::freshness::{self, ShardProgress, SourceStatus};
+use crate::engine::tail::lineage::{Readiness, readiness};
 use crate::error::{Error, Result};
 use crate::model::PartitionKind;
 use crate::telemetry::events;
 
-impl<S, L, K, C> Worker<S, L, K, C>
-where
-    S: Source,
-    L: Ledger,
-    K: Sink,
-    C: Clock,
-{
+impl<P: Seams> Worker<P> {
     /// The pause before another attempt, told as an event; the error itself where none may be made.
     pub(super) fn retry(&mut self, stage: Stage, error: Error, failures: u32) -> Result<Duration> {
         match directive(stage, error.kind()) {
@@ -40,7 +35,7 @@ where
     /// Ends a step of recurring work: its answer, or none where it failed and is due again after a
     /// pause; the error itself where no other attempt may be made.
     pub(super) fn ended<T>(&mut self, stage: Stage, result: Result<T>) -> Result<Option<T>> {
-        let now = self.ports.clock.now();
+        let now = self.ports.clock().now();
         let work = self.recurring(stage);
         work.running = false;
         match result {
@@ -93,7 +88,7 @@ where
                 .filter(|advance| advance.partition.kind() == PartitionKind::Shard)
                 .filter_map(|advance| advance.last_event_at)
                 .max(),
-            now: self.ports.clock.wall(),
+            now: self.ports.clock().wall(),
             rejected: &sealed.rejected(),
         }
         .emit();
@@ -128,7 +123,7 @@ where
     /// Publishes the source's state, for status, readiness and metrics.
     pub(super) fn publish(&mut self, now: Instant) {
         self.publish_due = now + PUBLISH_EVERY;
-        let wall = self.ports.clock.wall();
+        let wall = self.ports.clock().wall();
         let mut progress: Vec<_> = self.progress().into_iter().map(|(_, own)| own).collect();
         let readiness = readiness(&self.view.partitions);
         let mut shards = [("reading", 0), ("free", 0), ("waiting", 0), ("drained", 0)];

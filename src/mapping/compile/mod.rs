@@ -9,13 +9,13 @@ mod names;
 
 use std::sync::Arc;
 
-use crate::mapping::condition::Condition;
-use crate::mapping::convert::Conversion;
-use crate::mapping::definition::{OnDelete, OnError, Problem, SourceDefinition, Span, Spanned};
-use crate::mapping::path::Path;
-use crate::mapping::rest::Mapped;
-use crate::mapping::spec::{ColumnType, TableSpec};
-use crate::mapping::template::Template;
+use super::condition::Condition;
+use super::convert::Conversion;
+use super::definition::{OnDelete, OnError, Problem, SourceDefinition, Span, Spanned};
+use super::path::Path;
+use super::rest::Mapped;
+use super::spec::{ColumnType, TableSpec};
+use super::template::Template;
 use crate::model::TableIndex;
 
 /// An entity, ready to run.

@@ -17,8 +17,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 pub(crate) use json::{string as json_string, write as json};
 
-use crate::mapping::definition::{EpochUnit, NulPolicy};
-use crate::mapping::spec::ColumnType;
+use super::definition::{EpochUnit, NulPolicy};
+use super::spec::ColumnType;
 use crate::model::{AttributeValue, RejectReason};
 use number::Decimal;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dynaurora::engine::ports::{Advance, KeyHash};
+use dynaurora::apply::ports::{Advance, KeyHash};
 use dynaurora::model::{
     Change, ChangeOp, Generation, Item, PartitionId, PartitionKind, Position, SequenceNumber,
     TableIndex, Version,

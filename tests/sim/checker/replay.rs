@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynaurora::engine::ports::{Advance, GapReason, ShardListing, Unit, WorkerId};
+use dynaurora::apply::ports::{Advance, Unit};
+use dynaurora::engine::ports::GapReason;
 use dynaurora::model::{
     Change, Epoch, EpochMillis, Generation, PartitionId, Position, RowAction, SequenceNumber,
-    TableIndex, Version,
+    ShardListing, TableIndex, Version, WorkerId,
 };
 
 use super::fold::{Effect, Fold, Folded, effect_of};

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use dynaurora::engine::ports::{
-    Advance, Batch, DeadLetter, Lease, Ledger, RecordRef, Sink, Unit, WorkerId,
-};
+use dynaurora::apply::ports::{Advance, Batch, DeadLetter, RecordRef, Sink, Unit};
+use dynaurora::engine::ports::{Lease, Ledger};
 use dynaurora::mapping::Outcome;
 use dynaurora::model::{
     AttributeValue, Cells, Change, ChangeOp, Item, PartitionId, Position, Reject, RejectReason,
-    RowAction, RowOp, Version,
+    RowAction, RowOp, Version, WorkerId,
 };
 
 use super::{Invariant, Run, ShardTruth, Truth, check};

@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynaurora::engine::ports::{
-    Advance, Applied, DeadLetter, Gap, KeyHash, Listing, ShardListing, Unit, WorkerId,
+use dynaurora::apply::ports::{Advance, Applied, DeadLetter, KeyHash, Unit};
+use dynaurora::engine::ports::{Gap, Listing};
+use dynaurora::model::{
+    Epoch, EpochMillis, Generation, PartitionId, ShardListing, TableIndex, Version, WorkerId,
 };
-use dynaurora::model::{Epoch, EpochMillis, Generation, PartitionId, TableIndex, Version};
 
 use super::{Key, Row};
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use dynaurora::engine::ports::{
     Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, LoadView,
-    PartitionRow, PartitionState, Publication, Published, SourceIdentity, WorkerId,
+    PartitionRow, PartitionState, Publication, Published, SourceIdentity,
 };
 use dynaurora::error::Result;
-use dynaurora::model::{Epoch, Generation, PartitionId, Position};
+use dynaurora::model::{Epoch, Generation, PartitionId, Position, WorkerId};
 use tokio::time::Instant;
 
 use super::faults::{Call, Sabotage};

@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dynaurora::engine::ports::{
-    Applied, Batch, KeyHash, PartitionState, Sink, Stale, Sweep, Swept, TableApplied, Unit,
-    WorkerId,
-};
+use dynaurora::apply::ports::{Applied, Batch, KeyHash, Sink, TableApplied, Unit};
+use dynaurora::engine::ports::{PartitionState, Stale, Sweep, Swept, Target};
 use dynaurora::error::{Error, ErrorKind, Result};
-use dynaurora::model::{Cells, RowAction, SequenceNumber, TableIndex, Version};
+use dynaurora::model::{Cells, RowAction, SequenceNumber, TableIndex, Version, WorkerId};
 use std::sync::{Arc, PoisonError};
 
 use super::faults::{Call, Knobs, Sabotage};
@@ -37,7 +35,9 @@ impl Sink for Store {
         let refuses = self.faults().knobs.refuses;
         self.call(Call::Ledger, |_| accepts(refuses, units)).await
     }
+}
 
+impl Target for Store {
     async fn stale(&self, sweep: &Sweep) -> Result<Stale> {
         self.call(Call::Ledger, |state| Ok(loads::stale(&self.shared, state, sweep))).await
     }

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynaurora::engine::ports::{
-    Batch, DeadLetter, Gap, LoadView, PartitionState, ShardListing, SourceIdentity, WorkerId,
-};
+use dynaurora::apply::ports::{Batch, DeadLetter};
+use dynaurora::engine::ports::{Gap, LoadView, PartitionState, SourceIdentity};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{
-    Cells, Epoch, EpochMillis, Generation, PartitionId, Position, SequenceNumber, TableIndex,
-    Version,
+    Cells, Epoch, EpochMillis, Generation, PartitionId, Position, SequenceNumber, ShardListing,
+    TableIndex, Version, WorkerId,
 };
 use tokio::time::Instant;
 

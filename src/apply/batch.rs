@@ -1,0 +1,319 @@
+//! Batches, purely: mapped pages are added up as they arrive, and sealing collapses and sorts them.
+//!
+//! A page's records are never split over two positions. Sealing keeps the last change per table and
+//! key (Postgres refuses to touch a row twice in one statement) and sorts by key (unsorted keys
+//! deadlock two writers). Behind a soft delete the change before it is kept too: it makes the row that
+//! is marked, or ends it, and is another statement. The records stay with the batch until it is
+//! committed, for dead letters need them whole.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::letters::{dead_letter, key_hash, key_json};
+use super::page::{MappedPage, order};
+use super::ports::{Advance, Batch, DeadLetter, KeyHash, RecordRef, Unit};
+use crate::engine::ports::{Lease, Page};
+use crate::model::{
+    Change, Generation, PartitionId, Reject, RejectReason, RowAction, ShardListing, TableIndex,
+    Version, WorkerId,
+};
+use crate::telemetry::events::{Outcome, RecordCounts};
+
+/// When a batch takes no further page.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Rows: about a thousand is the flat part of the upsert's measured curve.
+    pub rows_max: usize,
+    /// Bytes of the records, as the service counts them.
+    pub bytes_max: usize,
+}
+
+/// A batch that pages are still added to.
+#[derive(Debug, Default)]
+pub struct Filling {
+    pages: Vec<HeldPage>,
+    units: Vec<Unit>,
+    rejects: Vec<DeadLetter>,
+    advances: Vec<Advance>,
+    advance_of: HashMap<PartitionId, usize>,
+    discovered: Vec<ShardListing>,
+    touched: BTreeMap<KeyHash, Version>,
+    records: RecordCounts,
+    bytes: usize,
+}
+
+/// The records of one page, kept until the commit.
+#[derive(Debug)]
+struct HeldPage {
+    partition: PartitionId,
+    changes: Vec<Change>,
+}
+
+impl Filling {
+    /// Whether there is nothing to apply.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.advances.is_empty()
+    }
+
+    /// Whether no further page should be added.
+    #[must_use]
+    pub fn is_full(&self, limits: Limits) -> bool {
+        self.units.len() >= limits.rows_max || self.bytes >= limits.bytes_max
+    }
+
+    /// Whether the batch holds a page of this partition.
+    #[must_use]
+    pub fn holds(&self, partition: &PartitionId) -> bool {
+        self.advance_of.contains_key(partition)
+    }
+
+    /// Adds a page that was read under `lease`, whose position is where the reading began. With `note_keys`
+    /// dead letters may be open, so that the keys of its records must be known.
+    pub fn add(
+        &mut self,
+        mapped: MappedPage,
+        children: Vec<ShardListing>,
+        lease: &Lease,
+        note_keys: bool,
+    ) {
+        let MappedPage { page, units, rejects, passed_over, records, bytes, last_event_at, .. } =
+            mapped;
+        let Page { changes, next, end, .. } = page;
+        let number = u32::try_from(self.pages.len()).expect("a batch has few pages");
+        if note_keys || self.has_rejects() || !rejects.is_empty() {
+            let noted = (0_u32..).zip(&changes).filter(|(at, _)| !passed_over.contains(at));
+            for (_, change) in noted {
+                let version = Version { generation: mapped.generation, sequence: change.sequence };
+                self.touched.insert(key_hash(&key_json(&change.keys)), version);
+            }
+        }
+        self.units.extend(units.into_iter().map(|mut unit| {
+            unit.record.page = number;
+            unit
+        }));
+        self.rejects.extend(rejects);
+        self.records.add(&records);
+        self.bytes += bytes;
+        if let Some(&earlier) = self.advance_of.get(&lease.partition) {
+            let advance = &mut self.advances[earlier];
+            advance.to = next;
+            advance.drained = end;
+            advance.records += changes.len() as u64;
+            advance.last_event_at = advance.last_event_at.max(last_event_at);
+        } else {
+            self.advance_of.insert(lease.partition.clone(), self.advances.len());
+            self.advances.push(Advance {
+                partition: lease.partition.clone(),
+                epoch: lease.epoch,
+                from: lease.position.clone(),
+                to: next,
+                drained: end,
+                records: changes.len() as u64,
+                last_event_at,
+            });
+        }
+        self.discovered.extend(children);
+        self.pages.push(HeldPage { partition: lease.partition.clone(), changes });
+    }
+
+    /// The partitions whose pages the batch holds.
+    pub fn partitions(&self) -> impl Iterator<Item = &PartitionId> {
+        self.advance_of.keys()
+    }
+
+    /// Whether the batch holds rejects, so that dead letters will be open once it is applied.
+    #[must_use]
+    pub fn has_rejects(&self) -> bool {
+        !self.rejects.is_empty()
+    }
+
+    /// Collapses and sorts: afterwards the batch only changes by losing refused records.
+    #[must_use]
+    pub fn seal(self, label: Label, tables: &[usize]) -> Sealed {
+        let Self { mut units, rejects, advances, discovered, touched, records, pages, .. } = self;
+        let key_columns = |table: TableIndex| tables[usize::from(table.0)];
+        // Each page's units are sorted already, and a stable sort merges runs with few comparisons.
+        units.sort_by(|a, b| order(a, b, tables));
+        let mut superseded = vec![0; tables.len()];
+        let mut kept: Vec<Unit> = Vec::with_capacity(units.len());
+        let mut shadowed = Vec::new();
+        for unit in units {
+            let table = unit.op.table;
+            let same = |last: &Unit| {
+                last.op.table == table
+                    && last.op.cells.cmp_prefix(&unit.op.cells, key_columns(table)).is_eq()
+            };
+            if kept.last().is_some_and(|last| same(last) && !stands_behind(&unit, last)) {
+                superseded[usize::from(table.0)] += 1;
+                shadowed.push(unit);
+            } else {
+                kept.push(unit);
+            }
+        }
+        let batch = Batch {
+            source: label.source,
+            generation: label.generation,
+            worker: Some(label.worker),
+            claims: label.claims,
+            units: kept,
+            rejects,
+            advances,
+            touched: touched.into_iter().collect(),
+            discovered,
+            stream_arn: label.stream_arn,
+        };
+        let key_columns = tables.to_vec();
+        Sealed { batch, records, superseded, pages, refused: 0, shadowed, key_columns }
+    }
+}
+
+/// Whose batch it is.
+#[derive(Debug, Clone)]
+pub struct Label {
+    /// The source.
+    pub source: Arc<str>,
+    /// The stream.
+    pub stream_arn: Arc<str>,
+    /// The generation.
+    pub generation: Generation,
+    /// The worker.
+    pub worker: WorkerId,
+    /// Whether a backfill is active.
+    pub claims: bool,
+}
+
+/// A sealed batch with the records that it came from.
+#[derive(Debug)]
+pub struct Sealed {
+    /// What the sink applies.
+    pub batch: Batch,
+    /// What became of the records.
+    pub records: RecordCounts,
+    /// Per table: row changes that a later one of the same key in this batch made needless.
+    pub superseded: Vec<u64>,
+    pages: Vec<HeldPage>,
+    refused: usize,
+    /// What later changes of the same key in this batch made needless: should the later change be refused,
+    /// the one before it takes effect.
+    shadowed: Vec<Unit>,
+    key_columns: Vec<usize>,
+}
+
+impl Sealed {
+    /// Whether the database refused some of its records.
+    #[must_use]
+    pub fn refused(&self) -> bool {
+        self.refused > 0
+    }
+
+    /// Turns the records of the refused units into dead letters, whole: all rows of such a record leave the
+    /// batch. `refused` holds indices into the batch's units with what the database said.
+    pub fn refuse(&mut self, refused: &[(usize, String)]) {
+        let mut records: Vec<RecordRef> = Vec::new();
+        for (unit, said) in refused {
+            let record = self.batch.units[*unit].record;
+            if records.contains(&record) {
+                continue;
+            }
+            records.push(record);
+            let RecordRef { page, index } = record;
+            let held = &self.pages[page as usize];
+            let change = &held.changes[index as usize];
+            let version = self.batch.units[*unit].version;
+            let reject = Reject {
+                reason: RejectReason::Refused,
+                entity: None,
+                place: None,
+                detail: said.clone(),
+            };
+            self.records.reclassify(change.op, Outcome::Mapped, Outcome::Rejected);
+            let letter = dead_letter(&held.partition, change, version, reject);
+            self.batch.rejects.push(letter);
+        }
+        self.touch_again(records.len());
+        self.refused += records.len();
+        self.shadowed.retain(|unit| !records.contains(&unit.record));
+        let (gone, mut units): (Vec<_>, Vec<_>) = std::mem::take(&mut self.batch.units)
+            .into_iter()
+            .partition(|unit| records.contains(&unit.record));
+        for lost in gone {
+            let keys = self.key_columns[usize::from(lost.op.table.0)];
+            let order = |unit: &Unit| {
+                let by_table = unit.op.table.cmp(&lost.op.table);
+                by_table.then_with(|| unit.op.cells.cmp_prefix(&lost.op.cells, keys))
+            };
+            // What is left of this key is collapsed anew.
+            let superseded = &mut self.superseded[usize::from(lost.op.table.0)];
+            let mut left: Vec<Unit> = self.shadowed.extract_if(.., |u| order(u).is_eq()).collect();
+            *superseded -= left.len() as u64;
+            left.extend(units.extract_if(.., |unit| order(unit).is_eq()));
+            left.sort_by_key(|unit| std::cmp::Reverse((unit.version, unit.record)));
+            let mut place = units.partition_point(|unit| order(unit).is_lt());
+            let mut last: Option<Unit> = None;
+            for unit in left {
+                if last.as_ref().is_none_or(|last| stands_behind(&unit, last)) {
+                    last = Some(unit.clone());
+                    units.insert(place, unit);
+                    place += 1;
+                } else {
+                    *superseded += 1;
+                    self.shadowed.push(unit);
+                }
+            }
+        }
+        self.batch.units = units;
+    }
+
+    /// For the keys of the newest rejects: the newest record that is none is what supersedes now.
+    fn touch_again(&mut self, newest: usize) {
+        let Batch { rejects, touched, generation, .. } = &mut self.batch;
+        let rejected: BTreeSet<(KeyHash, Version)> =
+            rejects.iter().map(|letter| (letter.key_hash, letter.version)).collect();
+        for letter in &rejects[rejects.len() - newest..] {
+            let own = touched.binary_search_by_key(&letter.key_hash, |(hash, _)| *hash);
+            let changes = self.pages.iter().flat_map(|page| &page.changes);
+            let version = changes
+                .map(|change| {
+                    (change, Version { generation: *generation, sequence: change.sequence })
+                })
+                .filter(|(change, version)| {
+                    !rejected.contains(&(letter.key_hash, *version))
+                        && key_json(&change.keys) == letter.key
+                })
+                .map(|(_, version)| version)
+                .max();
+            match (own, version) {
+                (Ok(own), Some(version)) => touched[own].1 = version,
+                (Ok(own), None) => drop(touched.remove(own)),
+                // Nobody noted keys, yet a soft delete of this one came after what was refused.
+                (Err(place), Some(version)) if version > letter.version => {
+                    touched.insert(place, (letter.key_hash, version));
+                }
+                (Err(_), _) => {}
+            }
+        }
+    }
+
+    /// The reasons of the batch's rejects with how many there are of each.
+    #[must_use]
+    pub fn rejected(&self) -> Vec<(&'static str, u64)> {
+        let mut counts: Vec<(&'static str, u64)> = Vec::new();
+        for letter in &self.batch.rejects {
+            let reason = letter.reject.reason.label();
+            match counts.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((reason, 1)),
+            }
+        }
+        counts
+    }
+}
+
+/// Whether an older change of the same key stands in the batch beside the newer one.
+fn stands_behind(older: &Unit, newer: &Unit) -> bool {
+    newer.op.action == RowAction::SoftDelete && older.op.action != RowAction::SoftDelete
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! A page mapped and sorted by itself, in the task that read it: pages of several shards are mapped side by
+//! side, and the worker's loop only adds them up.
+
+use std::cmp::Ordering;
+
+use super::letters::dead_letter;
+use super::ports::{DeadLetter, RecordRef, Unit};
+use crate::engine::ports::Page;
+use crate::mapping::{self, Mapper, Unmatched};
+use crate::model::{
+    Change, ChangeOp, EpochMillis, Generation, Item, PartitionId, Reject, RejectReason, RowOp,
+    Version,
+};
+use crate::telemetry::events::{Outcome, RecordCounts};
+
+/// What a page is mapped with.
+#[derive(Debug, Clone, Copy)]
+pub struct PageContext<'a> {
+    /// The mapping of the source.
+    pub mapper: &'a Mapper,
+    /// The number of key columns of each of its tables.
+    pub tables: &'a [usize],
+    /// The generation in which the page was read.
+    pub generation: Generation,
+    /// The partition that it was read from.
+    pub partition: &'a PartitionId,
+}
+
+/// A page with what it comes to.
+#[derive(Debug)]
+pub struct MappedPage {
+    /// The page as it was read.
+    pub page: Page,
+    pub(super) generation: Generation,
+    /// Sorted by table and key, of one key the newest first; the page's number in the batch is not known yet.
+    pub(super) units: Vec<Unit>,
+    pub(super) rejects: Vec<DeadLetter>,
+    /// The records that are unmatched or rejected, and so supersede no dead letter; of an unmatched item the
+    /// removal does.
+    pub(super) passed_over: Vec<u32>,
+    pub(super) records: RecordCounts,
+    pub(super) bytes: usize,
+    pub(super) last_event_at: Option<EpochMillis>,
+}
+
+/// A change that no entity matched in a source that halts on such a change.
+#[derive(Debug)]
+pub struct UnmatchedItem {
+    /// The item's key.
+    pub keys: Item,
+}
+
+impl MappedPage {
+    /// Maps every change of a page.
+    ///
+    /// # Errors
+    /// The first unmatched change, where the mapping says that such a change halts the source.
+    pub fn new(page: Page, context: PageContext<'_>) -> Result<Self, UnmatchedItem> {
+        let mut mapped = Self {
+            generation: context.generation,
+            units: Vec::with_capacity(page.changes.len()),
+            rejects: Vec::new(),
+            passed_over: Vec::new(),
+            records: RecordCounts::default(),
+            bytes: 0,
+            last_event_at: None,
+            page,
+        };
+        let changes = std::mem::take(&mut mapped.page.changes);
+        let mut scratch = Vec::new();
+        for (index, change) in (0_u32..).zip(&changes) {
+            mapped.map(index, change, context, &mut scratch)?;
+        }
+        mapped.page.changes = changes;
+        mapped.units.sort_unstable_by(|a, b| order(a, b, context.tables));
+        Ok(mapped)
+    }
+
+    fn map(
+        &mut self,
+        index: u32,
+        change: &Change,
+        context: PageContext<'_>,
+        scratch: &mut Vec<RowOp>,
+    ) -> Result<(), UnmatchedItem> {
+        let version = Version { generation: context.generation, sequence: change.sequence };
+        let mut reject = |reject| {
+            self.rejects.push(dead_letter(context.partition, change, version, reject));
+            Outcome::Rejected
+        };
+        // An item that no entity matches has no row: once it is gone, nothing is left to do for it.
+        let gone = change.op == ChangeOp::Remove;
+        let outcome = match context.mapper.map(change, scratch) {
+            mapping::Outcome::Mapped => Outcome::Mapped,
+            mapping::Outcome::Filtered => Outcome::Filtered,
+            mapping::Outcome::Unmatched => match context.mapper.unmatched() {
+                Unmatched::Halt => return Err(UnmatchedItem { keys: change.keys.clone() }),
+                Unmatched::DeadLetter if gone => Outcome::Unmatched,
+                Unmatched::DeadLetter => reject(unmatched()),
+                Unmatched::Ignore | Unmatched::Count => Outcome::Unmatched,
+            },
+            mapping::Outcome::Rejected(why) => reject(why),
+        };
+        if outcome == Outcome::Rejected || outcome == Outcome::Unmatched && !gone {
+            self.passed_over.push(index);
+        }
+        self.records.count(change.op, outcome);
+        self.bytes += change.bytes;
+        self.last_event_at = self.last_event_at.max(change.changed_at);
+        let record = RecordRef { page: 0, index };
+        self.units.extend(scratch.drain(..).map(|op| Unit { op, version, record }));
+        Ok(())
+    }
+}
+
+/// By table and key, of one key the newest first. `tables` holds each table's number of key columns.
+pub(super) fn order(a: &Unit, b: &Unit, tables: &[usize]) -> Ordering {
+    let keys = tables[usize::from(a.op.table.0)];
+    (a.op.table.cmp(&b.op.table))
+        .then_with(|| a.op.cells.cmp_prefix(&b.op.cells, keys))
+        .then_with(|| b.version.cmp(&a.version))
+        .then_with(|| b.record.cmp(&a.record))
+}
+
+fn unmatched() -> Reject {
+    Reject {
+        reason: RejectReason::Unmatched,
+        entity: None,
+        place: None,
+        detail: "no entity's key template matches this key".to_owned(),
+    }
+}

@@ -1,0 +1,360 @@
+//! Loads: when one begins, what it consists of, and how it ends.
+//!
+//! A load is a state of the ledger, not of a worker: [`next_step`] looks at the ledger's view alone, so
+//! that any worker can go on where another one died.
+
+pub mod budget;
+pub mod rewind;
+
+use std::sync::Arc;
+
+use super::ports::{Ledger, LedgerView, NewLoad, OpenLetter, PartitionState, Source, Sweep, Swept};
+use super::tail::upkeep::new_stream;
+use crate::engine::options::OnGap;
+use crate::engine::ports::{Loads, Seams, Target};
+use crate::error::Result;
+use crate::mapping::Mapper;
+use crate::model::{
+    Cells, Change, ChangeOp, Generation, Item, PartitionId, PartitionKind, Segment, SequenceNumber,
+    TableIndex,
+};
+
+/// Items to a segment where nobody says how many segments there are: some minutes of reading for one worker,
+/// and enough of them for a fleet to share.
+const ITEMS_PER_SEGMENT: u64 = 50_000;
+/// Segments at least: as many pages as a worker has in flight, twice.
+const SEGMENTS_MIN: u32 = 4;
+/// Segments at most where nobody says otherwise; the service allows a million.
+const SEGMENTS_MAX: u32 = 256;
+/// Open dead letters that a sweep can spare; each costs a parameter of its statements.
+const SPARED_MAX: u32 = 10_000;
+/// A sweep of fewer rows than this needs nobody's word: in a small table any share is large.
+const SWEEP_FREE_ROWS: u64 = 100;
+
+/// When a worker begins a load by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backfill {
+    /// Only when an operator, or a gap, asks for one.
+    #[default]
+    Never,
+    /// When the table was never loaded.
+    Auto,
+    /// Once, when the process starts.
+    Force,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing.
+    Rest,
+    /// A load begins.
+    Begin,
+    /// The active load is at its end: what it did not find is swept, then it is over.
+    Finish,
+}
+
+/// Tells what comes next from the ledger alone.
+#[must_use]
+pub fn next_step(view: &LedgerView, wish: Backfill, on_gap: OnGap) -> Step {
+    if view.halted.is_some() {
+        return Step::Rest;
+    }
+    if view.gaps_open > 0 && on_gap == OnGap::Resync {
+        return Step::Begin;
+    }
+    if !view.listed {
+        return Step::Rest;
+    }
+    if view.load.active {
+        let unread = view
+            .partitions
+            .iter()
+            .any(|row| row.id.kind() != PartitionKind::Shard && row.state == PartitionState::Open);
+        return if unread || view.load.replaying > 0 { Step::Rest } else { Step::Finish };
+    }
+    match wish {
+        Backfill::Force => Step::Begin,
+        Backfill::Auto if !view.load.loaded => Step::Begin,
+        Backfill::Auto | Backfill::Never => Step::Rest,
+    }
+}
+
+/// How far the active load is, from 0 to 1; `None` while there is none. Segments count by what is known of
+/// them: those at their end wholly, the others by the items read of the number that the service told.
+#[must_use]
+pub fn progress(view: &LedgerView) -> Option<f64> {
+    if !view.load.active {
+        return None;
+    }
+    let rows = view.partitions.iter().filter(|row| row.id.kind() != PartitionKind::Shard);
+    let (mut all, mut ended, mut records) = (0_u32, 0_u32, 0_u64);
+    for row in rows {
+        all += 1;
+        ended += u32::from(row.state == PartitionState::Drained);
+        records += row.records;
+    }
+    if all == 0 || ended == all {
+        return Some(1.0);
+    }
+    let by_end = f64::from(ended) / f64::from(all);
+    let items = view.load.items.unwrap_or(0);
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
+    let by_items = if items == 0 { 0.0 } else { (records as f64 / items as f64).min(0.99) };
+    Some(by_end.max(by_items))
+}
+
+/// The segments of a scan: as many as asked for, or as the number of items suggests.
+#[must_use]
+pub fn segments(asked: Option<u32>, items: Option<u64>) -> Vec<PartitionId> {
+    let fitting = u32::try_from(items.unwrap_or(0) / ITEMS_PER_SEGMENT).unwrap_or(SEGMENTS_MAX);
+    let total = asked.unwrap_or(fitting.clamp(SEGMENTS_MIN, SEGMENTS_MAX)).max(1);
+    (0..total).map(|index| Segment { index, total }.partition()).collect()
+}
+
+/// What a load is begun with.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// How many segments; by the number of items where nobody says.
+    pub segments: Option<u32>,
+    /// The read units a second that all workers together may take; without limit where nobody says.
+    pub rcu_max: Option<f64>,
+    /// The fingerprint of the mapping.
+    pub mapping: i64,
+}
+
+/// Begins a load of the whole table; false when it is not the time for one.
+///
+/// # Errors
+/// As the source's description and the ledger answer.
+pub async fn begin<P: Seams>(
+    ports: &P,
+    (source, replaces): (Arc<str>, Generation),
+    options: &LoadOptions,
+) -> Result<bool> {
+    let info = ports.source().describe().await?;
+    let known = ports.ledger().load(&source).await?.stream_arn;
+    let stream = new_stream(ports, info.stream_arn, &known).await?;
+    let Some(stream) = stream else { return Ok(false) };
+    let items = info.items;
+    let partitions = segments(options.segments, items);
+    let rewind = None;
+    let load = NewLoad {
+        source,
+        replaces,
+        stream,
+        partitions,
+        items,
+        rcu_max: options.rcu_max,
+        mapping: Some(options.mapping),
+        rewind,
+    };
+    ports.ledger().begin_load(&load).await
+}
+
+/// What a load is ended with.
+#[derive(Debug, Clone)]
+pub(crate) struct Finish {
+    pub source: Arc<str>,
+    pub mapper: Arc<Mapper>,
+    pub generation: Generation,
+    /// Whether the load began with another mapping than this worker's.
+    pub remapped: bool,
+    pub sweeps: bool,
+    /// Whether an operator allowed a sweep of any size.
+    pub confirmed: bool,
+    /// The share of rows, from 0 to 1, that a sweep may delete without an operator's word.
+    pub share_max: f64,
+}
+
+/// How far the end of a load came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Finished {
+    /// The load is over; so many rows were swept.
+    Ended { swept: u64 },
+    /// It was not this load's end.
+    NotYet,
+    /// An operator must act first: this is why.
+    Waits(String),
+}
+
+/// Sweeps and ends a load whose partitions are all drained. Every worker of a fleet may do so at once: each
+/// step of a sweep is a transaction of its own, and the end counts once.
+pub(crate) async fn finish<P: Seams>(ports: &P, finish: &Finish) -> Result<Finished> {
+    if finish.remapped {
+        let what = "the mapping is another one than when the load began, and rows of both may be \
+                    there: dynaurora backfill --restart";
+        return Ok(Finished::Waits(what.to_owned()));
+    }
+    let mut swept = 0;
+    if finish.sweeps {
+        let letters = ports.ledger().open_letters(&finish.source, SPARED_MAX + 1).await?;
+        if letters.len() > SPARED_MAX as usize {
+            let what = format!(
+                "more than {SPARED_MAX} dead letters are open: `dynaurora dead-letters retry` or \
+                 `drop` some before the sweep"
+            );
+            return Ok(Finished::Waits(what));
+        }
+        let spared = match spared(&finish.mapper, &letters) {
+            Ok(spared) => spared,
+            Err(id) => {
+                let what = format!(
+                    "dead letter {id} does not tell which row is its own: `dynaurora dead-letters \
+                     retry` or `drop` it before the sweep"
+                );
+                return Ok(Finished::Waits(what));
+            }
+        };
+        let sweep = Sweep {
+            source: Arc::clone(&finish.source),
+            generation: finish.generation,
+            tables: finish.mapper.swept_tables(),
+            spared,
+            letters: letters.iter().map(|letter| letter.id).collect(),
+        };
+        if !finish.confirmed {
+            let stale = ports.sink().stale(&sweep).await?;
+            #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
+            let limit = stale.of as f64 * finish.share_max;
+            #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
+            let above = stale.rows as f64 > limit;
+            if above && stale.rows > SWEEP_FREE_ROWS {
+                let what = format!(
+                    "the sweep would delete {} of {} rows, more than worker.sweep_share_max of {:.0} %; \
+                     if that is meant: dynaurora backfill --confirm-sweep",
+                    stale.rows,
+                    stale.of,
+                    finish.share_max * 100.0
+                );
+                return Ok(Finished::Waits(what));
+            }
+        }
+        loop {
+            match ports.sink().sweep(&sweep).await? {
+                Swept::Rows(rows) => swept += rows,
+                Swept::Done => break,
+                Swept::Over => return Ok(Finished::NotYet),
+            }
+        }
+    }
+    let ended = ports.ledger().end_load(&finish.source, finish.generation).await?;
+    Ok(if ended { Finished::Ended { swept } } else { Finished::NotYet })
+}
+
+/// The rows that open dead letters speak for; the letter's number where none can be told.
+fn spared(mapper: &Mapper, letters: &[OpenLetter]) -> Result<Vec<(TableIndex, Cells)>, i64> {
+    let mut spared = Vec::new();
+    for letter in letters {
+        let changes = images(&letter.image).ok_or(letter.id)?;
+        for change in changes {
+            mapper.row_keys(&change, &mut spared).map_err(|_| letter.id)?;
+        }
+    }
+    Ok(spared)
+}
+
+/// The removals of a record's images: what its rows may be. Without an image the keys alone must tell.
+fn images(record: &str) -> Option<Vec<Change>> {
+    #[derive(serde::Deserialize)]
+    struct Record {
+        keys: Item,
+        new_image: Option<Item>,
+        old_image: Option<Item>,
+    }
+    let Record { keys, new_image, old_image } = serde_json::from_str(record).ok()?;
+    let removal = |old_image| Change {
+        op: ChangeOp::Remove,
+        sequence: SequenceNumber::ZERO,
+        keys: keys.clone(),
+        new_image: None,
+        old_image,
+        changed_at: None,
+        expired: false,
+        bytes: 0,
+    };
+    let known: Vec<_> = [new_image, old_image].into_iter().flatten().map(Some).collect();
+    Some(if known.is_empty() {
+        vec![removal(None)]
+    } else {
+        known.into_iter().map(removal).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ports::{LoadView, PartitionRow};
+    use crate::model::Position;
+
+    fn row(id: PartitionId, state: PartitionState, records: u64) -> PartitionRow {
+        PartitionRow {
+            id,
+            parent: None,
+            state,
+            position: Position::Start,
+            records,
+            epoch: 0,
+            owner: None,
+            last_event_at: None,
+            overdue: false,
+        }
+    }
+
+    fn view(load: LoadView) -> LedgerView {
+        LedgerView { generation: 1, listed: true, load, ..LedgerView::default() }
+    }
+
+    #[test]
+    fn a_load_begins_only_once_the_shards_are_listed() {
+        let unlisted = LedgerView { listed: false, ..view(LoadView::default()) };
+        assert_eq!(next_step(&unlisted, Backfill::Force, OnGap::Resync), Step::Rest);
+        let listed = view(LoadView::default());
+        assert_eq!(next_step(&listed, Backfill::Auto, OnGap::Halt), Step::Begin);
+        assert_eq!(next_step(&listed, Backfill::Never, OnGap::Halt), Step::Rest);
+        let loaded = view(LoadView { loaded: true, ..LoadView::default() });
+        assert_eq!(next_step(&loaded, Backfill::Auto, OnGap::Halt), Step::Rest);
+        assert_eq!(next_step(&loaded, Backfill::Force, OnGap::Halt), Step::Begin);
+    }
+
+    #[test]
+    fn a_gap_begins_a_load_where_the_source_resyncs_even_within_another() {
+        let active = LoadView { active: true, ..LoadView::default() };
+        for load in [LoadView::default(), active] {
+            let gapped = LedgerView { gaps: 1, gaps_open: 1, ..view(load) };
+            assert_eq!(next_step(&gapped, Backfill::Never, OnGap::Resync), Step::Begin);
+        }
+        let halted =
+            LedgerView { halted: Some("table_changed".to_owned()), gaps_open: 1, ..view(active) };
+        assert_eq!(next_step(&halted, Backfill::Force, OnGap::Resync), Step::Rest);
+        let repairing =
+            LedgerView { gaps: 1, ..view(LoadView { loaded: true, ..LoadView::default() }) };
+        assert_eq!(next_step(&repairing, Backfill::Never, OnGap::Resync), Step::Rest);
+    }
+
+    #[test]
+    fn a_load_ends_when_every_segment_is_drained() {
+        let mut active = view(LoadView { active: true, items: Some(100), ..LoadView::default() });
+        let ids = segments(Some(2), None);
+        active.partitions = vec![
+            row(ids[0].clone(), PartitionState::Drained, 30),
+            row(ids[1].clone(), PartitionState::Open, 40),
+        ];
+        assert_eq!(next_step(&active, Backfill::Auto, OnGap::Halt), Step::Rest);
+        assert_eq!(progress(&active), Some(0.7));
+        active.partitions[1].state = PartitionState::Drained;
+        assert_eq!(next_step(&active, Backfill::Auto, OnGap::Halt), Step::Finish);
+        assert_eq!(progress(&active), Some(1.0));
+        active.load.replaying = 1;
+        assert_eq!(next_step(&active, Backfill::Auto, OnGap::Halt), Step::Rest);
+        assert_eq!(progress(&view(LoadView::default())), None);
+    }
+
+    #[test]
+    fn segments_grow_with_the_table() {
+        assert_eq!(segments(None, Some(10)).len(), 4);
+        assert_eq!(segments(None, Some(1_000_000)).len(), 20);
+        assert_eq!(segments(None, Some(u64::MAX)).len(), 256);
+        assert_eq!(segments(Some(1), Some(1_000_000))[0].as_str(), "scan/000-of-001");
+    }
+}

@@ -1,0 +1,126 @@
+//! Begins a load of items that are older than what was applied: those of an export.
+//!
+//! Why shards must be read again, and which, stands in `engine/ports/rewind.rs`. Here the stream is asked
+//! where each of them starts now.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::engine::ports::{
+    Clock, Ledger, Loads, NewLoad, PartitionRow, PartitionState, ReadFrom, Rewind, Seams, Source,
+    past,
+};
+use crate::engine::tail::listing::list;
+use crate::engine::tail::upkeep::{new_stream, request};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{EpochMillis, Generation, PartitionId, Position, ShardListing};
+
+/// A load of items as of some moment in the past.
+#[derive(Debug, Clone)]
+pub struct DatedLoad {
+    /// What makes it up.
+    pub partitions: Vec<PartitionId>,
+    /// How many items there are.
+    pub items: u64,
+    /// Changes after this moment must be applied in the generation of the load.
+    pub as_of: EpochMillis,
+    /// The fingerprint of the mapping.
+    pub mapping: i64,
+}
+
+/// Begins a load of older items; false when it is not the time for one. What was applied of the stream since
+/// then is read again.
+///
+/// # Errors
+/// `Config` when the stream no longer holds what must be read again; and as the source and the ledger answer.
+pub async fn begin<P: Seams>(
+    ports: &P,
+    (source, replaces): (Arc<str>, Generation),
+    load: DatedLoad,
+) -> Result<bool> {
+    let DatedLoad { partitions, items, as_of, mapping } = load;
+    let mapping = Some(mapping);
+    let view = ports.ledger().load(&source).await?;
+    if view.generation != replaces || !view.listed {
+        return Ok(false);
+    }
+    let described = ports.source().describe().await;
+    request("DescribeTable", described.as_ref().err());
+    let newest = described?.stream_arn;
+    let Some(stream) = new_stream(ports, newest, &view.stream_arn).await? else {
+        return Ok(false);
+    };
+    let starts = match &stream {
+        // Nothing of it was applied yet.
+        Some(_) => HashMap::new(),
+        None => {
+            let past = past(&view.partitions, as_of);
+            starts(ports.source(), ports.clock(), (&view.stream_arn, &past)).await?
+        }
+    };
+    let rewind = Some(Rewind { as_of, starts });
+    let items = Some(items);
+    let load =
+        NewLoad { source, replaces, stream, partitions, items, rcu_max: None, mapping, rewind };
+    ports.ledger().begin_load(&load).await
+}
+
+/// Where the stream now holds the first record of each of these shards.
+async fn starts<S: Source, C: Clock>(
+    source: &S,
+    clock: &C,
+    (stream_arn, shards): (&Arc<str>, &[&PartitionRow]),
+) -> Result<HashMap<PartitionId, Position>> {
+    let mut starts = HashMap::new();
+    if shards.is_empty() {
+        return Ok(starts);
+    }
+    let listed = list(source, clock, stream_arn).await;
+    // A shard that a listing lacks is asked for by itself, so that an incomplete listing does no harm.
+    let listed: HashMap<PartitionId, ShardListing> =
+        listed?.shards.into_iter().map(|shard| (shard.id.clone(), shard)).collect();
+    for row in shards {
+        if row.state == PartitionState::Lost {
+            return Err(unreadable(&row.id));
+        }
+        let first = listed.get(&row.id).map_or(Position::Horizon, ShardListing::start);
+        let from = ReadFrom {
+            stream_arn: Arc::clone(stream_arn),
+            partition: row.id.clone(),
+            position: first,
+            iterator: None,
+        };
+        starts.insert(row.id.clone(), start(source, from).await?);
+    }
+    Ok(starts)
+}
+
+/// The shard's start, by number where one can be told, so that what is trimmed before it is read shows.
+async fn start<S: Source>(source: &S, mut from: ReadFrom) -> Result<Position> {
+    loop {
+        let answer = source.read(&from).await;
+        request("GetRecords", answer.as_ref().err());
+        let page = match answer {
+            // An old shard loses its first records before it goes as a whole.
+            Err(error)
+                if error.kind() == ErrorKind::Trimmed && from.position != Position::Horizon =>
+            {
+                from.position = Position::Horizon;
+                continue;
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Trimmed | ErrorKind::Gone) => {
+                return Err(unreadable(&from.partition).with_source(error));
+            }
+            answer => answer?,
+        };
+        return Ok(match (from.position, page.changes.first()) {
+            (Position::Horizon, Some(change)) => Position::At(change.sequence),
+            (position, _) => position,
+        });
+    }
+}
+
+fn unreadable(shard: &PartitionId) -> Error {
+    let what = format!("the stream no longer holds shard {shard}, which must be read again");
+    Error::new(ErrorKind::Config, what).with_hint("make a new export and load that one")
+}

@@ -1,0 +1,7 @@
+//! Reading the stream: which shards there are, who reads which, and how fresh that makes the target.
+
+pub mod freshness;
+pub mod lease;
+pub mod lineage;
+pub mod listing;
+pub mod upkeep;

@@ -1,0 +1,50 @@
+//! A change of one item: a stream record, or an item that a backfill read.
+
+use super::{EpochMillis, Item, SequenceNumber};
+
+/// What happened to an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ChangeOp {
+    /// The item is new.
+    Insert,
+    /// The item changed.
+    Modify,
+    /// The item is gone.
+    Remove,
+    /// The item was read by a backfill.
+    Scan,
+}
+
+impl ChangeOp {
+    /// The label that logs and metrics carry.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Modify => "modify",
+            Self::Remove => "remove",
+            Self::Scan => "scan",
+        }
+    }
+}
+
+/// One stream record or one scanned item, free of any AWS type.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// What happened.
+    pub op: ChangeOp,
+    /// The record's sequence number; zero for a scanned item.
+    pub sequence: SequenceNumber,
+    /// The item's key attributes.
+    pub keys: Item,
+    /// The item after the change; absent after a removal.
+    pub new_image: Option<Item>,
+    /// The item before the change, where the stream's view type carries it.
+    pub old_image: Option<Item>,
+    /// When the change was made, in whole seconds rounded down; a measure of lag, never an order.
+    pub changed_at: Option<EpochMillis>,
+    /// Whether the service removed the item because its time to live had passed.
+    pub expired: bool,
+    /// The record's size as the service counts it, in bytes.
+    pub bytes: usize,
+}

@@ -1,0 +1,32 @@
+//! The vocabulary: the words that every room shares, and nothing that does I/O.
+
+/// A DynamoDB attribute value. `N` holds the exact text of the number as DynamoDB sent it.
+pub use serde_dynamo::AttributeValue;
+
+mod cells;
+mod change;
+mod item;
+mod key_type;
+mod partition;
+mod position;
+mod reject;
+mod rows;
+mod segment;
+mod sequence;
+mod time;
+mod version;
+mod worker;
+
+pub use cells::Cells;
+pub use change::{Change, ChangeOp};
+pub use item::Item;
+pub use key_type::KeyType;
+pub use partition::{PartitionId, PartitionKind, ShardListing};
+pub use position::Position;
+pub use reject::{Reject, RejectReason};
+pub use rows::{RowAction, RowOp, TableIndex};
+pub use segment::Segment;
+pub use sequence::SequenceNumber;
+pub use time::EpochMillis;
+pub use version::{Epoch, Generation, Version};
+pub use worker::WorkerId;

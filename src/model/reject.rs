@@ -1,0 +1,54 @@
+//! Why a record could not be mapped or stored.
+
+use std::sync::Arc;
+
+/// Why a record was rejected: the bounded label of metrics and of the dead letters' `reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RejectReason {
+    /// No entity's key template matches, and the source says `unmatched = "dead_letter"`.
+    Unmatched,
+    /// A required attribute, or one of the target's primary key, is absent or NULL.
+    Missing,
+    /// The attribute's type cannot become the column's type.
+    Type,
+    /// The value has the right type but not a valid form (a date that is none, say).
+    Format,
+    /// The value does not fit the column's range, precision or length.
+    Range,
+    /// The text holds U+0000, which Postgres cannot store.
+    Nul,
+    /// More child rows than the mapping's limit, or nesting too deep.
+    Limit,
+    /// Postgres refused the row.
+    Refused,
+}
+
+impl RejectReason {
+    /// The label that metrics and the `dead_letters` table carry.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unmatched => "unmatched",
+            Self::Missing => "missing",
+            Self::Type => "type",
+            Self::Format => "format",
+            Self::Range => "range",
+            Self::Nul => "nul",
+            Self::Limit => "limit",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Why a record could not be mapped or stored. It becomes a dead letter with the record's whole image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// The bounded reason.
+    pub reason: RejectReason,
+    /// The entity that the record was routed to, where it was.
+    pub entity: Option<Arc<str>>,
+    /// The column or path, where one is to blame.
+    pub place: Option<Arc<str>>,
+    /// What a person needs to know, without the value itself.
+    pub detail: String,
+}

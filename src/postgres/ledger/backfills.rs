@@ -1,0 +1,278 @@
+//! Loads in Postgres: how a generation begins and ends.
+//!
+//! Both are one transaction that locks the source's row first, so that two of them never mix. The partitions'
+//! rows are locked after it, in the order of their names, as batches and renewals lock them.
+
+use sqlx::postgres::PgConnection;
+use sqlx::{Postgres, Row, Transaction};
+
+use super::{PostgresLedger, positions, view};
+use crate::engine::ports::{Loads, NewLoad, NewStream, OpenLetter};
+use crate::error::{Error, Result};
+use crate::model::{Generation, PartitionId, PartitionKind};
+use crate::postgres::session::Lane;
+use crate::postgres::sql::encode::{printed, texts};
+use crate::postgres::sqlstate;
+
+impl PostgresLedger {
+    /// Notes an operator's word: the sweep of the active load may delete as much as it must.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn confirm_sweep(&self, source: &str) -> Result<()> {
+        const WHAT: &str = "confirm a sweep";
+        let pools = self.pools();
+        pools
+            .attempt(Lane::Ledger, WHAT, |session| async move {
+                let mut transaction = session.begin().await?;
+                sqlx::query(CONFIRM)
+                    .bind(source)
+                    .persistent(pools.prepared())
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(|error| sqlstate::error(WHAT, error))?;
+                settle(transaction, true, WHAT).await
+            })
+            .await
+    }
+}
+
+const CONFIRM: &str = "\
+    update dynaurora.sources set sweep_confirmed = true where source = $1 and backfilling";
+
+impl Loads for PostgresLedger {
+    async fn begin_load(&self, load: &NewLoad) -> Result<bool> {
+        let pools = self.pools();
+        let prepared = pools.prepared();
+        pools
+            .attempt(Lane::Ledger, BEGIN_WHAT, |session| async move {
+                let mut transaction = session.begin().await?;
+                let begun = begin(&mut transaction, load, prepared).await?;
+                settle(transaction, begun, BEGIN_WHAT).await?;
+                Ok(begun)
+            })
+            .await
+    }
+
+    async fn end_load(&self, source: &str, generation: Generation) -> Result<bool> {
+        const WHAT: &str = "end a load";
+        let pools = self.pools();
+        let prepared = pools.prepared();
+        pools
+            .attempt(Lane::Ledger, WHAT, |session| async move {
+                let mut transaction = session.begin().await?;
+                let ended = end(&mut transaction, (source, generation), prepared)
+                    .await
+                    .map_err(|error| sqlstate::error(WHAT, error))?;
+                settle(transaction, ended, WHAT).await?;
+                Ok(ended)
+            })
+            .await
+    }
+
+    async fn open_letters(&self, source: &str, limit: u32) -> Result<Vec<OpenLetter>> {
+        const WHAT: &str = "read the open dead letters";
+        let pools = self.pools();
+        let prepared = pools.prepared();
+        pools
+            .attempt(Lane::Ledger, WHAT, |session| async move {
+                let mut transaction = session.begin().await?;
+                let failed = |error| sqlstate::error(WHAT, error);
+                let rows = sqlx::query(OPEN_LETTERS)
+                    .bind(source)
+                    .bind(i64::from(limit))
+                    .persistent(prepared)
+                    .fetch_all(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+                let letters = rows.iter().map(|row| {
+                    Ok(OpenLetter { id: row.try_get("id")?, image: row.try_get("image")? })
+                });
+                let letters = letters.collect::<sqlx::Result<_>>().map_err(failed)?;
+                settle(transaction, true, WHAT).await?;
+                Ok(letters)
+            })
+            .await
+    }
+}
+
+const BEGIN_WHAT: &str = "begin a load";
+
+/// What nothing but a load or an operator ends is told by the gaps; their reasons are the halts that a load
+/// ends too.
+const BEGIN: &str = "\
+    update dynaurora.sources s set generation = s.generation + 1, backfilling = true, \
+        load_began_at = now(), sweep_confirmed = false, halted = null, \
+        load_sweeps = (s.backfilling and s.load_sweeps) or s.loaded_at is not null or $5 \
+            or exists (select from dynaurora.gaps g \
+                where g.source = s.source and g.state in ('open', 'repairing')), \
+        load_items = $3, load_rcu_max = $4, load_mapping = $6, \
+        listed_at = case when $5 then now() else s.listed_at end \
+    where s.source = $1 and s.generation = $2 and (s.listed_at is not null or $5) \
+        and (s.halted is null or exists (select from dynaurora.gaps g \
+            where g.source = s.source and g.state = 'open' and g.reason = s.halted)) \
+        and not exists (select from dynaurora.gaps g where g.source = s.source \
+            and g.state = 'open' and g.reason = 'table_changed')";
+
+/// Every partition of the source, those of an older stream too: an epoch only ever grows.
+const LOCK: &str = "\
+    select partition from dynaurora.partitions where source = $1 \
+    order by partition for no key update";
+
+const UNLEASE: &str = "\
+    update dynaurora.partitions p set generation = $2, epoch = p.epoch + 1, owner = null, \
+        records = 0, \
+        position = case when k.trimmed then 'horizon' else p.position end, \
+        registered_at = case when k.trimmed or p.position = 'horizon' then now() \
+            else p.registered_at end, \
+        replays_to = case when p.replaying and (p.replays_to = 'end' or not k.trimmed) \
+            then p.replays_to end \
+    from (select o.partition, exists (select from dynaurora.gaps g where g.source = o.source \
+            and g.state = 'open' and g.reason = 'trimmed' and g.partition = o.partition \
+            and g.stream_arn = o.stream_arn) as trimmed \
+        from dynaurora.partitions o where o.source = $1 and o.kind = 'shard') k \
+    where p.source = $1 and p.partition = k.partition";
+
+/// What was known of the shard's newest record is not true of it any more; how far it was synced will be
+/// again before anyone sees it. One that still replays an earlier load goes to whichever place is further.
+const REWIND: &str = "\
+    update dynaurora.partitions p set state = 'open', position = n.position, last_event_at = null, \
+        replays_to = case when p.state = 'drained' then 'end' \
+            when p.position not like 'after:%' then p.replays_to \
+            when p.replays_to = 'end' then 'end' \
+            when split_part(p.replays_to, ':', 2)::numeric \
+                > split_part(p.position, ':', 2)::numeric then p.replays_to \
+            else p.position end \
+    from (select unnest($2::text[]) as partition, unnest($3::text[]) as position) n \
+    where p.source = $1 and p.partition = n.partition";
+
+const ENTER: &str = "\
+    insert into dynaurora.partitions as p (source, partition, kind, position, generation) \
+    select $1, unnest($3::text[]), unnest($4::text[]), 'start', $2 \
+    on conflict (source, partition) do update set kind = excluded.kind, stream_arn = null, \
+        parent = null, state = 'open', position = 'start', generation = excluded.generation, \
+        epoch = p.epoch + 1, owner = null, records = 0, last_event_at = null, drained_at = null, \
+        registered_at = now()";
+
+/// What the stream before held unread is lost, whether or not a listing was there to say so first.
+const CHANGED: &str = "\
+    insert into dynaurora.gaps (source, stream_arn, reason) values ($1, $2, 'stream_changed') \
+    on conflict do nothing";
+
+const REPAIRING: &str = "\
+    update dynaurora.gaps set state = 'repairing' where source = $1 and state = 'open'";
+
+const CLEAR_CLAIMS: &str = "delete from dynaurora.claims where source = $1";
+
+async fn begin(
+    transaction: &mut Transaction<'static, Postgres>,
+    load: &NewLoad,
+    prepared: bool,
+) -> Result<bool> {
+    let failed = |error| sqlstate::error(BEGIN_WHAT, error);
+    let source = &*load.source;
+    let replaces = i64::from(load.replaces);
+    let begun = sqlx::query(BEGIN)
+        .bind(source)
+        .bind(replaces)
+        .bind(load.items.and_then(|items| i64::try_from(items).ok()))
+        .bind(load.rcu_max)
+        .bind(load.stream.is_some())
+        .bind(load.mapping)
+        .persistent(prepared)
+        .execute(&mut **transaction)
+        .await
+        .map_err(failed)?;
+    if begun.rows_affected() == 0 {
+        return Ok(false);
+    }
+    if let Some(NewStream { stream_arn, shards }) = &load.stream {
+        positions::register(transaction, source, stream_arn, shards, prepared).await?;
+        sqlx::query(CHANGED)
+            .bind(source)
+            .bind(&**stream_arn)
+            .persistent(prepared)
+            .execute(&mut **transaction)
+            .await
+            .map_err(failed)?;
+    }
+    let statement = |sql| sqlx::query(sql).bind(source).persistent(prepared);
+    statement(LOCK).execute(&mut **transaction).await.map_err(failed)?;
+    let mut rewound = Vec::new();
+    if let Some(rewind) = &load.rewind {
+        let rows = view::partitions(transaction, source, prepared).await.map_err(failed)?;
+        let Some(shards) = rewind.shards(&rows) else { return Ok(false) };
+        rewound = shards;
+    }
+    statement(UNLEASE).bind(replaces + 1).execute(&mut **transaction).await.map_err(failed)?;
+    statement(REWIND)
+        .bind(texts(&rewound, |(id, _)| Some(id.as_str())))
+        .bind(printed(&rewound, |(_, position)| position))
+        .execute(&mut **transaction)
+        .await
+        .map_err(failed)?;
+    let mut partitions = load.partitions.clone();
+    partitions.sort_unstable();
+    statement(ENTER)
+        .bind(replaces + 1)
+        .bind(texts(&partitions, |id| Some(id.as_str())))
+        .bind(texts(&partitions, |id| Some(kind(id))))
+        .execute(&mut **transaction)
+        .await
+        .map_err(failed)?;
+    statement(REPAIRING).execute(&mut **transaction).await.map_err(failed)?;
+    statement(CLEAR_CLAIMS).execute(&mut **transaction).await.map_err(failed)?;
+    Ok(true)
+}
+
+const END: &str = "\
+    update dynaurora.sources s set backfilling = false, sweep_confirmed = false, \
+        loaded_at = now() \
+    where s.source = $1 and s.generation = $2 and s.backfilling \
+        and not exists (select from dynaurora.partitions p where p.source = s.source \
+            and (p.kind <> 'shard' and p.generation = s.generation and p.state = 'open' \
+                or p.stream_arn = s.stream_arn and p.replaying))";
+
+const REPAIRED: &str = "\
+    update dynaurora.gaps set state = 'repaired' where source = $1 and state = 'repairing'";
+
+async fn end(
+    transaction: &mut PgConnection,
+    (source, generation): (&str, Generation),
+    prepared: bool,
+) -> sqlx::Result<bool> {
+    let ended = sqlx::query(END)
+        .bind(source)
+        .bind(i64::from(generation))
+        .persistent(prepared)
+        .execute(&mut *transaction)
+        .await?;
+    if ended.rows_affected() == 0 {
+        return Ok(false);
+    }
+    for sql in [REPAIRED, CLEAR_CLAIMS] {
+        sqlx::query(sql).bind(source).persistent(prepared).execute(&mut *transaction).await?;
+    }
+    Ok(true)
+}
+
+const OPEN_LETTERS: &str = "\
+    select id, image from dynaurora.dead_letters where source = $1 and state = 'open' \
+    order by id limit $2";
+
+fn kind(partition: &PartitionId) -> &'static str {
+    match partition.kind() {
+        PartitionKind::Shard => "shard",
+        PartitionKind::Segment => "segment",
+        PartitionKind::File => "file",
+    }
+}
+
+async fn settle(
+    transaction: Transaction<'static, Postgres>,
+    commits: bool,
+    what: &'static str,
+) -> Result<()> {
+    let settled = if commits { transaction.commit().await } else { transaction.rollback().await };
+    settled.map_err(|error| -> Error { sqlstate::error(what, error) })
+}

@@ -1,0 +1,457 @@
+//! The ledger in Postgres: sources, partitions, leases, workers and gaps.
+//!
+//! All times are the database's own, taken at the begin of the transaction. Each call is one short
+//! transaction over connections that no batch uses. Rows of several partitions are locked in the
+//! order of their names.
+
+mod backfills;
+pub(crate) mod positions;
+mod publications;
+mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Postgres, Row, Transaction};
+
+use super::session::{Lane, Pools, Session};
+use super::sqlstate;
+use crate::engine::ports::{
+    Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, Publication,
+    Published, SourceIdentity,
+};
+use crate::error::Result;
+use crate::model::{Epoch, Generation, PartitionId, WorkerId};
+
+/// The ledger of one target.
+#[derive(Debug, Clone)]
+pub struct PostgresLedger {
+    pools: Arc<Pools>,
+}
+
+impl PostgresLedger {
+    /// The ledger behind these pools; the sinks of the same target share them.
+    #[must_use]
+    pub fn new(pools: Arc<Pools>) -> Self {
+        Self { pools }
+    }
+
+    pub(crate) fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    async fn attempt<T, F>(&self, what: &str, work: impl FnOnce(Session) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        self.pools.attempt(Lane::Ledger, what, work).await
+    }
+}
+
+impl Ledger for PostgresLedger {
+    async fn enrol(&self, identity: &SourceIdentity) -> Result<Enrolment> {
+        const WHAT: &str = "enrol the source";
+        let prepared = self.pools.prepared();
+        self.attempt(WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let failed = |error| sqlstate::error(WHAT, error);
+            sqlx::query(ENROL)
+                .bind(&*identity.source)
+                .bind(&identity.table_arn)
+                .bind(&identity.table_id)
+                .bind(&identity.stream_arn)
+                .persistent(prepared)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            let row = sqlx::query(
+                "select generation, table_id, stream_arn, \
+                 extract(epoch from now() - listed_at)::double precision as listed_ago_secs \
+                 from dynaurora.sources where source = $1",
+            )
+            .bind(&*identity.source)
+            .persistent(prepared)
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed)?;
+            let enrolment = enrolment(&row, identity).map_err(failed)?;
+            commit(transaction, WHAT).await?;
+            Ok(enrolment)
+        })
+        .await
+    }
+
+    async fn load(&self, source: &str) -> Result<LedgerView> {
+        let prepared = self.pools.prepared();
+        self.attempt("load the ledger", |session| async move {
+            let mut transaction = session.begin().await?;
+            let view = view::load(&mut transaction, source, prepared).await?;
+            commit(transaction, "load the ledger").await?;
+            Ok(view)
+        })
+        .await
+    }
+
+    async fn lead_discovery(
+        &self,
+        source: &str,
+        worker: &WorkerId,
+        every: Duration,
+        within: Duration,
+    ) -> Result<bool> {
+        const WHAT: &str = "claim the turn to list the shards";
+        let prepared = self.pools.prepared();
+        self.attempt(WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let done = sqlx::query(LEAD_DISCOVERY)
+                .bind(source)
+                .bind(worker.as_str())
+                .bind(millis(every))
+                .bind(millis(within))
+                .persistent(prepared)
+                .execute(&mut *transaction)
+                .await
+                .map_err(|error| sqlstate::error(WHAT, error))?;
+            commit(transaction, WHAT).await?;
+            Ok(done.rows_affected() == 1)
+        })
+        .await
+    }
+
+    async fn register(&self, source: &str, stream_arn: &str, listing: &Listing) -> Result<()> {
+        const WHAT: &str = "register the shards";
+        let prepared = self.pools.prepared();
+        self.attempt(WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let failed = |error| sqlstate::error(WHAT, error);
+            let shards = listing.shards.as_slice();
+            positions::register(&mut transaction, source, stream_arn, shards, prepared).await?;
+            if listing.complete {
+                let listed = sqlx::query(LISTED)
+                    .bind(source)
+                    .persistent(prepared)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+                if listed.rows_affected() == 0 {
+                    return Err(view::never_enrolled(source));
+                }
+                positions::note_continued(&mut transaction, source, stream_arn, shards, prepared)
+                    .await?;
+                let ids: Vec<&str> = shards.iter().map(|shard| shard.id.as_str()).collect();
+                sqlx::query(FORGET)
+                    .bind(source)
+                    .bind(ids)
+                    .persistent(prepared)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+            }
+            commit(transaction, WHAT).await
+        })
+        .await
+    }
+
+    async fn acquire(&self, claim: &Claim<'_>) -> Result<Vec<Lease>> {
+        const WHAT: &str = "acquire leases";
+        let prepared = self.pools.prepared();
+        self.attempt(WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let failed = |error| sqlstate::error(WHAT, error);
+            let (source, ttl) = (claim.source, claim.lease_ttl);
+            show_alive(&mut transaction, source, claim.worker, ttl, prepared)
+                .await
+                .map_err(failed)?;
+            let wanted: Vec<&str> = claim.wanted.iter().map(PartitionId::as_str).collect();
+            let rows = sqlx::query(ACQUIRE)
+                .bind(claim.source)
+                .bind(claim.worker.as_str())
+                .bind(i64::from(claim.generation))
+                .bind(wanted)
+                .persistent(prepared)
+                .fetch_all(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            let leases = rows.iter().map(lease).collect::<sqlx::Result<_>>().map_err(failed)?;
+            commit(transaction, WHAT).await?;
+            Ok(leases)
+        })
+        .await
+    }
+
+    async fn renew(&self, source: &str, worker: &WorkerId, lease_ttl: Duration) -> Result<()> {
+        const WHAT: &str = "renew the leases";
+        let prepared = self.pools.prepared();
+        self.attempt(WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            show_alive(&mut transaction, source, worker, lease_ttl, prepared)
+                .await
+                .map_err(|error| sqlstate::error(WHAT, error))?;
+            commit(transaction, WHAT).await
+        })
+        .await
+    }
+
+    async fn publish(&self, publication: &Publication<'_>) -> Result<Published> {
+        let prepared = self.pools.prepared();
+        self.attempt(publications::WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let published = publications::publish(&mut transaction, publication, prepared).await?;
+            commit(transaction, publications::WHAT).await?;
+            Ok(published)
+        })
+        .await
+    }
+
+    async fn release(
+        &self,
+        source: &str,
+        worker: &WorkerId,
+        held: &[(PartitionId, Epoch)],
+        leaving: bool,
+    ) -> Result<()> {
+        const WHAT: &str = "release leases";
+        let prepared = self.pools.prepared();
+        self.attempt(WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let failed = |error| sqlstate::error(WHAT, error);
+            let names: Vec<&str> = held.iter().map(|(partition, _)| partition.as_str()).collect();
+            let epochs: Vec<i64> = held.iter().map(|(_, epoch)| *epoch).collect();
+            // The worker's row first, as in a renewal and a publication, one of which may be under way.
+            sqlx::query(LOCK_WORKER)
+                .bind(source)
+                .bind(worker.as_str())
+                .persistent(prepared)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            sqlx::query(RELEASE)
+                .bind(source)
+                .bind(worker.as_str())
+                .bind(names)
+                .bind(epochs)
+                .persistent(prepared)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            if leaving {
+                sqlx::query("delete from dynaurora.workers where source = $1 and worker = $2")
+                    .bind(source)
+                    .bind(worker.as_str())
+                    .persistent(prepared)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+            }
+            commit(transaction, WHAT).await
+        })
+        .await
+    }
+
+    async fn record_gap(
+        &self,
+        source: &str,
+        found_in: Generation,
+        gap: &Gap,
+        halt: bool,
+    ) -> Result<()> {
+        const WHAT: &str = "record a gap";
+        let prepared = self.pools.prepared();
+        self.attempt(WHAT, |session| async move {
+            let mut transaction = session.begin().await?;
+            let failed = |error| sqlstate::error(WHAT, error);
+            let current = sqlx::query(CURRENT)
+                .bind(source)
+                .bind(i64::from(found_in))
+                .persistent(prepared)
+                .fetch_optional(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            if current.is_none() {
+                return commit(transaction, WHAT).await;
+            }
+            let partition = gap.partition.as_ref().map(PartitionId::as_str);
+            sqlx::query(RECORD_GAP)
+                .bind(source)
+                .bind(&gap.stream_arn)
+                .bind(partition)
+                .bind(gap.reason.label())
+                .bind(gap.after.as_ref().map(ToString::to_string))
+                .bind(gap.since.map(|at| at.as_secs_f64()))
+                .persistent(prepared)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            if gap.reason == GapReason::Vanished {
+                sqlx::query(LOSE)
+                    .bind(source)
+                    .bind(partition)
+                    .bind(&gap.stream_arn)
+                    .persistent(prepared)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+            }
+            if halt {
+                sqlx::query("update dynaurora.sources set halted = $2 where source = $1")
+                    .bind(source)
+                    .bind(gap.reason.label())
+                    .persistent(prepared)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+            }
+            commit(transaction, WHAT).await
+        })
+        .await
+    }
+}
+
+/// An operator who accepts that the table is another one leaves its id empty.
+const ENROL: &str = "\
+    insert into dynaurora.sources as s (source, table_arn, table_id, stream_arn) \
+    values ($1, $2, $3, $4) on conflict (source) do update \
+    set table_arn = excluded.table_arn, table_id = excluded.table_id where s.table_id = ''";
+
+const LEAD_DISCOVERY: &str = "\
+    update dynaurora.sources s set discovery_worker = $2, \
+        discovery_at = case when s.discovery_worker = $2 then s.discovery_at else now() end \
+    where s.source = $1 \
+        and (s.listed_at is null or s.listed_at <= now() - $3 * interval '1 millisecond') \
+        and (s.discovery_worker is null or s.discovery_worker = $2 \
+            or s.discovery_at <= now() - $4 * interval '1 millisecond' \
+            or not exists (select from dynaurora.workers w where w.source = s.source \
+                and w.worker = s.discovery_worker and w.alive_until > now()))";
+
+const LISTED: &str = "\
+    update dynaurora.sources set listed_at = now(), discovery_worker = null, discovery_at = null \
+    where source = $1";
+
+/// Drained shards stay until no listing has them and no replay of their children can come any more;
+/// the service itself keeps a shard for 24 hours. A batch that was made before a load ended may leave claims
+/// behind. Dead letters that were settled stay for 30 days, long enough to look back at a
+/// month's incidents; they go some at a time, so that no listing waits for them. A shard that no listing has
+/// any more, a day after it was read to its end, is continued by what is listed or by what is gone as well.
+const FORGET: &str = "\
+    with forgotten as (delete from dynaurora.workers \
+        where source = $1 and alive_until < now() - interval '1 day' \
+            and worker not in (select owner from dynaurora.partitions \
+                where source = $1 and owner is not null)), \
+    unclaimed as (delete from dynaurora.claims c using dynaurora.sources s \
+        where s.source = $1 and not s.backfilling and c.source = s.source), \
+    past as (delete from dynaurora.partitions p using dynaurora.sources s \
+        where s.source = $1 and p.source = s.source and p.kind <> 'shard' \
+            and p.generation < s.generation and p.registered_at < now() - interval '48 hours'), \
+    continued as (update dynaurora.partitions p set continued = true \
+        where source = $1 and kind = 'shard' and state = 'drained' and not continued \
+            and partition <> all ($2) and registered_at >= now() - interval '48 hours' \
+            and coalesce(drained_at, registered_at) < now() - interval '24 hours'), \
+    settled as (delete from dynaurora.dead_letters where id in (select id \
+        from dynaurora.dead_letters where source = $1 and state <> 'open' \
+            and settled_at < now() - interval '30 days' order by settled_at limit 1000)) \
+    delete from dynaurora.partitions \
+    where source = $1 and kind = 'shard' and state = 'drained' and partition <> all ($2) \
+        and registered_at < now() - interval '48 hours'";
+
+/// A row that another worker is taking is skipped rather than waited for; one that another has just taken
+/// has another epoch than was seen.
+const ACQUIRE: &str = "\
+    with seen as materialized (select p.partition, p.epoch \
+        from dynaurora.partitions p join dynaurora.sources s on s.source = p.source \
+        where p.source = $1 and s.generation = $3 and p.generation = $3 \
+            and (p.stream_arn is null or p.stream_arn = s.stream_arn) and p.state = 'open' \
+            and p.partition = any ($4) and not exists (select from dynaurora.workers w \
+                where w.source = p.source and w.worker = p.owner and w.alive_until > now())), \
+    free as (select p.partition from dynaurora.partitions p \
+            join seen n on n.partition = p.partition and n.epoch = p.epoch \
+        where p.source = $1 and p.state = 'open' \
+        order by p.partition for no key update of p skip locked) \
+    update dynaurora.partitions p set owner = $2, epoch = p.epoch + 1, covered_epoch = null, \
+        synced_up_to = greatest(p.synced_up_to, (select w.synced_up_to \
+            from dynaurora.workers w where w.source = p.source and w.worker = p.owner \
+                and p.covered_epoch = p.epoch), \
+            (select parent.synced_up_to from dynaurora.partitions parent \
+                where parent.source = p.source and parent.partition = p.parent \
+                    and parent.stream_arn = p.stream_arn)) \
+    from free f where p.source = $1 and p.partition = f.partition \
+    returning p.partition, p.epoch, p.position";
+
+/// The worker's row alone: how long it lives is how long its leases last.
+async fn show_alive(
+    connection: &mut PgConnection,
+    source: &str,
+    worker: &WorkerId,
+    lease_ttl: Duration,
+    prepared: bool,
+) -> sqlx::Result<()> {
+    let alive = sqlx::query(SHOW_ALIVE).bind(source).bind(worker.as_str()).bind(millis(lease_ttl));
+    alive.persistent(prepared).execute(connection).await.map(drop)
+}
+
+const SHOW_ALIVE: &str = "\
+    insert into dynaurora.workers as w (source, worker, seen_at, alive_until) \
+    values ($1, $2, now(), now() + $3 * interval '1 millisecond') \
+    on conflict (source, worker) do update set seen_at = excluded.seen_at, \
+        alive_until = excluded.alive_until";
+
+const LOCK_WORKER: &str = "\
+    select from dynaurora.workers where source = $1 and worker = $2 for update";
+
+const RELEASE: &str = "\
+    with held as (select p.partition \
+        from dynaurora.partitions p join (select unnest($3::text[]) as partition, \
+            unnest($4::bigint[]) as epoch) h on h.partition = p.partition \
+        where p.source = $1 and p.owner = $2 and p.epoch = h.epoch \
+        order by p.partition for no key update of p) \
+    update dynaurora.partitions p set owner = null, covered_epoch = null, \
+        synced_up_to = greatest(p.synced_up_to, (select w.synced_up_to \
+            from dynaurora.workers w where w.source = p.source and w.worker = p.owner \
+                and p.covered_epoch = p.epoch)) \
+    from held h where p.source = $1 and p.partition = h.partition";
+
+const RECORD_GAP: &str = "\
+    insert into dynaurora.gaps (source, stream_arn, partition, reason, after, since) \
+    values ($1, $2, $3, $4, $5, to_timestamp($6)) \
+    on conflict (source, stream_arn, reason, coalesce(partition, ''), coalesce(after, '')) \
+        where state in ('open', 'repairing') do update set state = 'open'";
+
+/// No load begins meanwhile.
+const CURRENT: &str = "\
+    select from dynaurora.sources where source = $1 and generation = $2 for no key update";
+
+const LOSE: &str = "\
+    update dynaurora.partitions set state = 'lost' \
+    where source = $1 and partition = $2 and stream_arn = $3 and state = 'open'";
+
+fn enrolment(row: &PgRow, identity: &SourceIdentity) -> sqlx::Result<Enrolment> {
+    let generation: i32 = row.try_get("generation")?;
+    let table_id: String = row.try_get("table_id")?;
+    let stream_arn: String = row.try_get("stream_arn")?;
+    let continuity = if table_id != identity.table_id {
+        Continuity::TableChanged { was: table_id }
+    } else if stream_arn != identity.stream_arn {
+        Continuity::StreamChanged { was: stream_arn }
+    } else {
+        Continuity::Same
+    };
+    let listed_ago: Option<f64> = row.try_get("listed_ago_secs")?;
+    let listed_ago = listed_ago.map(|secs| Duration::try_from_secs_f64(secs).unwrap_or_default());
+    Ok(Enrolment { generation: generation.unsigned_abs(), continuity, listed_ago })
+}
+
+fn lease(row: &PgRow) -> sqlx::Result<Lease> {
+    Ok(Lease {
+        partition: PartitionId::new(row.try_get::<String, _>("partition")?),
+        epoch: row.try_get("epoch")?,
+        position: view::position(row.try_get("position")?)?,
+    })
+}
+
+async fn commit(transaction: Transaction<'static, Postgres>, what: &str) -> Result<()> {
+    transaction.commit().await.map_err(|error| sqlstate::error(what, error))
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,156 @@
+//! The ledger's rows of partitions as batches and listings write them: the fence, and new shards.
+
+use sqlx::postgres::PgConnection;
+
+use crate::apply::ports::Batch;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::ShardListing;
+use crate::postgres::sql::encode::{printed, texts};
+use crate::postgres::sqlstate;
+
+/// Rows are locked in the order of their names, so that a batch and a renewal cannot deadlock. At its end a
+/// shard has no owner any more; it keeps what was known of it, for the shards that continue it.
+const ADVANCE: &str = "\
+    with step as (select unnest($4::text[]) as partition, unnest($5::bigint[]) as epoch, \
+            unnest($6::text[]) as at, unnest($7::text[]) as next, \
+            unnest($8::boolean[]) as drained, unnest($9::bigint[]) as last_event_ms, \
+            unnest($10::bigint[]) as records), \
+    held as (select p.partition, s.next, s.drained, s.records, \
+            to_timestamp(s.last_event_ms::double precision / 1000) as last_event_at \
+        from dynaurora.partitions p join step s on s.partition = p.partition \
+        where p.source = $1 and p.owner = $2 and p.generation = $3 and p.epoch = s.epoch \
+            and p.position = s.at and p.state = 'open' \
+        order by p.partition for no key update of p) \
+    update dynaurora.partitions p set position = h.next, \
+        state = case when h.drained then 'drained' else 'open' end, \
+        records = p.records + h.records, \
+        last_event_at = greatest(h.last_event_at, p.last_event_at), \
+        owner = case when not h.drained then p.owner end, \
+        drained_at = case when h.drained then now() end, \
+        covered_epoch = case when not h.drained then p.covered_epoch end, \
+        synced_up_to = case when not h.drained then p.synced_up_to else greatest( \
+            p.synced_up_to, h.last_event_at, p.last_event_at, \
+            (select w.synced_up_to from dynaurora.workers w where w.source = p.source \
+                and w.worker = p.owner and p.covered_epoch = p.epoch), \
+            (select parent.synced_up_to from dynaurora.partitions parent \
+                where parent.source = p.source and parent.partition = p.parent \
+                    and parent.stream_arn = p.stream_arn)) end \
+    from held h where p.source = $1 and p.partition = h.partition";
+
+/// Moves the positions of a batch: lease fence, duplicate check and gap check in one. It is the
+/// last statement of the transaction, since it locks the rows that another worker needs to take
+/// over.
+pub(crate) async fn advance(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    prepared: bool,
+) -> Result<()> {
+    let steps = batch.advances.as_slice();
+    let worker = batch.worker.as_ref().filter(|_| !steps.is_empty()).ok_or_else(|| {
+        Error::new(ErrorKind::Unknown, "a batch without a worker or an advance has no fence")
+    })?;
+    let epochs: Vec<i64> = steps.iter().map(|step| step.epoch).collect();
+    let drained: Vec<bool> = steps.iter().map(|step| step.drained).collect();
+    let times: Vec<Option<i64>> =
+        steps.iter().map(|step| step.last_event_at.map(|at| at.0)).collect();
+    let records: Vec<i64> =
+        steps.iter().map(|step| i64::try_from(step.records).unwrap_or(i64::MAX)).collect();
+    let moved = sqlx::query(ADVANCE)
+        .bind(&*batch.source)
+        .bind(worker.as_str())
+        .bind(i64::from(batch.generation))
+        .bind(texts(steps, |step| Some(step.partition.as_str())))
+        .bind(epochs)
+        .bind(printed(steps, |step| &step.from))
+        .bind(printed(steps, |step| &step.to))
+        .bind(drained)
+        .bind(times)
+        .bind(records)
+        .persistent(prepared)
+        .execute(connection)
+        .await
+        .map_err(|error| sqlstate::error("advance the positions of a batch", error))?
+        .rows_affected();
+    if moved == steps.len() as u64 {
+        return Ok(());
+    }
+    let what = format!("{moved} of {} positions were where the batch expects them", steps.len());
+    Err(Error::new(ErrorKind::Fenced, what))
+}
+
+/// A known shard of the same stream stays as it is. Its epoch stays in any case: epochs only grow.
+const REGISTER: &str = "\
+    insert into dynaurora.partitions as p \
+        (source, partition, stream_arn, parent, position, generation) \
+    select s.source, n.partition, $2, n.parent, n.position, s.generation \
+    from (select unnest($3::text[]) as partition, unnest($4::text[]) as parent, \
+            unnest($5::text[]) as position) n, dynaurora.sources s \
+    where s.source = $1 order by n.partition \
+    on conflict (source, partition) do update set kind = 'shard', \
+        stream_arn = excluded.stream_arn, parent = excluded.parent, state = 'open', \
+        position = excluded.position, generation = excluded.generation, owner = null, \
+        records = 0, replays_to = null, last_event_at = null, drained_at = null, \
+        synced_up_to = null, covered_epoch = null, continued = false, registered_at = now() \
+    where p.stream_arn is distinct from excluded.stream_arn";
+
+/// Enters the shards that are new, or known from another stream only, and makes their stream the
+/// source's.
+pub(crate) async fn register(
+    connection: &mut PgConnection,
+    source: &str,
+    stream_arn: &str,
+    shards: &[ShardListing],
+    prepared: bool,
+) -> Result<()> {
+    let failed = |error| sqlstate::error("enter the shards of a listing", error);
+    sqlx::query(
+        "update dynaurora.sources set stream_arn = $2, listed_at = null \
+         where source = $1 and stream_arn <> $2",
+    )
+    .bind(source)
+    .bind(stream_arn)
+    .persistent(prepared)
+    .execute(&mut *connection)
+    .await
+    .map_err(failed)?;
+    if shards.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(REGISTER)
+        .bind(source)
+        .bind(stream_arn)
+        .bind(texts(shards, |shard| Some(shard.id.as_str())))
+        .bind(texts(shards, |shard| shard.parent.as_ref().map(|parent| parent.as_str())))
+        .bind(printed(shards, |shard| shard.start()))
+        .persistent(prepared)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(failed)
+}
+
+const CONTINUE: &str = "\
+    with known as (select p.partition from dynaurora.partitions p \
+        where p.source = $1 and p.stream_arn = $2 and p.partition = any ($3::text[]) \
+            and not p.continued order by p.partition for no key update of p) \
+    update dynaurora.partitions p set continued = true \
+    from known k where p.source = $1 and p.partition = k.partition";
+
+/// Notes of the parents of these shards that all of their children are known.
+pub(crate) async fn note_continued(
+    connection: &mut PgConnection,
+    source: &str,
+    stream_arn: &str,
+    shards: &[ShardListing],
+    prepared: bool,
+) -> Result<()> {
+    sqlx::query(CONTINUE)
+        .bind(source)
+        .bind(stream_arn)
+        .bind(texts(shards, |shard| shard.parent.as_ref().map(|parent| parent.as_str())))
+        .persistent(prepared)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|error| sqlstate::error("note which shards are continued", error))
+}

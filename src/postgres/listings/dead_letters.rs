@@ -1,0 +1,357 @@
+//! Dead letters: stored and superseded by batches, listed and settled by people.
+
+use std::collections::HashSet;
+
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, FromRow, PgPool, Row};
+
+use crate::apply::ports::{DeadLetter, KeyHash};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{EpochMillis, Reject, Version};
+use crate::postgres::sql::encode::{printed, texts};
+use crate::postgres::sqlstate;
+
+/// What became of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeadLetterState {
+    /// It waits for an operator.
+    Open,
+    /// A newer image of the same key was applied.
+    Superseded,
+    /// A retry applied the item's present state.
+    Resolved,
+    /// An operator gave it up.
+    Dropped,
+}
+
+impl DeadLetterState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Open, Self::Superseded, Self::Resolved, Self::Dropped];
+
+    /// The label that the table and the output carry.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Superseded => "superseded",
+            Self::Resolved => "resolved",
+            Self::Dropped => "dropped",
+        }
+    }
+
+    /// Reads what `label` printed.
+    #[must_use]
+    pub fn parse(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.label() == label)
+    }
+}
+
+/// Which dead letters are wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeadLetterFilter<'a> {
+    /// Of this source only.
+    pub source: Option<&'a str>,
+    /// In this state only.
+    pub state: Option<DeadLetterState>,
+    /// At most so many, the newest first; `None` for all.
+    pub limit: Option<u32>,
+}
+
+/// A dead letter as the table has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDeadLetter {
+    /// Its number.
+    pub id: i64,
+    /// Its source.
+    pub source: String,
+    /// Where it was read.
+    pub partition: String,
+    /// Its version, as it prints.
+    pub version: String,
+    /// The item's key as DynamoDB JSON.
+    pub key: String,
+    /// The record as DynamoDB JSON.
+    pub image: String,
+    /// The bounded reason.
+    pub reason: String,
+    /// The entity that it was routed to.
+    pub entity: Option<String>,
+    /// The column or path to blame.
+    pub place: Option<String>,
+    /// What a person needs to know.
+    pub detail: String,
+    /// What became of it.
+    pub state: DeadLetterState,
+    /// When it was stored.
+    pub created_at: EpochMillis,
+    /// When it was settled.
+    pub settled_at: Option<EpochMillis>,
+    /// Why it was given up.
+    pub note: Option<String>,
+}
+
+/// How many dead letters there are of one source, reason and state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterCount {
+    /// The source.
+    pub source: String,
+    /// The reason.
+    pub reason: String,
+    /// The state.
+    pub state: DeadLetterState,
+    /// How many.
+    pub count: u64,
+}
+
+const SELECT: &str = "\
+    select id, source, partition, version::text, key, image, reason, entity, place, detail, state, \
+    (extract(epoch from created_at) * 1000)::bigint as created_at, \
+    (extract(epoch from settled_at) * 1000)::bigint as settled_at, note \
+    from dynaurora.dead_letters";
+
+/// The dead letters that pass the filter, the newest first.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn list(pool: &PgPool, filter: DeadLetterFilter<'_>) -> Result<Vec<StoredDeadLetter>> {
+    let sql = format!(
+        "{SELECT} where ($1::text is null or source = $1) and ($2::text is null or state = $2) \
+         order by id desc limit $3"
+    );
+    sqlx::query_as(AssertSqlSafe(sql))
+        .bind(filter.source)
+        .bind(filter.state.map(DeadLetterState::label))
+        .bind(filter.limit.map(i64::from))
+        .fetch_all(pool)
+        .await
+        .map_err(|error| sqlstate::error("list the dead letters", error))
+}
+
+/// One dead letter.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn show(pool: &PgPool, id: i64) -> Result<Option<StoredDeadLetter>> {
+    sqlx::query_as(AssertSqlSafe(format!("{SELECT} where id = $1")))
+        .bind(id)
+        .fetch_optional(pool)
+        .await
+        .map_err(|error| sqlstate::error("read a dead letter", error))
+}
+
+/// How many there are, by source, reason and state.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn counts(pool: &PgPool, source: Option<&str>) -> Result<Vec<DeadLetterCount>> {
+    let failed = |error| sqlstate::error("count the dead letters", error);
+    let rows = sqlx::query(
+        "select source, reason, state, count(*) from dynaurora.dead_letters \
+         where $1::text is null or source = $1 group by 1, 2, 3 order by 1, 2, 3",
+    )
+    .bind(source)
+    .fetch_all(pool)
+    .await
+    .map_err(failed)?;
+    let count = |row: &PgRow| {
+        Ok(DeadLetterCount {
+            source: row.try_get(0)?,
+            reason: row.try_get(1)?,
+            state: state_of(row.try_get(2)?)?,
+            count: row.try_get::<i64, _>(3)?.unsigned_abs(),
+        })
+    };
+    rows.iter().map(|row| count(row).map_err(failed)).collect()
+}
+
+/// The numbers of the open dead letters of a source and, where one is named, of one reason, oldest first.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn open_ids(pool: &PgPool, source: &str, reason: Option<&str>) -> Result<Vec<i64>> {
+    sqlx::query_scalar(
+        "select id from dynaurora.dead_letters where source = $1 and state = 'open' \
+         and ($2::text is null or reason = $2) order by id",
+    )
+    .bind(source)
+    .bind(reason)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| sqlstate::error("list the open dead letters", error))
+}
+
+/// Says anew why an open dead letter cannot be settled.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn keep_open(pool: &PgPool, id: i64, reject: &Reject) -> Result<()> {
+    sqlx::query(
+        "update dynaurora.dead_letters set reason = $2, entity = $3, place = $4, detail = $5 \
+         where id = $1 and state = 'open'",
+    )
+    .bind(id)
+    .bind(reject.reason.label())
+    .bind(reject.entity.as_deref())
+    .bind(reject.place.as_deref())
+    .bind(reject.detail.replace('\0', "\u{fffd}"))
+    .execute(pool)
+    .await
+    .map(drop)
+    .map_err(|error| sqlstate::error("update a dead letter", error))
+}
+
+/// Settles an open dead letter, with a word on why where there is one; false when it is not open any more.
+///
+/// # Errors
+/// `Usage` when asked to open it, otherwise when the database cannot be written.
+pub async fn settle(
+    pool: &PgPool,
+    id: i64,
+    state: DeadLetterState,
+    note: Option<&str>,
+) -> Result<bool> {
+    if state == DeadLetterState::Open {
+        return Err(Error::new(ErrorKind::Usage, "a dead letter is settled, never opened again"));
+    }
+    let done = sqlx::query(
+        "update dynaurora.dead_letters set state = $2, settled_at = now(), note = $3 \
+         where id = $1 and state = 'open'",
+    )
+    .bind(id)
+    .bind(state.label())
+    .bind(note)
+    .execute(pool)
+    .await
+    .map_err(|error| sqlstate::error("settle a dead letter", error))?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Which of these keys wait as open dead letters.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn open_among(
+    pool: &PgPool,
+    source: &str,
+    hashes: &[KeyHash],
+) -> Result<HashSet<KeyHash>> {
+    let wanted: Vec<&[u8]> = hashes.iter().map(KeyHash::as_slice).collect();
+    let open: Vec<Vec<u8>> = sqlx::query_scalar(
+        "select key_hash from dynaurora.dead_letters \
+         where source = $1 and state = 'open' and key_hash = any ($2)",
+    )
+    .bind(source)
+    .bind(wanted)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| sqlstate::error("look for open dead letters", error))?;
+    Ok(open.into_iter().filter_map(|hash| KeyHash::try_from(hash).ok()).collect())
+}
+
+/// Stores the rejects of a batch.
+pub(crate) async fn store(
+    connection: &mut PgConnection,
+    source: &str,
+    rejects: &[DeadLetter],
+    prepared: bool,
+) -> Result<()> {
+    if rejects.is_empty() {
+        return Ok(());
+    }
+    let hashes: Vec<&[u8]> = rejects.iter().map(|letter| letter.key_hash.as_slice()).collect();
+    // A detail may name an attribute, whose name can hold what no text of Postgres can.
+    let details: Vec<String> =
+        rejects.iter().map(|letter| letter.reject.detail.replace('\0', "\u{fffd}")).collect();
+    sqlx::query(
+        "insert into dynaurora.dead_letters \
+         (source, partition, version, key, key_hash, image, reason, entity, place, detail) \
+         select $1, unnest($2::text[]), unnest($3::text[])::numeric, unnest($4::text[]), \
+         unnest($5::bytea[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]), \
+         unnest($9::text[]), unnest($10::text[])",
+    )
+    .bind(source)
+    .bind(texts(rejects, |letter| Some(letter.partition.as_str())))
+    .bind(printed(rejects, |letter| letter.version))
+    .bind(texts(rejects, |letter| Some(&letter.key)))
+    .bind(hashes)
+    .bind(texts(rejects, |letter| Some(&letter.image)))
+    .bind(texts(rejects, |letter| Some(letter.reject.reason.label())))
+    .bind(texts(rejects, |letter| letter.reject.entity.as_deref()))
+    .bind(texts(rejects, |letter| letter.reject.place.as_deref()))
+    .bind(details)
+    .persistent(prepared)
+    .execute(&mut *connection)
+    .await
+    .map_err(|error| sqlstate::error("store the dead letters of a batch", error))?;
+    let hashes: Vec<&[u8]> = rejects.iter().map(|letter| letter.key_hash.as_slice()).collect();
+    sqlx::query(SUPERSEDE_SCANNED)
+        .bind(source)
+        .bind(hashes)
+        .persistent(prepared)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|error| sqlstate::error("supersede the dead letters of scans", error))
+}
+
+/// Of one key, a scan's reject and another one say the same of two images: the newer stays. Else each load of
+/// the table would leave another dead letter of every bad item.
+const SUPERSEDE_SCANNED: &str = "\
+    update dynaurora.dead_letters d set state = 'superseded', settled_at = now() \
+    where d.source = $1 and d.state = 'open' and d.key_hash = any ($2) \
+        and exists (select from dynaurora.dead_letters n where n.source = $1 \
+            and n.state = 'open' and n.key_hash = d.key_hash and n.version > d.version \
+            and (mod(n.version, 1e40) = 0 or mod(d.version, 1e40) = 0))";
+
+/// Supersedes the open dead letters of keys of which a later record was mapped.
+pub(crate) async fn supersede(
+    connection: &mut PgConnection,
+    source: &str,
+    touched: &[(KeyHash, Version)],
+    prepared: bool,
+) -> Result<u64> {
+    if touched.is_empty() {
+        return Ok(0);
+    }
+    let hashes: Vec<&[u8]> = touched.iter().map(|(hash, _)| hash.as_slice()).collect();
+    sqlx::query(
+        "update dynaurora.dead_letters d set state = 'superseded', settled_at = now() \
+         from (select unnest($2::bytea[]) as key_hash, unnest($3::text[])::numeric as version) t \
+         where d.source = $1 and d.state = 'open' and d.key_hash = t.key_hash \
+         and d.version < t.version",
+    )
+    .bind(source)
+    .bind(hashes)
+    .bind(printed(touched, |(_, version)| *version))
+    .persistent(prepared)
+    .execute(connection)
+    .await
+    .map(|done| done.rows_affected())
+    .map_err(|error| sqlstate::error("supersede dead letters", error))
+}
+
+impl FromRow<'_, PgRow> for StoredDeadLetter {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            source: row.try_get("source")?,
+            partition: row.try_get("partition")?,
+            version: row.try_get("version")?,
+            key: row.try_get("key")?,
+            image: row.try_get("image")?,
+            reason: row.try_get("reason")?,
+            entity: row.try_get("entity")?,
+            place: row.try_get("place")?,
+            detail: row.try_get("detail")?,
+            state: state_of(row.try_get("state")?)?,
+            created_at: EpochMillis(row.try_get("created_at")?),
+            settled_at: row.try_get::<Option<i64>, _>("settled_at")?.map(EpochMillis),
+            note: row.try_get("note")?,
+        })
+    }
+}
+
+fn state_of(label: &str) -> sqlx::Result<DeadLetterState> {
+    DeadLetterState::parse(label)
+        .ok_or_else(|| sqlx::Error::Decode(format!("unknown state {label}").into()))
+}

@@ -1,0 +1,113 @@
+//! Gaps, listed and accepted by people.
+
+use sqlx::{FromRow, PgPool, Row};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::EpochMillis;
+use crate::postgres::sqlstate;
+
+/// A gap as the table has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredGap {
+    /// Its number.
+    pub id: i64,
+    /// The source.
+    pub source: String,
+    /// Why changes were lost.
+    pub reason: String,
+    /// `open`, `repairing`, `repaired` or `accepted`.
+    pub state: String,
+    /// The shard, where one is concerned.
+    pub partition: Option<String>,
+    /// The position after which changes are lost.
+    pub after: Option<String>,
+    /// The time of the newest change that was applied before.
+    pub since: Option<EpochMillis>,
+    /// When it was noticed.
+    pub recorded_at: EpochMillis,
+}
+
+impl<'r> FromRow<'r, sqlx::postgres::PgRow> for StoredGap {
+    fn from_row(row: &'r sqlx::postgres::PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            source: row.try_get("source")?,
+            reason: row.try_get("reason")?,
+            state: row.try_get("state")?,
+            partition: row.try_get("partition")?,
+            after: row.try_get("after")?,
+            since: row.try_get::<Option<i64>, _>("since_ms")?.map(EpochMillis),
+            recorded_at: EpochMillis(row.try_get("recorded_ms")?),
+        })
+    }
+}
+
+const LIST: &str = "\
+    select id, source, reason, state, partition, after, \
+        round(extract(epoch from since) * 1000)::bigint as since_ms, \
+        round(extract(epoch from recorded_at) * 1000)::bigint as recorded_ms \
+    from dynaurora.gaps where ($1::text is null or source = $1) \
+        and ($2 or state in ('open', 'repairing')) order by id";
+
+/// The gaps of a source, or of all; those of the past only with `past`.
+///
+/// # Errors
+/// As the database answers.
+pub async fn list(pool: &PgPool, source: Option<&str>, past: bool) -> Result<Vec<StoredGap>> {
+    sqlx::query_as(LIST)
+        .bind(source)
+        .bind(past)
+        .fetch_all(pool)
+        .await
+        .map_err(|error| sqlstate::error("list the gaps", error))
+}
+
+/// What the shard, the stream or the table is from now on, so that the same gap is not found again.
+const GO_ON: [&str; 4] = [
+    "update dynaurora.partitions p set position = 'horizon', registered_at = now() \
+     from dynaurora.gaps g where g.id = $1 and g.reason = 'trimmed' and p.source = g.source \
+         and p.partition = g.partition and p.stream_arn = g.stream_arn",
+    "update dynaurora.partitions p set registered_at = now() \
+     from dynaurora.gaps g where g.id = $1 and g.reason = 'unpolled' and p.source = g.source \
+         and p.position = 'horizon' and p.stream_arn = g.stream_arn",
+    // The next listing enters the new stream's shards.
+    "update dynaurora.sources s set stream_arn = g.stream_arn from dynaurora.gaps g \
+     where g.id = $1 and g.reason in ('stream_changed', 'table_changed') and s.source = g.source",
+    // An empty id is that of whatever table the daemon finds next.
+    "update dynaurora.sources s set table_id = '' from dynaurora.gaps g \
+     where g.id = $1 and g.reason = 'table_changed' and s.source = g.source",
+];
+
+const RESUME: &str = "\
+    update dynaurora.sources s set halted = null from dynaurora.gaps a \
+    where a.id = $1 and s.source = a.source and s.halted = a.reason \
+        and not exists (select from dynaurora.gaps g where g.source = s.source \
+            and g.state = 'open' and g.reason = s.halted)";
+
+/// Accepts an open gap: what was lost stays lost, and the source goes on.
+///
+/// # Errors
+/// `Usage` when there is no such gap, or it is not open; else as the database answers.
+pub async fn accept(pool: &PgPool, id: i64) -> Result<StoredGap> {
+    let failed = |error| sqlstate::error("accept a gap", error);
+    let mut transaction = pool.begin().await.map_err(failed)?;
+    let gap: Option<StoredGap> = sqlx::query_as(
+        "update dynaurora.gaps set state = 'accepted' where id = $1 and state = 'open' \
+         returning id, source, reason, state, partition, after, \
+             round(extract(epoch from since) * 1000)::bigint as since_ms, \
+             round(extract(epoch from recorded_at) * 1000)::bigint as recorded_ms",
+    )
+    .bind(id)
+    .fetch_optional(&mut *transaction)
+    .await
+    .map_err(failed)?;
+    let gap = gap.ok_or_else(|| {
+        Error::new(ErrorKind::Usage, format!("there is no open gap {id}"))
+            .with_hint("`dynaurora gaps list` shows the open ones")
+    })?;
+    for sql in GO_ON.into_iter().chain([RESUME]) {
+        sqlx::query(sql).bind(id).execute(&mut *transaction).await.map_err(failed)?;
+    }
+    transaction.commit().await.map_err(failed)?;
+    Ok(gap)
+}

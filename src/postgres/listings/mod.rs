@@ -1,0 +1,6 @@
+//! What people ask for: dead letters, gaps, freshness, grants.
+
+pub mod dead_letters;
+pub mod freshness;
+pub mod gaps;
+pub mod grants;

@@ -1,0 +1,16 @@
+//! Everything that knows SQL: the apply transaction, the ledger, repairs, and what people ask for.
+//!
+//! Read [`target::PostgresSink`] first: the transaction is written there from top to bottom.
+
+pub mod ledger;
+pub mod listings;
+pub mod migrations;
+pub mod repair;
+pub mod session;
+pub mod sql;
+pub mod sqlstate;
+pub mod target;
+
+pub use ledger::PostgresLedger;
+pub use session::{Pools, Settings, Tls};
+pub use target::PostgresSink;

@@ -1,0 +1,7 @@
+//! Verification and repair: rows compared with what they should be, and made so.
+
+pub mod compare;
+pub mod mend;
+pub mod verifications;
+pub mod verify;
+mod verify_sql;

@@ -1,0 +1,181 @@
+//! The text of the statements that compare rows. Every name in it is quoted by `ident`, every value is a
+//! parameter; names of our own are prefixed with letters that no quoted name can meet.
+
+use crate::error::Result;
+use crate::mapping::spec::{ColumnSpec, ColumnType, TableSpec, VERSION_COLUMN};
+use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
+use crate::postgres::target::own_rows::own_rows;
+
+/// The rows with the keys asked for: ordinal from 1, version, key, which other columns differ, what those
+/// hold, and whether the row is not marked as deleted.
+///
+/// Parameters: one array per column.
+pub(crate) fn compare_own(spec: &TableSpec) -> Result<String> {
+    let (keys, others) = spec.columns.split_at(spec.key_columns);
+    let (differ, found) = differences(others, "t", |at| format!("n.c{}", keys.len() + at))?;
+    Ok(format!(
+        "select n.ordinal, t.{version}::text, {key}, {differ}, {found}, {live} \
+         from (select {values}, generate_subscripts($1::text[], 1)::bigint as ordinal) n \
+         join {table} t on {on}",
+        live = live(spec, "")?.unwrap_or_else(|| "true".to_owned()),
+        version = quoted(VERSION_COLUMN)?,
+        key = key_array(keys, "t")?,
+        values = unnested(&spec.columns, 1, "c")?,
+        table = quoted_table(&spec.name)?,
+        on = joined(keys, "t", |at| format!("n.c{at}"))?,
+    ))
+}
+
+/// The child rows of the parents asked for that are missing, unexpected or different: the parent's ordinal,
+/// the number of the expected row (NULL where none is), the key of the row that is there (NULL where none
+/// is), which other columns differ, and what those hold.
+///
+/// Parameters: one array per key column of the parent, the parents' ordinals of the expected rows, then one
+/// array per column of the child.
+pub(crate) fn compare_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
+    let parent_keys = parent.columns.get(..parent.key_columns).unwrap_or_default();
+    let (keys, others) = child.columns.split_at(child.key_columns);
+    let hangs_on = keys.get(..parent_keys.len()).unwrap_or_default();
+    let ordinals = parent_keys.len() + 1;
+    let first = ordinals + 1;
+    let list = |columns: &[ColumnSpec]| -> Result<String> {
+        let names = columns.iter().enumerate();
+        let names = names.map(|(at, column)| Ok(format!("t.{} as a{at}", quoted(&column.name)?)));
+        Ok(names.collect::<Result<Vec<_>>>()?.join(", "))
+    };
+    let key = (0..keys.len()).map(|at| format!("a.a{at}::text")).collect::<Vec<_>>().join(", ");
+    let on = (0..keys.len()).map(|at| format!("a.a{at} = n.c{at}")).collect::<Vec<_>>();
+    let (mut differ, mut found) = (Vec::new(), Vec::new());
+    for (at, column) in others.iter().enumerate() {
+        let at = keys.len() + at;
+        let test = distinct(column, &format!("a.a{at}"), &format!("n.c{at}"));
+        found.push(format!("case when {test} then a.a{at}::text end"));
+        differ.push(test);
+    }
+    let any = if differ.is_empty() { "false".to_owned() } else { differ.join(" or ") };
+    Ok(format!(
+        "select coalesce(a.ordinal, n.parent), n.number, \
+         case when a.ordinal is not null then array[{key}] end, \
+         array[{differ}]::boolean[], array[{found}]::text[] \
+         from (select p.ordinal, {columns} from (select {parents}, \
+         generate_subscripts($1::text[], 1)::bigint as ordinal) p \
+         join {table} t on {hanging}{stays}) a \
+         full join (select {values}, unnest(${ordinals}::text[])::bigint as parent, \
+         generate_subscripts(${ordinals}::text[], 1)::bigint as number) n on {on} \
+         where a.ordinal is null or n.number is null or {any}",
+        differ = differ.join(", "),
+        found = found.join(", "),
+        columns = list(&child.columns)?,
+        parents = unnested(parent_keys, 1, "k")?,
+        table = quoted_table(&child.name)?,
+        hanging = joined(hangs_on, "t", |at| format!("p.k{at}"))?,
+        stays = stays(parent, parent_keys)?,
+        values = unnested(&child.columns, first, "c")?,
+        on = on.join(" and "),
+    ))
+}
+
+/// The rows after a key in the key's order: key, version, and whether the parent is there.
+///
+/// Parameters: the limit, then the key's texts where there is one.
+pub(crate) fn page(spec: &TableSpec, parent: Option<&TableSpec>, after: bool) -> Result<String> {
+    let keys = spec.columns.get(..spec.key_columns).unwrap_or_default();
+    let names = keys.iter().map(|key| Ok(format!("t.{}", quoted(&key.name)?)));
+    let names = names.collect::<Result<Vec<_>>>()?.join(", ");
+    let (version, has_parent) = match parent {
+        None => (format!("t.{}::text", quoted(VERSION_COLUMN)?), "true".to_owned()),
+        Some(parent) => {
+            let parent_keys = parent.columns.get(..parent.key_columns).unwrap_or_default();
+            let mut on = Vec::new();
+            for (own, theirs) in keys.iter().zip(parent_keys) {
+                on.push(format!("p.{} = t.{}", quoted(&theirs.name)?, quoted(&own.name)?));
+            }
+            let table = quoted_table(&parent.name)?;
+            let exists = format!("exists (select from {table} p where {})", on.join(" and "));
+            ("null::text".to_owned(), exists)
+        }
+    };
+    let mut place = String::new();
+    if after {
+        let values = keys.iter().enumerate();
+        let values =
+            values.map(|(at, key)| Ok(format!("${}::{}", at + 2, cast_type(&key.column_type)?)));
+        let values = values.collect::<Result<Vec<_>>>()?.join(", ");
+        place = format!(" where ({names}) > ({values})");
+    }
+    let link = |place: &str| if place.is_empty() { " where " } else { " and " };
+    place.push_str(&live(spec, link(&place))?.unwrap_or_default());
+    place.push_str(&own_rows(spec, "t", link(&place))?);
+    Ok(format!(
+        "select {key}, {version}, {has_parent} from {table} t{place} order by {names} limit $1",
+        key = key_array(keys, "t")?,
+        table = quoted_table(&spec.name)?,
+    ))
+}
+
+/// That a child row does not hang on a row that is marked as deleted: such rows stay with it.
+fn stays(parent: &TableSpec, keys: &[ColumnSpec]) -> Result<String> {
+    let Some(mark) = parent.deleted_at.and_then(|at| parent.columns.get(at)) else {
+        return Ok(String::new());
+    };
+    Ok(format!(
+        " and not exists (select from {table} m where {on} and m.{mark} is not null)",
+        table = quoted_table(&parent.name)?,
+        on = joined(keys, "m", |at| format!("p.k{at}"))?,
+        mark = quoted(&mark.name)?,
+    ))
+}
+
+/// That a row is not marked as deleted, behind `link`; nothing where rows are never marked.
+fn live(spec: &TableSpec, link: &str) -> Result<Option<String>> {
+    let mark = spec.deleted_at.and_then(|at| spec.columns.get(at));
+    mark.map(|mark| Ok(format!("{link}t.{} is null", quoted(&mark.name)?))).transpose()
+}
+
+/// Two arrays over columns: which differ, and what is there where they do.
+fn differences(
+    columns: &[ColumnSpec],
+    own: &str,
+    other: impl Fn(usize) -> String,
+) -> Result<(String, String)> {
+    let (mut differ, mut found) = (Vec::new(), Vec::new());
+    for (at, column) in columns.iter().enumerate() {
+        let name = format!("{own}.{}", quoted(&column.name)?);
+        let test = distinct(column, &name, &other(at));
+        found.push(format!("case when {test} then {name}::text end"));
+        differ.push(test);
+    }
+    let array = |list: Vec<String>, of: &str| format!("array[{}]::{of}[]", list.join(", "));
+    Ok((array(differ, "boolean"), array(found, "text")))
+}
+
+/// A type of the user's own may have no equality (and one that ignores case is not equality enough), so its
+/// texts are compared.
+fn distinct(column: &ColumnSpec, own: &str, other: &str) -> String {
+    let as_text = match &column.column_type {
+        ColumnType::Named(_) => true,
+        ColumnType::Array(element) => matches!(**element, ColumnType::Named(_)),
+        _ => false,
+    };
+    let cast = if as_text { "::text" } else { "" };
+    format!("({own}{cast} is distinct from {other}{cast})")
+}
+
+fn key_array(keys: &[ColumnSpec], own: &str) -> Result<String> {
+    let texts = keys.iter().map(|key| Ok(format!("{own}.{}::text", quoted(&key.name)?)));
+    Ok(format!("array[{}]", texts.collect::<Result<Vec<_>>>()?.join(", ")))
+}
+
+fn unnested(columns: &[ColumnSpec], first: usize, prefix: &str) -> Result<String> {
+    let arrays = columns.iter().enumerate().map(|(at, column)| {
+        let cast = cast_type(&column.column_type)?;
+        Ok(format!("unnest(${}::text[])::{cast} as {prefix}{at}", first + at))
+    });
+    Ok(arrays.collect::<Result<Vec<_>>>()?.join(", "))
+}
+
+fn joined(keys: &[ColumnSpec], own: &str, other: impl Fn(usize) -> String) -> Result<String> {
+    let pairs = keys.iter().enumerate();
+    let pairs = pairs.map(|(at, key)| Ok(format!("{own}.{} = {}", quoted(&key.name)?, other(at))));
+    Ok(pairs.collect::<Result<Vec<_>>>()?.join(" and "))
+}

@@ -1,0 +1,239 @@
+//! History tables: a row for every version, each valid until the next.
+//!
+//! The rows of a batch are added where they are not there yet, then their neighbours in the order
+//! of versions are told when they ended. So a batch that comes twice adds nothing, and a row that
+//! comes late takes its place between the others. The table whose versions are kept is written
+//! before, in the same transaction: its row's lock is what makes two writers of one key wait.
+
+use std::sync::Arc;
+
+use sqlx::postgres::PgConnection;
+
+use super::rows::{count_of, index, malformed, statement};
+use super::statements::{key_columns, names, unnested, unnested_version};
+use crate::apply::ports::{Applied, Unit};
+use crate::error::Result;
+use crate::mapping::spec::{HISTORY_COLUMNS, HISTORY_ENDS, TableSpec, VERSION_COLUMN};
+use crate::model::{ChangeOp, RowAction, RowOp, TableIndex};
+use crate::postgres::sql::encode::{printed, texts};
+use crate::postgres::sql::ident::{quoted, quoted_table};
+use crate::postgres::sqlstate;
+
+/// The statements of one history.
+#[derive(Debug)]
+pub(crate) struct HistoryRows {
+    table: TableIndex,
+    label: String,
+    columns: usize,
+    /// The key without the version.
+    keys: usize,
+    add: Arc<str>,
+    close: Arc<str>,
+}
+
+impl HistoryRows {
+    /// The statements of `tables[at]`, which keeps the versions of another table.
+    pub(crate) fn new(tables: &[TableSpec], at: usize) -> Result<Self> {
+        let spec =
+            tables.get(at).ok_or_else(|| malformed("a table's number is beyond the mapping"))?;
+        let of = spec.history_of.and_then(|of| tables.get(usize::from(of.0)));
+        let of = of.ok_or_else(|| malformed("a history is of no table"))?;
+        Ok(Self {
+            table: index(at)?,
+            label: spec.name.to_string(),
+            columns: spec.columns.len(),
+            keys: of.key_columns,
+            add: add(spec, of)?.into(),
+            close: close(spec, of)?.into(),
+        })
+    }
+
+    /// The statements of the history of one table for what a repair wrote there, if it has one: what was
+    /// read under the table's lock is the row's newest version, whichever the row itself has.
+    pub(crate) fn of_repairs(tables: &[TableSpec], of: TableIndex) -> Result<Option<Self>> {
+        let Some(at) = tables.iter().position(|own| own.history_of == Some(of)) else {
+            return Ok(None);
+        };
+        let mut rows = Self::new(tables, at)?;
+        if let (Some(spec), Some(of)) = (tables.get(at), tables.get(usize::from(of.0))) {
+            rows.add = add_where(spec, of, "")?.into();
+        }
+        Ok(Some(rows))
+    }
+
+    /// What becomes of a row as a row of its history; `end` is what is said of a row that ends. When it
+    /// became so nobody knows: it is so from now on.
+    pub(crate) fn record(&self, of: &TableSpec, op: &RowOp, end: &str) -> RowOp {
+        let ends = op.action.ends_row();
+        let mut cells = op.cells.prefix(self.keys);
+        // The version is the unit's own.
+        cells.push_null();
+        for at in (self.keys..of.columns.len()).filter(|at| of.deleted_at != Some(*at)) {
+            match (!ends).then(|| op.cells.cell(at)).flatten() {
+                Some(text) => cells.push(text),
+                None => cells.push_null(),
+            }
+        }
+        cells.push(if ends { end } else { ChangeOp::Scan.label() });
+        cells.push_null();
+        cells.push_null();
+        RowOp { table: self.table, action: RowAction::Record, cells, children: Vec::new() }
+    }
+
+    /// The table's number.
+    pub(crate) fn table(&self) -> TableIndex {
+        self.table
+    }
+
+    /// Adds the versions that are not there yet, and counts them.
+    pub(crate) async fn write(
+        &self,
+        connection: &mut PgConnection,
+        units: &[&Unit],
+        prepared: bool,
+        applied: &mut Applied,
+    ) -> Result<()> {
+        let fits = |unit: &&Unit| {
+            unit.op.action == RowAction::Record && unit.op.cells.len() == self.columns
+        };
+        if !units.iter().all(fits) {
+            return Err(malformed(format!(
+                "a row of {} has not the cells of its table",
+                self.label
+            )));
+        }
+        let failed = |error| sqlstate::error(format!("write rows of {}", self.label), error);
+        let mut query = statement(&self.add, prepared);
+        for cell in (0..self.columns - 1).filter(|cell| *cell != self.keys) {
+            query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
+        }
+        query = query.bind(printed(units, |unit| unit.version));
+        let added = query.execute(&mut *connection).await.map_err(failed)?.rows_affected();
+        let count = count_of(applied, self.table)?;
+        count.upserted += added;
+        count.superseded += (units.len() as u64).saturating_sub(added);
+        let mut query = statement(&self.close, prepared);
+        for cell in 0..self.keys {
+            query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
+        }
+        query = query.bind(printed(units, |unit| unit.version));
+        query.execute(connection).await.map_err(failed)?;
+        Ok(())
+    }
+}
+
+/// Adds versions.
+///
+/// An end is added only behind a row that it ends. A key is left alone where the table itself has a
+/// newer row than any of the batch; a scanned row is a version only where the table took it.
+///
+/// Parameters: one array per column but the version and the last, then the versions.
+pub(crate) fn add(spec: &TableSpec, of: &TableSpec) -> Result<String> {
+    let version = quoted(VERSION_COLUMN)?;
+    let op = quoted(HISTORY_COLUMNS[0])?;
+    let taken = format!(
+        "and (n.{op} in ({}) or mod(n.{version}, 1e40) <> 0 \
+         or exists (select from {} t where {} and t.{version} = n.{version})) ",
+        ends(),
+        quoted_table(&of.name)?,
+        same_key(&names(key_columns(of))?, "t", "n"),
+    );
+    add_where(spec, of, &taken)
+}
+
+fn add_where(spec: &TableSpec, of: &TableSpec, taken: &str) -> Result<String> {
+    let keys = of.key_columns;
+    let last = spec.columns.len() - 1;
+    let [op, valid_from, _] = HISTORY_COLUMNS.map(quoted);
+    let (op, valid_from) = (op?, valid_from?);
+    let own = names(&spec.columns)?;
+    let version = own.get(keys).cloned().unwrap_or_default();
+    let key_names = own.get(..keys).unwrap_or_default().join(", ");
+    let shown = spec.columns.iter().take(last).enumerate().filter(|(at, _)| *at != keys);
+    let columns: Vec<_> = shown.map(|(_, column)| column.clone()).collect();
+    let arrays = unnested(&columns, 1)?;
+    let named = names(&columns)?;
+    let named: Vec<_> =
+        arrays.iter().zip(&named).map(|(array, name)| format!("{array} as {name}")).collect();
+    let ends = ends();
+    let select: Vec<_> =
+        own.iter()
+            .take(last)
+            .map(|name| {
+                if *name == valid_from { "n.dynaurora_at".to_owned() } else { format!("n.{name}") }
+            })
+            .collect();
+    let (table, of_table) = (quoted_table(&spec.name)?, quoted_table(&of.name)?);
+    let keys_of = names(key_columns(of))?;
+    let same_row = |one: &str, other: &str| same_key(&keys_of, one, other);
+    Ok(format!(
+        "with dynaurora_new as (select {}, {} as {version}), \
+         dynaurora_seen as (select b.*, coalesce(b.{valid_from}, now()) as dynaurora_at, \
+         max(b.{version}) over (partition by {key_names}) as dynaurora_newest, \
+         coalesce(lag(b.{op}) over (partition by {key_names} order by {version}), \
+         (select h.{op} from {table} h where {} and h.{version} < b.{version} \
+         order by h.{version} desc limit 1)) as dynaurora_before from dynaurora_new b) \
+         insert into {table} ({}) select {}, case when n.{op} in ({ends}) then n.dynaurora_at end \
+         from dynaurora_seen n \
+         where (n.{op} not in ({ends}) or n.dynaurora_before not in ({ends})) \
+         and not exists (select from {of_table} t where {} and t.{version} > n.dynaurora_newest) \
+         {taken}on conflict do nothing",
+        named.join(", "),
+        unnested_version(columns.len() + 1),
+        same_row("h", "b"),
+        own.join(", "),
+        select.join(", "),
+        same_row("t", "n"),
+    ))
+}
+
+/// Tells each version of the batch, and the one before it, when the next began. Times of two shards
+/// may disagree, so that no row ends before it began.
+///
+/// Parameters: one array per key column without the version, then the versions.
+pub(crate) fn close(spec: &TableSpec, of: &TableSpec) -> Result<String> {
+    let keys = of.key_columns;
+    let own = names(&spec.columns)?;
+    let version = own.get(keys).cloned().unwrap_or_default();
+    let key_names: Vec<_> = own.iter().take(keys).cloned().collect();
+    let [op, valid_from, valid_to] = HISTORY_COLUMNS.map(quoted);
+    let (op, valid_from, valid_to) = (op?, valid_from?, valid_to?);
+    let table = quoted_table(&spec.name)?;
+    let arrays = unnested(key_columns(of), 1)?;
+    let named: Vec<_> =
+        arrays.iter().zip(&key_names).map(|(array, name)| format!("{array} as {name}")).collect();
+    let ends = ends();
+    let same_row = |one: &str, other: &str| same_key(&key_names, one, other);
+    let list = |of: &str| {
+        key_names.iter().map(|name| format!("{of}.{name}")).collect::<Vec<_>>().join(", ")
+    };
+    Ok(format!(
+        "with dynaurora_new as (select {}, {} as {version}), \
+         dynaurora_touched as (select * from dynaurora_new union select {}, p.{version} \
+         from dynaurora_new b cross join lateral (select h.{version} from {table} h \
+         where {} and h.{version} < b.{version} order by h.{version} desc limit 1) p), \
+         dynaurora_next as (select t.*, (select h.{valid_from} from {table} h where {} \
+         and h.{version} > t.{version} order by h.{version} limit 1) as dynaurora_at \
+         from dynaurora_touched t) \
+         update {table} h set {valid_to} = greatest(h.{valid_from}, n.dynaurora_at) \
+         from dynaurora_next n where {} and h.{version} = n.{version} \
+         and n.dynaurora_at is not null and h.{op} not in ({ends}) \
+         and h.{valid_to} is distinct from greatest(h.{valid_from}, n.dynaurora_at)",
+        named.join(", "),
+        unnested_version(keys + 1),
+        list("b"),
+        same_row("h", "b"),
+        same_row("h", "t"),
+        same_row("h", "n"),
+    ))
+}
+
+/// `h."pk" = b."pk" and h."sk" = b."sk"`
+fn same_key(names: &[String], one: &str, other: &str) -> String {
+    let pairs = names.iter().map(|name| format!("{one}.{name} = {other}.{name}"));
+    pairs.collect::<Vec<_>>().join(" and ")
+}
+
+fn ends() -> String {
+    HISTORY_ENDS.map(|end| format!("'{end}'")).join(", ")
+}

@@ -1,0 +1,310 @@
+//! The statements that write rows: built once per table, run once per batch.
+//!
+//! Each statement takes one `text[]` per column and casts its elements. The arrays are unnested in
+//! the select list, which spares the tuplestore of a function in FROM and is 8-12 % faster.
+
+use std::sync::Arc;
+
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Postgres, Row};
+
+use super::statements;
+use crate::apply::ports::{Applied, TableApplied, Unit};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::spec::TableSpec;
+use crate::model::{Cells, RowAction, TableIndex, Version};
+use crate::postgres::sql::encode::{printed, texts};
+use crate::postgres::sqlstate;
+
+/// The statements of one entity's table and of the tables that hang on it.
+#[derive(Debug)]
+pub(crate) struct EntityRows {
+    table: TableIndex,
+    label: String,
+    columns: usize,
+    key_columns: usize,
+    upsert: Arc<str>,
+    delete: Arc<str>,
+    /// Where rows can be marked as deleted.
+    soft_delete: Option<Arc<str>>,
+    children: Vec<ChildRows>,
+}
+
+#[derive(Debug)]
+struct ChildRows {
+    table: TableIndex,
+    label: String,
+    columns: usize,
+    key_columns: usize,
+    prune: Arc<str>,
+    upsert: Arc<str>,
+}
+
+/// One child row and the version of the row that it hangs on.
+struct ChildRow<'a> {
+    cells: &'a Cells,
+    version: Version,
+}
+
+impl EntityRows {
+    /// The statements of `tables[at]`.
+    pub(crate) fn new(tables: &[TableSpec], at: usize) -> Result<Self> {
+        let spec =
+            tables.get(at).ok_or_else(|| malformed("a table's number is beyond the mapping"))?;
+        let table = index(at)?;
+        let hangs_here = |child: &&(usize, &TableSpec)| {
+            child.1.parent.is_some_and(|parent| parent.table == table)
+        };
+        let children: Vec<_> = tables.iter().enumerate().collect();
+        let children: Vec<_> = children.iter().filter(hangs_here).copied().collect();
+        let specs: Vec<&TableSpec> = children.iter().map(|(_, child)| *child).collect();
+        let deleted_at = spec.deleted_at.and_then(|at| spec.columns.get(at));
+        let soft_delete = deleted_at.map(|column| statements::soft_delete(spec, column));
+        Ok(Self {
+            table,
+            label: spec.name.to_string(),
+            columns: spec.columns.len(),
+            key_columns: spec.key_columns,
+            upsert: statements::upsert(spec)?.into(),
+            delete: statements::delete(spec, &specs)?.into(),
+            soft_delete: soft_delete.transpose()?.map(Arc::from),
+            children: children
+                .into_iter()
+                .map(|(number, child)| ChildRows::new(spec, child, index(number)?))
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    /// The table's number.
+    pub(crate) fn table(&self) -> TableIndex {
+        self.table
+    }
+
+    /// The table's name, unquoted.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// How many of a row's first cells are its key.
+    pub(crate) fn key_columns(&self) -> usize {
+        self.key_columns
+    }
+
+    /// Counts scanned rows that were deleted meanwhile: they are left alone.
+    pub(crate) fn count_unclaimed(&self, rows: usize, applied: &mut Applied) -> Result<()> {
+        count_of(applied, self.table)?.superseded += rows as u64;
+        Ok(())
+    }
+
+    /// Writes the units of this table, unique and sorted by key, and counts what became of them.
+    pub(crate) async fn write(
+        &self,
+        connection: &mut PgConnection,
+        units: &[&Unit],
+        prepared: bool,
+        applied: &mut Applied,
+    ) -> Result<()> {
+        let of = |action| -> Vec<&Unit> {
+            units.iter().filter(|unit| unit.op.action == action).copied().collect()
+        };
+        let (upserts, deletes) = (of(RowAction::Upsert), of(RowAction::Delete));
+        let softly = of(RowAction::SoftDelete);
+        self.check_shape(units)?;
+        if !upserts.is_empty() {
+            let written = self.run_upsert(connection, &upserts, prepared).await?;
+            let count = count_of(applied, self.table)?;
+            count.upserted += written;
+            count.superseded += (upserts.len() as u64).saturating_sub(written);
+            // What hangs on a child goes before it and comes after it, as a foreign key wants it.
+            let hanging: Vec<_> =
+                self.children.iter().map(|child| (child, child.rows(&upserts))).collect();
+            for (child, rows) in hanging.iter().rev() {
+                let of = (self, upserts.as_slice());
+                let deleted = child.prune(connection, of, rows, prepared).await?;
+                count_of(applied, child.table)?.deleted += deleted;
+            }
+            for (child, rows) in &hanging {
+                let upserted = child.upsert(connection, rows, prepared).await?;
+                count_of(applied, child.table)?.upserted += upserted;
+            }
+        }
+        if !deletes.is_empty() {
+            let gone = self.run_delete(connection, &deletes, prepared).await?;
+            let mut gone = gone.into_iter();
+            let own = gone.next().unwrap_or_default();
+            let count = count_of(applied, self.table)?;
+            count.deleted += own;
+            count.superseded += (deletes.len() as u64).saturating_sub(own);
+            for (child, deleted) in self.children.iter().zip(gone) {
+                count_of(applied, child.table)?.deleted += deleted;
+            }
+        }
+        if !softly.is_empty() {
+            let marked = self.run_soft_delete(connection, &softly, prepared).await?;
+            let count = count_of(applied, self.table)?;
+            count.deleted += marked;
+            count.superseded += (softly.len() as u64).saturating_sub(marked);
+        }
+        Ok(())
+    }
+
+    /// A row with too few or too many cells would shift values between columns.
+    fn check_shape(&self, units: &[&Unit]) -> Result<()> {
+        let child_fits = |(table, cells): &(TableIndex, Cells)| {
+            self.children.iter().any(|c| c.table == *table && c.columns == cells.len())
+        };
+        let fits = |unit: &&Unit| match unit.op.action {
+            RowAction::Upsert => {
+                unit.op.cells.len() == self.columns && unit.op.children.iter().all(child_fits)
+            }
+            RowAction::Delete => unit.op.cells.len() == self.key_columns,
+            RowAction::SoftDelete => {
+                self.soft_delete.is_some() && unit.op.cells.len() == self.key_columns + 1
+            }
+            RowAction::Record => false,
+        };
+        if units.iter().all(fits) {
+            return Ok(());
+        }
+        Err(malformed(format!("a row of {} has not the cells of its table", self.label)))
+    }
+
+    async fn run_upsert(
+        &self,
+        connection: &mut PgConnection,
+        units: &[&Unit],
+        prepared: bool,
+    ) -> Result<u64> {
+        let mut query = statement(&self.upsert, prepared);
+        for cell in 0..self.columns {
+            query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
+        }
+        query = query.bind(printed(units, |unit| unit.version));
+        let done = query.execute(connection).await;
+        done.map(|done| done.rows_affected())
+            .map_err(|error| sqlstate::error(format!("upsert rows into {}", self.label), error))
+    }
+
+    async fn run_soft_delete(
+        &self,
+        connection: &mut PgConnection,
+        units: &[&Unit],
+        prepared: bool,
+    ) -> Result<u64> {
+        let Some(sql) = &self.soft_delete else {
+            return Err(malformed(format!("{} has no mark of a deletion", self.label)));
+        };
+        let mut query = statement(sql, prepared);
+        for cell in 0..=self.key_columns {
+            query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
+        }
+        query = query.bind(printed(units, |unit| unit.version));
+        let done = query.execute(connection).await;
+        done.map(|done| done.rows_affected())
+            .map_err(|error| sqlstate::error(format!("mark rows of {}", self.label), error))
+    }
+
+    /// Deletes the rows and what hangs on them; yields the counts, the table's own first.
+    async fn run_delete(
+        &self,
+        connection: &mut PgConnection,
+        units: &[&Unit],
+        prepared: bool,
+    ) -> Result<Vec<u64>> {
+        let mut query = statement(&self.delete, prepared);
+        for cell in 0..self.key_columns {
+            query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
+        }
+        query = query.bind(printed(units, |unit| unit.version));
+        let failed = |error| sqlstate::error(format!("delete rows from {}", self.label), error);
+        let row = query.fetch_one(connection).await.map_err(failed)?;
+        (0..=self.children.len())
+            .map(|at| row.try_get::<i64, _>(at).map(i64::unsigned_abs).map_err(failed))
+            .collect()
+    }
+}
+
+impl ChildRows {
+    fn new(parent: &TableSpec, spec: &TableSpec, table: TableIndex) -> Result<Self> {
+        Ok(Self {
+            table,
+            label: spec.name.to_string(),
+            columns: spec.columns.len(),
+            key_columns: spec.key_columns,
+            prune: statements::prune_children(parent, spec)?.into(),
+            upsert: statements::upsert_children(parent, spec)?.into(),
+        })
+    }
+
+    /// Deletes the child rows that the batch does not have, of the parents that now have exactly the
+    /// batch's version: by difference, since a parent that changes seldom changes all its children.
+    async fn prune(
+        &self,
+        connection: &mut PgConnection,
+        (parent, units): (&EntityRows, &[&Unit]),
+        rows: &[ChildRow<'_>],
+        prepared: bool,
+    ) -> Result<u64> {
+        let mut prune = statement(&self.prune, prepared);
+        for cell in 0..parent.key_columns {
+            prune = prune.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
+        }
+        prune = prune.bind(printed(units, |unit| unit.version));
+        for cell in 0..self.key_columns {
+            prune = prune.bind(texts(rows, move |row| row.cells.cell(cell)));
+        }
+        let done = prune.execute(connection).await.map_err(|error| self.failed(error))?;
+        Ok(done.rows_affected())
+    }
+
+    /// Writes those that the batch has and that are not as it says.
+    async fn upsert(
+        &self,
+        connection: &mut PgConnection,
+        rows: &[ChildRow<'_>],
+        prepared: bool,
+    ) -> Result<u64> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let mut upsert = statement(&self.upsert, prepared);
+        for cell in 0..self.columns {
+            upsert = upsert.bind(texts(rows, move |row| row.cells.cell(cell)));
+        }
+        upsert = upsert.bind(printed(rows, |row| row.version));
+        let done = upsert.execute(connection).await.map_err(|error| self.failed(error))?;
+        Ok(done.rows_affected())
+    }
+
+    fn rows<'u>(&self, units: &[&'u Unit]) -> Vec<ChildRow<'u>> {
+        let children = units
+            .iter()
+            .flat_map(|unit| unit.op.children.iter().map(|child| (child, unit.version)));
+        let own = children.filter(|((table, _), _)| *table == self.table);
+        own.map(|((_, cells), version)| ChildRow { cells, version }).collect()
+    }
+
+    fn failed(&self, error: sqlx::Error) -> Error {
+        sqlstate::error(format!("write rows of {}", self.label), error)
+    }
+}
+
+pub(crate) fn statement(sql: &Arc<str>, prepared: bool) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(AssertSqlSafe(Arc::clone(sql))).persistent(prepared)
+}
+
+pub(crate) fn count_of(applied: &mut Applied, table: TableIndex) -> Result<&mut TableApplied> {
+    applied
+        .tables
+        .get_mut(usize::from(table.0))
+        .ok_or_else(|| malformed("a table's number is beyond the mapping"))
+}
+
+pub(crate) fn index(at: usize) -> Result<TableIndex> {
+    u16::try_from(at).map(TableIndex).map_err(|_| malformed("the mapping has too many tables"))
+}
+
+pub(crate) fn malformed(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Unknown, what)
+}

@@ -1,0 +1,187 @@
+//! The text of the statements that write rows. Every name in it is quoted by `ident`, every value
+//! is a parameter; the names of our own in it cannot meet a table's, since those are quoted or
+//! prefixed.
+
+use std::fmt::Write;
+
+use crate::error::Result;
+use crate::mapping::spec::{ColumnSpec, TableSpec, VERSION_COLUMN};
+use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
+
+/// Inserts rows; a row that is there is overwritten where its version is lower.
+///
+/// Parameters: one array per column, then the versions.
+pub(crate) fn upsert(spec: &TableSpec) -> Result<String> {
+    let (table, version) = (quoted_table(&spec.name)?, quoted(VERSION_COLUMN)?);
+    let (keys, others) = spec.columns.split_at(spec.key_columns);
+    let mut values = unnested(&spec.columns, 1)?;
+    values.push(unnested_version(spec.columns.len() + 1));
+    let mut assignments = assignments(others)?;
+    assignments.push(format!("{version} = excluded.{version}"));
+    Ok(format!(
+        "insert into {table} as t ({}, {version}) select {} on conflict ({}) do update set {} \
+         where t.{version} < excluded.{version}",
+        names(&spec.columns)?.join(", "),
+        values.join(", "),
+        names(keys)?.join(", "),
+        assignments.join(", "),
+    ))
+}
+
+/// Deletes rows whose version is lower, and what hangs on them in `children`; selects the counts.
+///
+/// Parameters: one array per key column, then the versions.
+pub(crate) fn delete(spec: &TableSpec, children: &[&TableSpec]) -> Result<String> {
+    let (table, version) = (quoted_table(&spec.name)?, quoted(VERSION_COLUMN)?);
+    let keys = key_columns(spec);
+    let list: Vec<String> = (0..keys.len()).map(|at| format!("d.k{at}")).collect();
+    let mut sql = format!(
+        "with dynaurora_doomed as (select {}, {} as version), \
+         dynaurora_gone as (delete from {table} t using dynaurora_doomed d where {} \
+         and t.{version} < d.version returning {})",
+        unnested_as(keys, 1, "k")?,
+        unnested_version(keys.len() + 1),
+        joined("t", keys, "d", "k")?,
+        list.join(", "),
+    );
+    let mut counts = "select (select count(*) from dynaurora_gone)".to_owned();
+    for (number, child) in children.iter().enumerate() {
+        let hangs_on = child.columns.get(..keys.len()).unwrap_or_default();
+        append(
+            &mut sql,
+            format_args!(
+                ", dynaurora_child_{number} as (delete from {} c using dynaurora_gone g where {} \
+                 returning 1)",
+                quoted_table(&child.name)?,
+                joined("c", hangs_on, "g", "k")?,
+            ),
+        );
+        append(&mut counts, format_args!(", (select count(*) from dynaurora_child_{number})"));
+    }
+    Ok(format!("{sql} {counts}"))
+}
+
+/// Marks rows whose version is lower as deleted; what hangs on them stays, since the row does. Where
+/// nobody knows when the item was deleted, it is now.
+///
+/// Parameters: one array per key column, then the times, then the versions.
+pub(crate) fn soft_delete(spec: &TableSpec, deleted_at: &ColumnSpec) -> Result<String> {
+    let (table, version) = (quoted_table(&spec.name)?, quoted(VERSION_COLUMN)?);
+    let keys = key_columns(spec);
+    Ok(format!(
+        "update {table} t set {} = coalesce(d.at, now()), {version} = d.version \
+         from (select {}, unnest(${}::text[])::timestamptz as at, {} as version) d \
+         where {} and t.{version} < d.version",
+        quoted(&deleted_at.name)?,
+        unnested_as(keys, 1, "k")?,
+        keys.len() + 1,
+        unnested_version(keys.len() + 2),
+        joined("t", keys, "d", "k")?,
+    ))
+}
+
+/// Deletes the child rows that the batch does not have, of the parents that the batch wrote.
+///
+/// Parameters: one array per key column of the parent, the parents' versions, then one array per
+/// key column of the child.
+pub(crate) fn prune_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
+    let parent_keys = key_columns(parent);
+    let child_keys = key_columns(child);
+    let hangs_on = child.columns.get(..parent_keys.len()).unwrap_or_default();
+    let version = quoted(VERSION_COLUMN)?;
+    Ok(format!(
+        "delete from {} c using (select {}, {} as version) p, {} t where {} \
+         and t.{version} = p.version and {} and not exists (select from (select {}) n where {})",
+        quoted_table(&child.name)?,
+        unnested_as(parent_keys, 1, "k")?,
+        unnested_version(parent_keys.len() + 1),
+        quoted_table(&parent.name)?,
+        joined("t", parent_keys, "p", "k")?,
+        joined("c", hangs_on, "p", "k")?,
+        unnested_as(child_keys, parent_keys.len() + 2, "c")?,
+        joined("c", child_keys, "n", "c")?,
+    ))
+}
+
+/// Inserts the child rows of the parents that the batch wrote; a row that is there is overwritten
+/// where it differs.
+///
+/// Parameters: one array per column of the child, then the parents' versions.
+pub(crate) fn upsert_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
+    let (keys, others) = child.columns.split_at(child.key_columns);
+    let parent_keys = key_columns(parent);
+    let version = quoted(VERSION_COLUMN)?;
+    let list: Vec<String> = (0..child.columns.len()).map(|at| format!("n.c{at}")).collect();
+    let conflict = if others.is_empty() {
+        "nothing".to_owned()
+    } else {
+        let others_names = names(others)?;
+        let own: Vec<String> = others_names.iter().map(|name| format!("c.{name}")).collect();
+        let new: Vec<String> = others_names.iter().map(|name| format!("excluded.{name}")).collect();
+        format!(
+            "update set {} where ({}) is distinct from ({})",
+            assignments(others)?.join(", "),
+            own.join(", "),
+            new.join(", "),
+        )
+    };
+    Ok(format!(
+        "insert into {} as c ({}) select {} from (select {}, {} as version) n join {} t on {} \
+         and t.{version} = n.version on conflict ({}) do {conflict}",
+        quoted_table(&child.name)?,
+        names(&child.columns)?.join(", "),
+        list.join(", "),
+        unnested_as(&child.columns, 1, "c")?,
+        unnested_version(child.columns.len() + 1),
+        quoted_table(&parent.name)?,
+        joined("t", parent_keys, "n", "c")?,
+        names(keys)?.join(", "),
+    ))
+}
+
+pub(crate) fn key_columns(spec: &TableSpec) -> &[ColumnSpec] {
+    spec.columns.get(..spec.key_columns).unwrap_or_default()
+}
+
+pub(crate) fn names(columns: &[ColumnSpec]) -> Result<Vec<String>> {
+    columns.iter().map(|column| quoted(&column.name)).collect()
+}
+
+fn assignments(columns: &[ColumnSpec]) -> Result<Vec<String>> {
+    let names = names(columns)?;
+    Ok(names.iter().map(|name| format!("{name} = excluded.{name}")).collect())
+}
+
+/// The columns' arrays from the `first` parameter on, each element cast to its column's type.
+pub(crate) fn unnested(columns: &[ColumnSpec], first: usize) -> Result<Vec<String>> {
+    let numbered = columns.iter().enumerate();
+    numbered
+        .map(|(at, column)| {
+            let cast = cast_type(&column.column_type)?;
+            Ok(format!("unnest(${}::text[])::{cast}", first + at))
+        })
+        .collect()
+}
+
+/// The same with the names `k0`, `k1`, …
+fn unnested_as(columns: &[ColumnSpec], first: usize, prefix: &str) -> Result<String> {
+    let arrays = unnested(columns, first)?;
+    let named = arrays.iter().enumerate().map(|(at, array)| format!("{array} as {prefix}{at}"));
+    Ok(named.collect::<Vec<_>>().join(", "))
+}
+
+pub(crate) fn unnested_version(parameter: usize) -> String {
+    format!("unnest(${parameter}::text[])::numeric")
+}
+
+/// `t."pk" = d.k0 and t."sk" = d.k1`
+fn joined(own: &str, columns: &[ColumnSpec], other: &str, prefix: &str) -> Result<String> {
+    let names = names(columns)?;
+    let pairs = names.iter().enumerate();
+    let pairs = pairs.map(|(at, name)| format!("{own}.{name} = {other}.{prefix}{at}"));
+    Ok(pairs.collect::<Vec<_>>().join(" and "))
+}
+
+fn append(sql: &mut String, text: std::fmt::Arguments<'_>) {
+    sql.write_fmt(text).expect("writing to a string cannot fail");
+}

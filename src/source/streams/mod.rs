@@ -1,0 +1,384 @@
+//! The port itself: tables, listings of shards, and pages of records.
+
+pub(super) mod answer;
+pub(super) mod records;
+
+use std::sync::Arc;
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::types::{
+    KeyType as KeyRole, ReturnConsumedCapacity, StreamViewType as TableView, TableDescription,
+};
+use aws_sdk_dynamodbstreams::types::{Shard, ShardFilter, ShardFilterType, ShardIteratorType};
+use tokio::sync::OnceCell;
+
+use crate::engine::ports::{
+    ListingPage, Page, ReadFrom, ShardIterator, Source, StreamInfo, StreamView,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{
+    EpochMillis, Item, KeyType, PartitionId, PartitionKind, Position, Segment, ShardListing,
+};
+
+use super::decode;
+use super::errors::Rim;
+use super::export::{Export, Exports};
+use super::scan::{self, Scanner};
+use answer::Answer;
+use records::Records;
+
+/// The most shards in one page of a listing (DescribeStream's own limit).
+const LISTING_PAGE_SHARDS: i32 = 100;
+/// The most pages in which the children of one shard are looked for.
+const CHILDREN_PAGES_MAX: u32 = 100;
+
+/// How pages are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceOptions {
+    /// The most records in a page; the service takes 1 to 1000.
+    pub page_records: i32,
+    /// The most items in a page of a scan; without it a page is what 1 MB holds.
+    pub scan_page_items: Option<i32>,
+}
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        Self { page_records: 1000, scan_page_items: None }
+    }
+}
+
+/// A table and its stream, read through the AWS SDK.
+#[derive(Debug)]
+pub struct DynamoSource {
+    tables: aws_sdk_dynamodb::Client,
+    streams: aws_sdk_dynamodbstreams::Client,
+    rim: Rim,
+    options: SourceOptions,
+    key_attributes: OnceCell<Vec<String>>,
+    exports: Exports,
+}
+
+impl DynamoSource {
+    /// A source for this table; nothing is called yet. The config should come from [`super::connect()`],
+    /// which bounds every call and turns the SDK's own retries off.
+    #[must_use]
+    pub fn new(table: impl Into<Arc<str>>, config: &SdkConfig, options: SourceOptions) -> Self {
+        let region = config.region().map(|region| region.as_ref());
+        Self {
+            tables: aws_sdk_dynamodb::Client::new(config),
+            streams: aws_sdk_dynamodbstreams::Client::new(config),
+            rim: Rim::new(table.into(), region, config.endpoint_url()),
+            options,
+            key_attributes: OnceCell::new(),
+            exports: Exports::new(config, std::env::var("AWS_ENDPOINT_URL_S3").ok()),
+        }
+    }
+
+    /// The same source with another S3 than the environment says, for the exports that it reads.
+    #[must_use]
+    pub fn with_s3_endpoint(self, config: &SdkConfig, endpoint: impl Into<String>) -> Self {
+        Self { exports: Exports::new(config, Some(endpoint.into())), ..self }
+    }
+
+    /// Opens an export of a table that lies in a folder or under `s3://BUCKET/PREFIX`: reads its manifest and
+    /// sees that its files are there. `check_export` says whether it is this table's.
+    ///
+    /// # Errors
+    /// `Config`, with what is wrong, when it is no full export in DynamoDB JSON or not all of it is there;
+    /// and as S3 or the file system answers.
+    pub async fn export(&self, locations: &[String]) -> Result<Export> {
+        self.exports.open(locations).await
+    }
+
+    /// Whether the export may be loaded into this table's target now.
+    ///
+    /// # Errors
+    /// `Config` when it is of another table, of one that was deleted and created again, or of a time that the
+    /// stream does not hold; and as the service answers.
+    pub async fn check_export(&self, export: &Export, now: EpochMillis) -> Result<()> {
+        let table = self.describe().await?;
+        let stream = table.stream_arn.as_deref().unwrap_or_default();
+        let request = self.streams.describe_stream().stream_arn(stream).limit(1).send();
+        let output = request.await.map_err(|error| self.rim.error("DescribeStream", error))?;
+        let enabled_at = output.stream_description.and_then(|told| told.creation_request_date_time);
+        let enabled_at = enabled_at.and_then(|time| time.to_millis().ok());
+        let unknown = || unexpected("stream description has no time of creation");
+        export.check(&table, EpochMillis(enabled_at.ok_or_else(unknown)?), now)
+    }
+
+    /// The item with this key as a consistent read sees it now; `None` when there is none. The number is
+    /// the read units that it took, where the service says.
+    ///
+    /// # Errors
+    /// `Gone` when the table does not exist, and what any call can meet.
+    pub async fn item(&self, key: &Item) -> Result<(Option<Item>, Option<f64>)> {
+        let mut request = self
+            .tables
+            .get_item()
+            .table_name(self.rim.table())
+            .consistent_read(true)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        for (name, value) in key.iter() {
+            request = request.key(name, value.clone().into());
+        }
+        let output = request.send().await.map_err(|error| self.rim.error("GetItem", error))?;
+        let units = output.consumed_capacity.and_then(|capacity| capacity.capacity_units);
+        Ok((output.item.map(decode::table_item).transpose()?, units))
+    }
+
+    /// A place in a shard behind its newest record, for those who only look on: whoever stores what it
+    /// reads needs a position instead.
+    ///
+    /// # Errors
+    /// `Gone` when there is no such shard, and what any call can meet.
+    pub async fn latest(&self, stream_arn: &str, shard: &PartitionId) -> Result<ShardIterator> {
+        let request = self
+            .streams
+            .get_shard_iterator()
+            .stream_arn(stream_arn)
+            .shard_id(shard.as_str())
+            .shard_iterator_type(ShardIteratorType::Latest);
+        let output =
+            request.send().await.map_err(|error| self.rim.error("GetShardIterator", error))?;
+        let iterator = output.shard_iterator;
+        iterator.map(ShardIterator).ok_or_else(|| unexpected("shard iterator is missing"))
+    }
+
+    /// The table's key attributes with their types, the partition key first.
+    ///
+    /// # Errors
+    /// `Gone` when the table does not exist, and what any call can meet.
+    pub async fn key_schema(&self) -> Result<Vec<(String, KeyType)>> {
+        let table = self.describe_table().await?;
+        let typed = |name: String| {
+            let mut known = table.attribute_definitions().iter();
+            let own = known.find(|definition| definition.attribute_name() == name);
+            let key_type = match own.map(|definition| definition.attribute_type().as_str()) {
+                Some("S") => KeyType::S,
+                Some("N") => KeyType::N,
+                Some("B") => KeyType::B,
+                _ => return Err(unexpected(format!("key attribute {name} has no known type"))),
+            };
+            Ok((name, key_type))
+        };
+        key_attributes(&table).into_iter().map(typed).collect()
+    }
+
+    async fn describe_table(&self) -> Result<TableDescription> {
+        let request = self.tables.describe_table().table_name(self.rim.table());
+        let output =
+            request.send().await.map_err(|error| self.rim.error("DescribeTable", error))?;
+        output.table.ok_or_else(|| unexpected("table description is missing"))
+    }
+
+    /// The key attributes, the partition key first, each with its type: `S`, `N` or `B`.
+    ///
+    /// # Errors
+    /// `Gone` when the table does not exist, and what any call can meet.
+    pub async fn keys(&self) -> Result<Vec<(String, String)>> {
+        let table = self.describe_table().await?;
+        let kind = |name: &str| {
+            let mut known = table.attribute_definitions().iter();
+            let own = known.find(|definition| definition.attribute_name() == name);
+            own.map_or("S", |definition| definition.attribute_type().as_str()).to_owned()
+        };
+        Ok(key_attributes(&table).into_iter().map(|name| (name.clone(), kind(&name))).collect())
+    }
+
+    /// The key attributes' names, asked for once: a table's key never changes under the same table id.
+    async fn key_attributes(&self) -> Result<&[String]> {
+        let ask = async || -> Result<_> { Ok(key_attributes(&self.describe_table().await?)) };
+        Ok(self.key_attributes.get_or_try_init(ask).await?)
+    }
+
+    /// The view of a stream that its table no longer describes, because it is disabled. A day later the
+    /// stream itself is gone, though the table still names it; then it carries nothing of use.
+    async fn stream_view(&self, stream_arn: &str) -> Result<StreamView> {
+        let request = self.streams.describe_stream().stream_arn(stream_arn).limit(1);
+        let outcome = request.send().await.map_err(|error| self.rim.error("DescribeStream", error));
+        let output = match outcome {
+            Err(error) if error.kind() == ErrorKind::Gone => return Ok(StreamView::KeysOnly),
+            outcome => outcome?,
+        };
+        let view = output.stream_description.and_then(|stream| stream.stream_view_type);
+        view_of(view.as_ref().map_or("nothing", |view| view.as_str()))
+    }
+
+    async fn page(
+        &self,
+        stream_arn: &str,
+        after: Option<&PartitionId>,
+        filter: Option<ShardFilter>,
+    ) -> Result<ListingPage> {
+        let output = self
+            .streams
+            .describe_stream()
+            .stream_arn(stream_arn)
+            .limit(LISTING_PAGE_SHARDS)
+            .set_exclusive_start_shard_id(after.map(ToString::to_string))
+            .set_shard_filter(filter)
+            .send()
+            .await
+            .map_err(|error| self.rim.error("DescribeStream", error))?;
+        let missing = || unexpected("stream description is missing");
+        let stream = output.stream_description.ok_or_else(missing)?;
+        let shards = stream.shards.unwrap_or_default();
+        let shards = shards.into_iter().map(listing).collect::<Result<_>>()?;
+        let next = stream.last_evaluated_shard_id.filter(|id| !id.is_empty());
+        Ok(ListingPage { shards, next: next.map(PartitionId::new) })
+    }
+
+    async fn iterator(&self, from: &ReadFrom) -> Result<String> {
+        let (kind, number) = match &from.position {
+            Position::Horizon => (ShardIteratorType::TrimHorizon, None),
+            Position::At(number) => (ShardIteratorType::AtSequenceNumber, Some(number)),
+            Position::After(number) => (ShardIteratorType::AfterSequenceNumber, Some(number)),
+            other => return Err(unexpected(format!("position {other} is no place in a shard"))),
+        };
+        let request = self
+            .streams
+            .get_shard_iterator()
+            .stream_arn(&*from.stream_arn)
+            .shard_id(from.partition.as_str())
+            .shard_iterator_type(kind)
+            .set_sequence_number(number.map(ToString::to_string));
+        let output =
+            request.send().await.map_err(|error| self.rim.error("GetShardIterator", error))?;
+        output.shard_iterator.ok_or_else(|| unexpected("shard iterator is missing"))
+    }
+
+    async fn read_shard(&self, from: &ReadFrom) -> Result<Page> {
+        let iterator = match &from.iterator {
+            Some(ShardIterator(iterator)) => iterator.clone(),
+            None => self.iterator(from).await?,
+        };
+        let request = self.streams.get_records().shard_iterator(iterator);
+        let answer = Answer::default();
+        request
+            .limit(self.options.page_records)
+            .customize()
+            .interceptor(answer.clone())
+            .send()
+            .await
+            .map_err(|error| self.rim.error("GetRecords", error))?;
+        let bytes = answer.bytes(&self.rim, "GetRecords").await?.into_bytes();
+        let Records { changes, next_iterator } = records::read(&bytes)?;
+        let next = changes.last().map(|change| Position::After(change.sequence));
+        let iterator = next_iterator.map(ShardIterator);
+        Ok(Page {
+            changes,
+            next: next.unwrap_or_else(|| from.position.clone()),
+            end: iterator.is_none(),
+            iterator,
+            consumed_capacity: None,
+        })
+    }
+}
+
+impl Source for DynamoSource {
+    async fn describe(&self) -> Result<StreamInfo> {
+        let table = self.describe_table().await?;
+        let specified = table.stream_specification.as_ref();
+        let view = specified.and_then(|stream| stream.stream_view_type.as_ref());
+        let view = match (view.map(TableView::as_str), table.latest_stream_arn.as_deref()) {
+            (Some(view), _) => view_of(view)?,
+            (None, Some(stream)) => self.stream_view(stream).await?,
+            (None, None) => StreamView::KeysOnly,
+        };
+        Ok(StreamInfo {
+            enabled: specified.is_some_and(|stream| stream.stream_enabled),
+            view,
+            key_attributes: key_attributes(&table),
+            items: table.item_count.and_then(|items| u64::try_from(items).ok()),
+            stream_arn: table.latest_stream_arn,
+            table_arn: table.table_arn.ok_or_else(|| unexpected("table ARN is missing"))?,
+            table_id: table.table_id.ok_or_else(|| unexpected("table id is missing"))?,
+        })
+    }
+
+    async fn list_shards(
+        &self,
+        stream_arn: &str,
+        after: Option<&PartitionId>,
+    ) -> Result<ListingPage> {
+        self.page(stream_arn, after, None).await
+    }
+
+    async fn child_shards(
+        &self,
+        stream_arn: &str,
+        parent: &PartitionId,
+    ) -> Result<Vec<ShardListing>> {
+        let filter =
+            ShardFilter::builder().r#type(ShardFilterType::ChildShards).shard_id(parent.as_str());
+        let (filter, mut after) = (Some(filter.build()), None);
+        let mut children: Vec<ShardListing> = Vec::new();
+        // A service that does not know the filter lists all shards, and any page may come twice.
+        for _ in 0..CHILDREN_PAGES_MAX {
+            let page = self.page(stream_arn, after.as_ref(), filter.clone()).await?;
+            for shard in page.shards.into_iter().filter(|own| own.parent.as_ref() == Some(parent)) {
+                if children.iter().all(|known| known.id != shard.id) {
+                    children.push(shard);
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(children);
+            }
+        }
+        Err(unexpected(format!(
+            "the children of {parent} take more than {CHILDREN_PAGES_MAX} pages"
+        )))
+    }
+
+    async fn read(&self, from: &ReadFrom) -> Result<Page> {
+        let segment = match from.partition.kind() {
+            PartitionKind::Shard => return self.read_shard(from).await,
+            PartitionKind::Segment => Segment::of(&from.partition),
+            PartitionKind::File => {
+                return self.exports.read(from, self.key_attributes().await?).await;
+            }
+        };
+        let no_segment = || unexpected(format!("{} is no part of a table", from.partition));
+        let segment = segment.ok_or_else(no_segment)?;
+        let scanner = Scanner {
+            client: &self.tables,
+            rim: &self.rim,
+            key_attributes: self.key_attributes().await?,
+            limit: self.options.scan_page_items,
+        };
+        scan::read(scanner, segment, from).await
+    }
+}
+
+fn listing(shard: Shard) -> Result<ShardListing> {
+    let id = shard.shard_id.ok_or_else(|| unexpected("shard without an id"))?;
+    let starting = shard.sequence_number_range.and_then(|range| range.starting_sequence_number);
+    Ok(ShardListing {
+        id: PartitionId::new(id),
+        parent: shard.parent_shard_id.filter(|id| !id.is_empty()).map(PartitionId::new),
+        starting: starting.as_deref().map(decode::number).transpose()?,
+    })
+}
+
+/// The names of the key attributes, the partition key first.
+fn key_attributes(table: &TableDescription) -> Vec<String> {
+    let mut schema: Vec<_> = table.key_schema().iter().collect();
+    schema.sort_by_key(|element| *element.key_type() != KeyRole::Hash);
+    schema.into_iter().map(|element| element.attribute_name().to_owned()).collect()
+}
+
+/// The view by the name that both services share.
+fn view_of(name: &str) -> Result<StreamView> {
+    match name {
+        "NEW_AND_OLD_IMAGES" => Ok(StreamView::NewAndOldImages),
+        "NEW_IMAGE" => Ok(StreamView::NewImage),
+        "OLD_IMAGE" => Ok(StreamView::OldImage),
+        "KEYS_ONLY" => Ok(StreamView::KeysOnly),
+        other => Err(unexpected(format!("stream has the unknown view type {other}"))),
+    }
+}
+
+fn unexpected(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Unknown, what)
+}
