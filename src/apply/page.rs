@@ -5,13 +5,31 @@ use std::cmp::Ordering;
 
 use super::letters::dead_letter;
 use super::ports::{DeadLetter, RecordRef, Unit};
-use crate::engine::ports::Page;
 use crate::mapping::{self, Mapper, Unmatched};
 use crate::model::{
-    Change, ChangeOp, EpochMillis, Generation, Item, PartitionId, Reject, RejectReason, RowOp,
-    Version,
+    Change, ChangeOp, EpochMillis, Generation, Item, PartitionId, Position, Reject, RejectReason,
+    RowOp, Version,
 };
 use crate::telemetry::events::{Outcome, RecordCounts};
+
+/// The service's own bookmark, valid for 15 minutes and never stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardIterator(pub String);
+
+/// What one read brought.
+#[derive(Debug)]
+pub struct Page {
+    /// The changes in order; none says nothing about the stream's end.
+    pub changes: Vec<Change>,
+    /// The position once these changes are applied; unchanged when there are none.
+    pub next: Position,
+    /// Where to go on; `None` when `end`.
+    pub iterator: Option<ShardIterator>,
+    /// Whether the partition holds nothing after these changes, ever.
+    pub end: bool,
+    /// The read units that a scan's page took; nothing for a stream's.
+    pub consumed_capacity: Option<f64>,
+}
 
 /// What a page is mapped with.
 #[derive(Debug, Clone, Copy)]

@@ -15,8 +15,7 @@ use crate::engine::ports::{Loads, Seams, Target};
 use crate::error::Result;
 use crate::mapping::Mapper;
 use crate::model::{
-    Cells, Change, ChangeOp, Generation, Item, PartitionId, PartitionKind, Segment, SequenceNumber,
-    TableIndex,
+    Cells, Change, ChangeOp, Generation, Item, PartitionId, Segment, SequenceNumber, TableIndex,
 };
 
 /// Items to a segment where nobody says how many segments there are: some minutes of reading for one worker,
@@ -70,7 +69,7 @@ pub fn next_step(view: &LedgerView, wish: Backfill, on_gap: OnGap) -> Step {
         let unread = view
             .partitions
             .iter()
-            .any(|row| row.id.kind() != PartitionKind::Shard && row.state == PartitionState::Open);
+            .any(|row| !row.id.is_shard() && row.state == PartitionState::Open);
         return if unread || view.load.replaying > 0 { Step::Rest } else { Step::Finish };
     }
     match wish {
@@ -87,7 +86,7 @@ pub fn progress(view: &LedgerView) -> Option<f64> {
     if !view.load.active {
         return None;
     }
-    let rows = view.partitions.iter().filter(|row| row.id.kind() != PartitionKind::Shard);
+    let rows = view.partitions.iter().filter(|row| !row.id.is_shard());
     let (mut all, mut ended, mut records) = (0_u32, 0_u32, 0_u64);
     for row in rows {
         all += 1;
