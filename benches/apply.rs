@@ -26,7 +26,7 @@ mod measured {
     use dynaurora::postgres::ledger::PostgresLedger;
     use dynaurora::postgres::migrations;
     use dynaurora::postgres::session::{Pools, Settings, Tls};
-    use dynaurora::postgres::target::{PostgresSink, ddl};
+    use dynaurora::postgres::tables::{PostgresSink, ddl};
     use sqlx::{PgConnection, PgPool};
 
     const ROWS: usize = 1_000;

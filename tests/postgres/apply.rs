@@ -6,7 +6,7 @@ use dynaurora::apply::ports::{Phase, Sink, TableApplied};
 use dynaurora::engine::ports::{Ledger, PartitionState};
 use dynaurora::error::ErrorKind;
 use dynaurora::model::{EpochMillis, PartitionId, Position, SequenceNumber, Version};
-use dynaurora::postgres::target::PostgresSink;
+use dynaurora::postgres::tables::PostgresSink;
 use tokio::task::JoinSet;
 
 use super::rig::{

@@ -10,7 +10,7 @@ use dynaurora::postgres::ledger::PostgresLedger;
 use dynaurora::postgres::listings::grants;
 use dynaurora::postgres::migrations;
 use dynaurora::postgres::session::Pools;
-use dynaurora::postgres::target::{PostgresSink, ddl};
+use dynaurora::postgres::tables::{PostgresSink, ddl};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::cluster::fresh_database;

@@ -9,7 +9,7 @@ use dynaurora::error::{Error, ErrorKind};
 use dynaurora::postgres::ledger::PostgresLedger;
 use dynaurora::postgres::migrations;
 use dynaurora::postgres::session::{Password, Pools, Settings};
-use dynaurora::postgres::target::PostgresSink;
+use dynaurora::postgres::tables::PostgresSink;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 

@@ -11,7 +11,7 @@ use dynaurora::error::ErrorKind;
 use dynaurora::model::{Epoch, PartitionId, WorkerId};
 use dynaurora::postgres::ledger::PostgresLedger;
 use dynaurora::postgres::session::{Pools, Settings};
-use dynaurora::postgres::target::PostgresSink;
+use dynaurora::postgres::tables::PostgresSink;
 use tokio::task::JoinSet;
 
 use super::rig::{LEASE_TTL, Rig, SOURCE, STREAM, batch, letter, settings, shard, tables, worker};

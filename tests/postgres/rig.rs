@@ -16,7 +16,7 @@ use dynaurora::model::{
 use dynaurora::postgres::ledger::PostgresLedger;
 use dynaurora::postgres::migrations;
 use dynaurora::postgres::session::{Pools, Settings, Tls};
-use dynaurora::postgres::target::{PostgresSink, ddl};
+use dynaurora::postgres::tables::{PostgresSink, ddl};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 

@@ -62,9 +62,9 @@ async fn every_type_comes_out_as_it_went_in() {
         .await
         .unwrap();
     dynaurora::postgres::migrations::migrate(&pool).await.unwrap();
-    let steps = dynaurora::postgres::target::ddl::plan(&pool, &specs).await.unwrap();
-    dynaurora::postgres::target::ddl::apply(&pool, &steps).await.unwrap();
-    let again = dynaurora::postgres::target::ddl::plan(&pool, &specs).await.unwrap();
+    let steps = dynaurora::postgres::tables::ddl::plan(&pool, &specs).await.unwrap();
+    dynaurora::postgres::tables::ddl::apply(&pool, &steps).await.unwrap();
+    let again = dynaurora::postgres::tables::ddl::plan(&pool, &specs).await.unwrap();
     assert_eq!(again, [], "what was made fits");
     let rig = Rig::open(url, pool, &specs).await;
     rig.register(&["a"]).await;

@@ -9,7 +9,7 @@ use crate::mapping::spec::TableSpec;
 use crate::model::Cells;
 use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
 use crate::postgres::sqlstate;
-use crate::postgres::target::own_rows::own_rows;
+use crate::postgres::tables::own_rows::own_rows;
 
 /// Rows sent in one statement.
 const CHUNK_ROWS: usize = 2_000;

@@ -55,8 +55,8 @@ use crate::postgres::session::{Lane, Pools, Session};
 use crate::postgres::sql::encode::texts;
 use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
 use crate::postgres::sqlstate;
-use crate::postgres::target::history::HistoryRows;
-use crate::postgres::target::rows::EntityRows;
+use crate::postgres::tables::history::HistoryRows;
+use crate::postgres::tables::rows::EntityRows;
 
 /// The most rows that one lock is held for: so many reads of DynamoDB take some tens of milliseconds.
 pub const ROWS_MAX: usize = 25;
