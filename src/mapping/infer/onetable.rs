@@ -6,10 +6,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::declared::{Declared, ModelError, array};
+use super::names::{path_name, snake, unique};
+use super::proposal::{Columns, Group, InferPlace, InferRequest, head, section, settle};
 use super::shape::Shape;
-use super::{
-    Columns, Group, InferPlace, InferRequest, head, path_name, section, settle, snake, unique,
-};
 use crate::mapping::spec::ColumnType;
 use crate::mapping::template::{CAPTURES_MAX, CaptureNames, Template};
 
