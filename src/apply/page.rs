@@ -7,8 +7,7 @@ use super::letters::dead_letter;
 use super::ports::{DeadLetter, RecordRef, Unit};
 use crate::mapping::{self, Mapper, Unmatched};
 use crate::model::{
-    Change, ChangeOp, EpochMillis, Generation, Item, PartitionId, Position, Reject, RejectReason,
-    RowOp, Version,
+    Change, ChangeOp, EpochMillis, Generation, Item, PartitionId, Position, Reject, RowOp, Version,
 };
 use crate::telemetry::events::{Outcome, RecordCounts};
 
@@ -114,7 +113,7 @@ impl MappedPage {
             mapping::Outcome::Unmatched => match context.mapper.unmatched() {
                 Unmatched::Halt => return Err(UnmatchedItem { keys: change.keys.clone() }),
                 Unmatched::DeadLetter if gone => Outcome::Unmatched,
-                Unmatched::DeadLetter => reject(unmatched()),
+                Unmatched::DeadLetter => reject(Reject::unmatched()),
                 Unmatched::Ignore | Unmatched::Count => Outcome::Unmatched,
             },
             mapping::Outcome::Rejected(why) => reject(why),
@@ -138,13 +137,4 @@ pub(super) fn order(a: &Unit, b: &Unit, tables: &[usize]) -> Ordering {
         .then_with(|| a.op.cells.cmp_prefix(&b.op.cells, keys))
         .then_with(|| b.version.cmp(&a.version))
         .then_with(|| b.record.cmp(&a.record))
-}
-
-fn unmatched() -> Reject {
-    Reject {
-        reason: RejectReason::Unmatched,
-        entity: None,
-        place: None,
-        detail: "no entity's key template matches this key".to_owned(),
-    }
 }

@@ -161,7 +161,7 @@ fn as_test(letter: &StoredDeadLetter) -> Result<String> {
         return Err(Error::new(ErrorKind::Usage, what)
             .with_hint(format!("the database refused its row: {}", letter.detail)));
     };
-    let record = retry::Record::read(letter)?;
+    let record = retry::record(letter)?;
     let op = match record.op.as_str() {
         "modify" => TrialOp::Modify,
         "remove" => TrialOp::Remove,

@@ -12,13 +12,13 @@ use clap::{ArgGroup, Args};
 
 use super::dead_letters::REASONS;
 use super::resolve::resolve;
-use super::verify::{Asked, Context, scanned, truth};
+use super::verify::{Asked, Context, truth};
 use super::{ConfigArgs, Output, named, paste, print_json, wire};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{HISTORY_COLUMNS, HISTORY_ENDS};
 use crate::mapping::{Outcome, Unmatched};
-use crate::model::{Change, ChangeOp, Item, Reject, RejectReason, RowAction, RowOp};
+use crate::model::{Change, Reject, RejectReason, RowAction, RowOp, StoredRecord};
 use crate::postgres::listings::dead_letters::{
     DeadLetterState, StoredDeadLetter, keep_open, open_ids, settle, show,
 };
@@ -144,12 +144,12 @@ async fn chosen<'a>(
 /// Makes the rows of one dead letter's item what the item says now.
 async fn retry_one(context: &Context, letter: &StoredDeadLetter) -> Result<Fate> {
     let pool = context.pools.pool().await?;
-    let record = Record::read(letter)?;
+    let record = record(letter)?;
     let item = context.items(&[&record.keys]).await?.pop().flatten();
     let mut rows = Vec::new();
     let outcome = match &item {
         Some(item) => {
-            let change = scanned(record.keys.clone(), item.clone());
+            let change = Change::scanned(record.keys.clone(), item.clone());
             context.mapper.map(&change, &mut rows)
         }
         None => context.mapper.map(&record.removal(), &mut rows),
@@ -159,7 +159,7 @@ async fn retry_one(context: &Context, letter: &StoredDeadLetter) -> Result<Fate>
         Outcome::Unmatched
             if item.is_some() && context.mapper.unmatched() == Unmatched::DeadLetter =>
         {
-            Some(unmatched())
+            Some(Reject::unmatched())
         }
         _ => Box::pin(mend(context, letter, &record, rows)).await?,
     };
@@ -178,7 +178,7 @@ async fn retry_one(context: &Context, letter: &StoredDeadLetter) -> Result<Fate>
 async fn mend(
     context: &Context,
     letter: &StoredDeadLetter,
-    record: &Record,
+    record: &StoredRecord,
     rows: Vec<RowOp>,
 ) -> Result<Option<Reject>> {
     for op in rows.iter().filter(|op| op.action != RowAction::Record) {
@@ -239,41 +239,11 @@ fn end_of<'r>(context: &Context, rows: &'r [RowOp], op: &RowOp) -> &'r str {
     word.filter(|word| HISTORY_ENDS.contains(word)).unwrap_or("remove")
 }
 
-/// A dead letter's record, as it was stored.
-#[derive(serde::Deserialize)]
-pub(super) struct Record {
-    pub(super) op: String,
-    pub(super) keys: Item,
-    pub(super) new_image: Option<Item>,
-    pub(super) old_image: Option<Item>,
-}
-
-impl Record {
-    /// Reads it; what it says is never quoted.
-    pub(super) fn read(letter: &StoredDeadLetter) -> Result<Self> {
-        serde_json::from_str(&letter.image).map_err(|_| {
-            Error::new(ErrorKind::Unknown, format!("read the record of dead letter {}", letter.id))
-        })
-    }
-
-    /// The removal of the item, as far as the record shows what was there.
-    fn removal(&self) -> Change {
-        Change {
-            op: ChangeOp::Remove,
-            new_image: None,
-            old_image: self.new_image.clone().or_else(|| self.old_image.clone()),
-            ..scanned(self.keys.clone(), Item::default())
-        }
-    }
-}
-
-fn unmatched() -> Reject {
-    Reject {
-        reason: RejectReason::Unmatched,
-        entity: None,
-        place: None,
-        detail: "no entity's key template matches this key".to_owned(),
-    }
+/// A dead letter's record; what it says is never quoted.
+pub(super) fn record(letter: &StoredDeadLetter) -> Result<StoredRecord> {
+    StoredRecord::read(&letter.image).ok_or_else(|| {
+        Error::new(ErrorKind::Unknown, format!("read the record of dead letter {}", letter.id))
+    })
 }
 
 fn fate(id: i64, source: &str, state: DeadLetterState, detail: Option<String>) -> Fate {

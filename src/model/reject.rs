@@ -52,3 +52,16 @@ pub struct Reject {
     /// What a person needs to know, without the value itself.
     pub detail: String,
 }
+
+impl Reject {
+    /// The reject of an item that no entity takes, in a source that wants to know.
+    #[must_use]
+    pub fn unmatched() -> Self {
+        Self {
+            reason: RejectReason::Unmatched,
+            entity: None,
+            place: None,
+            detail: "no entity's key template matches this key".to_owned(),
+        }
+    }
+}

@@ -14,10 +14,7 @@ use crate::engine::ports::{Clock, Ledger, Page, ReadFrom, Source};
 use crate::engine::retry::{self, Directive, Stage, directive};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::{Mapper, Outcome};
-use crate::model::{
-    Cells, Change, ChangeOp, Generation, Item, KeyType, RowAction, RowOp, SequenceNumber,
-    TableIndex,
-};
+use crate::model::{Cells, Change, Generation, Item, KeyType, RowAction, RowOp, TableIndex};
 use crate::postgres::ledger::PostgresLedger;
 use crate::postgres::listings::dead_letters;
 use crate::postgres::repair::mend::{Mender, is_given};
@@ -165,7 +162,9 @@ impl Context {
             };
         };
         let mut rows = Vec::new();
-        if let Outcome::Rejected(_) = self.mapper.map(&scanned(key.clone(), item), &mut rows) {
+        if let Outcome::Rejected(_) =
+            self.mapper.map(&Change::scanned(key.clone(), item), &mut rows)
+        {
             return Truth::Unmappable;
         }
         let own = |op: &RowOp| {
@@ -211,19 +210,5 @@ impl Context {
             let pause = retry::pause(failures, &mut fastrand::Rng::new());
             SystemClock.sleep_until(SystemClock.now() + pause).await;
         }
-    }
-}
-
-/// The change that a scan makes of an item.
-pub(crate) fn scanned(keys: Item, item: Item) -> Change {
-    Change {
-        op: ChangeOp::Scan,
-        sequence: SequenceNumber::ZERO,
-        keys,
-        new_image: Some(item),
-        old_image: None,
-        changed_at: None,
-        expired: false,
-        bytes: 0,
     }
 }

@@ -11,7 +11,7 @@ mod settle;
 #[cfg(test)]
 mod keys_tests;
 
-pub(super) use context::{Context, scanned};
+pub(super) use context::Context;
 pub(super) use repair::{Asked, truth};
 
 use std::process::ExitCode;
