@@ -11,10 +11,12 @@ use serde::ser::SerializeMap;
 pub use serde_dynamo::AttributeValue;
 
 mod cells;
+mod counts;
 mod key_type;
 mod rows;
 mod segment;
 pub use cells::Cells;
+pub use counts::{RecordCounts, RecordOutcome};
 pub use key_type::KeyType;
 pub use rows::{RowAction, RowOp};
 pub use segment::Segment;

@@ -16,9 +16,9 @@ use super::ports::{
     Advance, Batch, DeadLetter, KeyHash, Lease, Page, RecordRef, ShardListing, Unit, WorkerId,
 };
 use crate::model::{
-    Change, Generation, Item, PartitionId, Reject, RejectReason, RowAction, TableIndex, Version,
+    Change, Generation, Item, PartitionId, RecordCounts, RecordOutcome, Reject, RejectReason,
+    RowAction, TableIndex, Version,
 };
-use crate::telemetry::events::{Outcome, RecordCounts};
 
 mod bisect;
 mod page;
@@ -234,7 +234,7 @@ impl Sealed {
                 place: None,
                 detail: said.clone(),
             };
-            self.records.reclassify(change.op, Outcome::Mapped, Outcome::Rejected);
+            self.records.reclassify(change.op, RecordOutcome::Mapped, RecordOutcome::Rejected);
             let letter = dead_letter(&held.partition, change, version, reject);
             self.batch.rejects.push(letter);
         }
