@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mapping", &["model"]),
     ("telemetry", &["model", "error"]),
     ("config", &["mapping", "model", "error"]),
-    ("apply", &["mapping", "model", "error", "telemetry"]),
+    ("apply", &["mapping", "model", "error"]),
     ("engine", &["apply", "mapping", "model", "error", "telemetry"]),
     ("source", &["engine::ports", "model", "error"]),
     ("postgres", &["apply", "engine::ports", "mapping", "model", "error"]),

@@ -15,10 +15,9 @@ use super::ports::{
     Advance, Batch, DeadLetter, Fence, KeyHash, Lineage, Phase, RecordRef, Rows, Unit,
 };
 use crate::model::{
-    Change, Generation, Lease, PartitionId, Reject, RejectReason, RowAction, ShardListing,
-    TableIndex, Version, WorkerId,
+    Change, Generation, Lease, PartitionId, RecordCounts, RecordOutcome, Reject, RejectReason,
+    RowAction, ShardListing, TableIndex, Version, WorkerId,
 };
-use crate::telemetry::events::{Outcome, RecordCounts};
 
 /// When a batch takes no further page.
 #[derive(Debug, Clone, Copy)]
@@ -223,7 +222,7 @@ impl Sealed {
                 place: None,
                 detail: said.clone(),
             };
-            self.records.reclassify(change.op, Outcome::Mapped, Outcome::Rejected);
+            self.records.reclassify(change.op, RecordOutcome::Mapped, RecordOutcome::Rejected);
             let letter = dead_letter(&held.partition, change, version, reject);
             self.batch.rows.rejects.push(letter);
         }

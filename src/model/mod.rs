@@ -5,6 +5,7 @@ pub use serde_dynamo::AttributeValue;
 
 mod cells;
 mod change;
+mod counts;
 mod item;
 mod key_type;
 mod lease;
@@ -21,6 +22,7 @@ mod worker;
 
 pub use cells::Cells;
 pub use change::{Change, ChangeOp};
+pub use counts::{RecordCounts, RecordOutcome};
 pub use item::Item;
 pub use key_type::KeyType;
 pub use lease::Lease;

@@ -13,7 +13,7 @@ use metrics::{
 };
 
 use crate::error::{Error, ErrorKind};
-use crate::model::{ChangeOp, EpochMillis, PartitionId};
+use crate::model::{ChangeOp, EpochMillis, PartitionId, RecordCounts, RecordOutcome};
 
 mod fleet;
 mod loads;
@@ -101,10 +101,8 @@ pub fn describe() {
 
 /// Starts every series of a source at zero, so that a first increase is seen.
 pub fn zero(source: &str, tables: &[String]) {
-    for op in [ChangeOp::Insert, ChangeOp::Modify, ChangeOp::Remove, ChangeOp::Scan] {
-        for outcome in Outcome::ALL {
-            records(source, op, outcome).absolute(0);
-        }
+    for (op, outcome, _) in RecordCounts::default().each() {
+        records(source, op, outcome).absolute(0);
     }
     for table in tables {
         for op in ["upsert", "delete"] {
@@ -122,87 +120,13 @@ pub fn zero(source: &str, tables: &[String]) {
     loads::zero(source);
 }
 
-fn records(source: &str, op: ChangeOp, outcome: Outcome) -> metrics::Counter {
+fn records(source: &str, op: ChangeOp, outcome: RecordOutcome) -> metrics::Counter {
     let (op, outcome) = (op.label(), outcome.label());
     counter!(RECORDS, "source" => source.to_owned(), "op" => op, "outcome" => outcome)
 }
 
 fn rows_written(source: &str, table: &str, op: &'static str) -> metrics::Counter {
     counter!(ROWS_WRITTEN, "source" => source.to_owned(), "table" => table.to_owned(), "op" => op)
-}
-
-/// What became of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Its rows were applied, or superseded by a newer change of the same key.
-    Mapped,
-    /// It did not pass its entity's filter.
-    Filtered,
-    /// No entity matched.
-    Unmatched,
-    /// It became a dead letter.
-    Rejected,
-}
-
-impl Outcome {
-    /// All outcomes, in the order of [`RecordCounts`].
-    pub const ALL: [Self; 4] = [Self::Mapped, Self::Filtered, Self::Unmatched, Self::Rejected];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Mapped => "mapped",
-            Self::Filtered => "filtered",
-            Self::Unmatched => "unmatched",
-            Self::Rejected => "rejected",
-        }
-    }
-}
-
-/// How many records of each kind met each fate: plain numbers, so that counting costs nothing per record.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RecordCounts([[u64; 4]; 4]);
-
-impl RecordCounts {
-    const OPS: [ChangeOp; 4] =
-        [ChangeOp::Insert, ChangeOp::Modify, ChangeOp::Remove, ChangeOp::Scan];
-
-    /// Counts one record.
-    pub fn count(&mut self, op: ChangeOp, outcome: Outcome) {
-        self.0[op as usize][outcome as usize] += 1;
-    }
-
-    /// Moves one record from one fate to another: a mapped record that Postgres refused, say.
-    pub fn reclassify(&mut self, op: ChangeOp, from: Outcome, to: Outcome) {
-        let row = &mut self.0[op as usize];
-        row[from as usize] = row[from as usize].saturating_sub(1);
-        row[to as usize] += 1;
-    }
-
-    /// Adds what was counted elsewhere.
-    pub fn add(&mut self, other: &Self) {
-        let own = self.0.iter_mut().flatten();
-        own.zip(other.0.iter().flatten()).for_each(|(own, other)| *own += other);
-    }
-
-    /// All records.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.0.iter().flatten().sum()
-    }
-
-    /// The records of one fate.
-    #[must_use]
-    pub fn of(&self, outcome: Outcome) -> u64 {
-        self.0.iter().map(|row| row[outcome as usize]).sum()
-    }
-
-    fn each(&self) -> impl Iterator<Item = (ChangeOp, Outcome, u64)> + '_ {
-        Self::OPS.into_iter().flat_map(move |op| {
-            Outcome::ALL
-                .into_iter()
-                .map(move |outcome| (op, outcome, self.0[op as usize][outcome as usize]))
-        })
-    }
 }
 
 /// The process started.
@@ -268,7 +192,7 @@ impl BatchApplied<'_> {
                 .increment(*count);
             tracing::warn!(source = self.source, reason, count, "records became dead letters");
         }
-        let unmatched = self.records.of(Outcome::Unmatched);
+        let unmatched = self.records.of(RecordOutcome::Unmatched);
         if unmatched > 0 {
             counter!(UNMATCHED, "source" => self.source.to_owned()).increment(unmatched);
         }
@@ -475,22 +399,5 @@ impl PartitionEvent<'_> {
             what = self.what,
             "partition"
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn record_counts_balance() {
-        let mut counts = RecordCounts::default();
-        counts.count(ChangeOp::Insert, Outcome::Mapped);
-        counts.count(ChangeOp::Remove, Outcome::Mapped);
-        counts.count(ChangeOp::Modify, Outcome::Filtered);
-        counts.reclassify(ChangeOp::Insert, Outcome::Mapped, Outcome::Rejected);
-        assert_eq!(counts.total(), 3);
-        assert_eq!(counts.of(Outcome::Mapped), 1);
-        assert_eq!(counts.of(Outcome::Rejected), 1);
     }
 }

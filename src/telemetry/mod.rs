@@ -123,8 +123,8 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{ChangeOp, EpochMillis};
-    use events::{BatchApplied, Freshness, Outcome, RecordCounts};
+    use crate::model::{ChangeOp, EpochMillis, RecordCounts, RecordOutcome};
+    use events::{BatchApplied, Freshness};
 
     /// Metrics that a source would have after one batch, without touching the process's own recorder.
     pub(crate) fn sample() -> Telemetry {
@@ -134,7 +134,7 @@ pub(crate) mod tests {
             events::describe();
             events::zero("santa", &["children".into()]);
             let mut records = RecordCounts::default();
-            records.count(ChangeOp::Insert, Outcome::Mapped);
+            records.count(ChangeOp::Insert, RecordOutcome::Mapped);
             BatchApplied {
                 source: "santa",
                 records: &records,

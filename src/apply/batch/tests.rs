@@ -165,15 +165,15 @@ fn two_pages_of_one_partition_make_one_step() {
 fn a_refused_record_leaves_with_all_its_rows_and_becomes_a_dead_letter() {
     let units = vec![unit(0, "a", "1", 0), unit(0, "b", "2", 1), unit(1, "b", "2", 1)];
     let mut sealed = sealed(units, vec![change("a", "1"), change("b", "2")]);
-    sealed.records.count(ChangeOp::Insert, Outcome::Mapped);
-    sealed.records.count(ChangeOp::Insert, Outcome::Mapped);
+    sealed.records.count(ChangeOp::Insert, RecordOutcome::Mapped);
+    sealed.records.count(ChangeOp::Insert, RecordOutcome::Mapped);
     sealed.refuse(&[(1, "23514 children_score_check".to_owned())]);
     assert_eq!(sealed.batch.rows.units.len(), 1);
     let [letter] = sealed.batch.rows.rejects.as_slice() else { panic!("one dead letter") };
     assert_eq!(letter.key, r#"{"pk":{"S":"b"}}"#);
     assert_eq!(letter.reject.detail, "23514 children_score_check");
     assert_eq!(sealed.rejected(), [("refused", 1)]);
-    assert_eq!(sealed.records.of(Outcome::Rejected), 1);
+    assert_eq!(sealed.records.of(RecordOutcome::Rejected), 1);
     assert_eq!(sealed.records.total(), 2);
 }
 
@@ -224,7 +224,7 @@ fn i8_the_change_before_a_refused_one_of_the_same_key_takes_effect() {
     };
     assert_eq!((rows(&sealed), sealed.superseded[0]), (vec![3, 1], 2));
     for (before, superseded) in [(2, 1), (0, 0)] {
-        sealed.records.count(ChangeOp::Insert, Outcome::Mapped);
+        sealed.records.count(ChangeOp::Insert, RecordOutcome::Mapped);
         sealed.refuse(&[(0, "no".to_owned())]);
         assert_eq!((rows(&sealed), sealed.superseded[0]), (vec![before, 1], superseded));
     }
@@ -261,7 +261,7 @@ fn behind_a_soft_delete_stands_the_change_before_it() {
     // Refused, each is replaced by what would have stood in its place without it.
     for (refused, left) in [(0, vec![4, 3]), (1, vec![5, 2])] {
         let mut sealed = sealed(units(), changes());
-        sealed.records.count(ChangeOp::Insert, Outcome::Mapped);
+        sealed.records.count(ChangeOp::Insert, RecordOutcome::Mapped);
         sealed.refuse(&[(refused, "no".to_owned())]);
         assert_eq!((rows(&sealed), sealed.superseded[0]), (left, 3));
         let newer = sealed.batch.rows.touched.len();
