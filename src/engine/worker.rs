@@ -27,7 +27,7 @@ use super::upkeep::{Ask, Discovered, Survey, Upkept, discover, keep_up, request}
 use super::{Ports, SourceRun};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Epoch, Generation, PartitionId, PartitionKind};
-use crate::telemetry::events;
+use crate::telemetry::{events, metrics};
 
 mod answers;
 mod loads;
@@ -167,7 +167,7 @@ where
     }
 
     pub(super) async fn drive(mut self, stop: CancellationToken) -> Result<()> {
-        events::zero(&self.run.name, &self.table_names);
+        metrics::start(&self.run.name, &self.table_names);
         loop {
             let now = self.ports.clock.now();
             self.start_due(now);
