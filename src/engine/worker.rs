@@ -28,7 +28,7 @@ use crate::engine::options::SourceRun;
 use crate::engine::ports::Seams;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Epoch, Generation, PartitionId, PartitionKind, ShardListing};
-use crate::telemetry::events;
+use crate::telemetry::{events, metrics};
 
 mod answers;
 mod loads;
@@ -162,7 +162,7 @@ impl<P: Seams> Worker<P> {
     }
 
     pub(super) async fn drive(mut self, stop: CancellationToken) -> Result<()> {
-        events::zero(&self.run.name, &self.table_names);
+        metrics::start(&self.run.name, &self.table_names);
         loop {
             let now = self.ports.clock().now();
             self.start_due(now);
