@@ -159,10 +159,10 @@ async fn a_soft_delete_marks_the_row_and_a_later_change_clears_it() {
     assert_eq!(play.texts(TOYS).await, ["10kite", "20kite"]);
     let live =
         |id: &str, body: &str| [Some(id), Some(body), Some("{}"), None].into_iter().collect();
-    let found = compare(&play.rig.pool, (play.mapper.tables(), 0), &[live("2", "b")]).await;
+    let found = compare(&play.rig.pool, play.mapper.tables(), 0, &[live("2", "b")]).await;
     assert_eq!(found.unwrap().unexpected, 0, "what is marked is of no item");
     let toys = [[Some("2"), Some("0"), Some("kite")].into_iter().collect()];
-    let found = compare(&play.rig.pool, (play.mapper.tables(), 1), &toys).await.unwrap();
+    let found = compare(&play.rig.pool, play.mapper.tables(), 1, &toys).await.unwrap();
     assert_eq!((found.missing, found.unexpected), (0, 0));
 
     play.apply(vec![put("1", 10, "again")]).await;

@@ -63,7 +63,7 @@ pub(super) fn compile(
     };
     let soft = extras::soft_delete(definition, &mut own, problems);
     own.extras = extras::extras(&definition.rows, &own, problems);
-    let history = extras::history(definition, (index, &own), problems);
+    let history = extras::history(definition, index, &own, problems);
     tables.push(own);
     let children = children::compile(&definition.children, &parent, tables, problems);
     // Behind its table: the sink writes a row before its history.

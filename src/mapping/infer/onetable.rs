@@ -134,7 +134,7 @@ fn model(schema: &Schema, keys: &[String], name: &str, fields: &[(&str, Field)])
         templates.push((key.clone(), text));
         captures = own;
     }
-    let columns = columns(schema, (keys, &captures), type_field, fields);
+    let columns = columns(schema, keys, &captures, type_field, fields);
     Group {
         name: String::new(),
         shape: Shape::declared(templates, captures),
@@ -176,7 +176,8 @@ fn template(value: &str, kind: (&str, &str), captures: &mut Vec<String>) -> Opti
 
 fn columns(
     schema: &Schema,
-    (keys, captures): (&[String], &[String]),
+    keys: &[String],
+    captures: &[String],
     type_field: &str,
     fields: &[(&str, Field)],
 ) -> Vec<Declared> {

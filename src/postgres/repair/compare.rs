@@ -37,7 +37,8 @@ pub struct Differences {
 /// When the database does not answer, or the table is not what the mapping says.
 pub async fn compare(
     pool: &PgPool,
-    (tables, at): (&[TableSpec], usize),
+    tables: &[TableSpec],
+    at: usize,
     rows: &[Cells],
 ) -> Result<Differences> {
     let failed = |error| sqlstate::error("compare a table", error);
