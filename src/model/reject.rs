@@ -24,6 +24,18 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Unmatched,
+        Self::Missing,
+        Self::Type,
+        Self::Format,
+        Self::Range,
+        Self::Nul,
+        Self::Limit,
+        Self::Refused,
+    ];
+
     /// The label that metrics and the `dead_letters` table carry.
     #[must_use]
     pub fn label(self) -> &'static str {
