@@ -10,7 +10,7 @@ use crate::postgres::target::own_rows::own_rows;
 /// hold, and whether the row is not marked as deleted.
 ///
 /// Parameters: one array per column.
-pub(crate) fn compare_own(spec: &TableSpec) -> Result<String> {
+pub(super) fn compare_own(spec: &TableSpec) -> Result<String> {
     let (keys, others) = spec.columns.split_at(spec.key_columns);
     let (differ, found) = differences(others, "t", |at| format!("n.c{}", keys.len() + at))?;
     Ok(format!(
@@ -32,7 +32,7 @@ pub(crate) fn compare_own(spec: &TableSpec) -> Result<String> {
 ///
 /// Parameters: one array per key column of the parent, the parents' ordinals of the expected rows, then one
 /// array per column of the child.
-pub(crate) fn compare_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
+pub(super) fn compare_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
     let parent_keys = parent.columns.get(..parent.key_columns).unwrap_or_default();
     let (keys, others) = child.columns.split_at(child.key_columns);
     let hangs_on = keys.get(..parent_keys.len()).unwrap_or_default();
@@ -78,7 +78,7 @@ pub(crate) fn compare_children(parent: &TableSpec, child: &TableSpec) -> Result<
 /// The rows after a key in the key's order: key, version, and whether the parent is there.
 ///
 /// Parameters: the limit, then the key's texts where there is one.
-pub(crate) fn page(spec: &TableSpec, parent: Option<&TableSpec>, after: bool) -> Result<String> {
+pub(super) fn page(spec: &TableSpec, parent: Option<&TableSpec>, after: bool) -> Result<String> {
     let keys = spec.columns.get(..spec.key_columns).unwrap_or_default();
     let names = keys.iter().map(|key| Ok(format!("t.{}", quoted(&key.name)?)));
     let names = names.collect::<Result<Vec<_>>>()?.join(", ");

@@ -1,4 +1,4 @@
 //! SQL text and the wire: quoted identifiers, arrays as Postgres takes them.
 
-pub(crate) mod encode;
+pub(in crate::postgres) mod encode;
 pub mod ident;

@@ -11,7 +11,7 @@ use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
 /// Inserts rows; a row that is there is overwritten where its version is lower.
 ///
 /// Parameters: one array per column, then the versions.
-pub(crate) fn upsert(spec: &TableSpec) -> Result<String> {
+pub(super) fn upsert(spec: &TableSpec) -> Result<String> {
     let (table, version) = (quoted_table(&spec.name)?, quoted(VERSION_COLUMN)?);
     let (keys, others) = spec.columns.split_at(spec.key_columns);
     let mut values = unnested(&spec.columns, 1)?;
@@ -31,7 +31,7 @@ pub(crate) fn upsert(spec: &TableSpec) -> Result<String> {
 /// Deletes rows whose version is lower, and what hangs on them in `children`; selects the counts.
 ///
 /// Parameters: one array per key column, then the versions.
-pub(crate) fn delete(spec: &TableSpec, children: &[&TableSpec]) -> Result<String> {
+pub(super) fn delete(spec: &TableSpec, children: &[&TableSpec]) -> Result<String> {
     let (table, version) = (quoted_table(&spec.name)?, quoted(VERSION_COLUMN)?);
     let keys = key_columns(spec);
     let list: Vec<String> = (0..keys.len()).map(|at| format!("d.k{at}")).collect();
@@ -65,7 +65,7 @@ pub(crate) fn delete(spec: &TableSpec, children: &[&TableSpec]) -> Result<String
 /// nobody knows when the item was deleted, it is now.
 ///
 /// Parameters: one array per key column, then the times, then the versions.
-pub(crate) fn soft_delete(spec: &TableSpec, deleted_at: &ColumnSpec) -> Result<String> {
+pub(super) fn soft_delete(spec: &TableSpec, deleted_at: &ColumnSpec) -> Result<String> {
     let (table, version) = (quoted_table(&spec.name)?, quoted(VERSION_COLUMN)?);
     let keys = key_columns(spec);
     Ok(format!(
@@ -84,7 +84,7 @@ pub(crate) fn soft_delete(spec: &TableSpec, deleted_at: &ColumnSpec) -> Result<S
 ///
 /// Parameters: one array per key column of the parent, the parents' versions, then one array per
 /// key column of the child.
-pub(crate) fn prune_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
+pub(super) fn prune_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
     let parent_keys = key_columns(parent);
     let child_keys = key_columns(child);
     let hangs_on = child.columns.get(..parent_keys.len()).unwrap_or_default();
@@ -107,7 +107,7 @@ pub(crate) fn prune_children(parent: &TableSpec, child: &TableSpec) -> Result<St
 /// where it differs.
 ///
 /// Parameters: one array per column of the child, then the parents' versions.
-pub(crate) fn upsert_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
+pub(super) fn upsert_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
     let (keys, others) = child.columns.split_at(child.key_columns);
     let parent_keys = key_columns(parent);
     let version = quoted(VERSION_COLUMN)?;
@@ -139,11 +139,11 @@ pub(crate) fn upsert_children(parent: &TableSpec, child: &TableSpec) -> Result<S
     ))
 }
 
-pub(crate) fn key_columns(spec: &TableSpec) -> &[ColumnSpec] {
+pub(super) fn key_columns(spec: &TableSpec) -> &[ColumnSpec] {
     spec.columns.get(..spec.key_columns).unwrap_or_default()
 }
 
-pub(crate) fn names(columns: &[ColumnSpec]) -> Result<Vec<String>> {
+pub(super) fn names(columns: &[ColumnSpec]) -> Result<Vec<String>> {
     columns.iter().map(|column| quoted(&column.name)).collect()
 }
 
@@ -153,7 +153,7 @@ fn assignments(columns: &[ColumnSpec]) -> Result<Vec<String>> {
 }
 
 /// The columns' arrays from the `first` parameter on, each element cast to its column's type.
-pub(crate) fn unnested(columns: &[ColumnSpec], first: usize) -> Result<Vec<String>> {
+pub(super) fn unnested(columns: &[ColumnSpec], first: usize) -> Result<Vec<String>> {
     let numbered = columns.iter().enumerate();
     numbered
         .map(|(at, column)| {
@@ -170,7 +170,7 @@ fn unnested_as(columns: &[ColumnSpec], first: usize, prefix: &str) -> Result<Str
     Ok(named.collect::<Vec<_>>().join(", "))
 }
 
-pub(crate) fn unnested_version(parameter: usize) -> String {
+pub(super) fn unnested_version(parameter: usize) -> String {
     format!("unnest(${parameter}::text[])::numeric")
 }
 

@@ -7,7 +7,6 @@
 //!
 //! A sweep is rare, so none of its statements stays prepared, behind a pooler or not.
 
-use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::claims;
@@ -16,19 +15,15 @@ use crate::engine::ports::{Stale, Sweep, Swept};
 use crate::error::Result;
 use crate::mapping::spec::{HISTORY_COLUMNS, TableSpec, VERSION_COLUMN};
 use crate::model::{SequenceNumber, Version};
+use crate::postgres::session::Tx;
 use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
-use crate::postgres::sqlstate;
 
 /// Rows deleted in one transaction: some batches' worth. Fewer would hold locks for less time, but each step
 /// looks for its rows from the table's beginning.
 const ROWS_MAX: i64 = 5_000;
 
 /// Counts the rows that a sweep of these tables would delete, and all that dynaurora wrote.
-pub(crate) async fn stale(
-    connection: &mut PgConnection,
-    tables: &[TableSpec],
-    sweep: &Sweep,
-) -> Result<Stale> {
+pub(super) async fn stale(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> Result<Stale> {
     let mut stale = Stale::default();
     for table in swept(tables, sweep) {
         let version = quoted(VERSION_COLUMN)?;
@@ -39,55 +34,50 @@ pub(crate) async fn stale(
             live(table)?,
             own_rows(table, "t", " and ")?,
         );
-        let failed = |error| sqlstate::error(format!("count the rows of {}", table.name), error);
-        let row = sqlx::query(AssertSqlSafe(sql))
+        let (rows, of) = tx
+            .query_once(AssertSqlSafe(sql))
+            .named(format!("count the rows of {}", table.name))
             .bind(first_of(sweep).to_string())
-            .persistent(false)
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(failed)?;
-        stale.rows += row.try_get::<i64, _>(0).map_err(failed)?.unsigned_abs();
-        stale.of += row.try_get::<i64, _>(1).map_err(failed)?.unsigned_abs();
+            .one(|row| Ok((row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?)))
+            .await?;
+        stale.rows += rows.unsigned_abs();
+        stale.of += of.unsigned_abs();
     }
     Ok(stale)
 }
 
 /// Deletes some of them, if the load is still this one and no dead letter has come meanwhile: one that comes
 /// later waits, as [`claims`] says.
-pub(crate) async fn step(
-    connection: &mut PgConnection,
-    tables: &[TableSpec],
-    sweep: &Sweep,
-) -> Result<Swept> {
-    let current = sqlx::query(
-        "select from dynaurora.sources where source = $1 and generation = $2 and backfilling \
-         for key share",
-    )
-    .bind(&*sweep.source)
-    .bind(i64::from(sweep.generation))
-    .persistent(false)
-    .fetch_optional(&mut *connection)
-    .await
-    .map_err(|error| sqlstate::error("look whether the load is still the same", error))?;
+pub(super) async fn step(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> Result<Swept> {
+    let current = tx
+        .query_once(
+            "select from dynaurora.sources \
+             where source = $1 and generation = $2 and backfilling for key share",
+        )
+        .named("look whether the load is still the same")
+        .bind(&*sweep.source)
+        .bind(i64::from(sweep.generation))
+        .optional(|_| Ok(()))
+        .await?;
     if current.is_none() {
         return Ok(Swept::Over);
     }
-    claims::alone(connection, &sweep.source).await?;
-    let others: bool = sqlx::query_scalar(
-        "select exists (select from dynaurora.dead_letters \
-         where source = $1 and state = 'open' and id <> all ($2))",
-    )
-    .bind(&*sweep.source)
-    .bind(&sweep.letters)
-    .persistent(false)
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(|error| sqlstate::error("look for dead letters that came meanwhile", error))?;
+    claims::alone(tx, &sweep.source).await?;
+    let others: bool = tx
+        .query_once(
+            "select exists (select from dynaurora.dead_letters \
+             where source = $1 and state = 'open' and id <> all ($2))",
+        )
+        .named("look for dead letters that came meanwhile")
+        .bind(&*sweep.source)
+        .bind(&sweep.letters)
+        .one(|row| row.try_get(0))
+        .await?;
     if others {
         return Ok(Swept::Over);
     }
     for table in swept(tables, sweep) {
-        let deleted = delete(connection, tables, table, sweep).await?;
+        let deleted = delete(tx, tables, table, sweep).await?;
         if deleted > 0 {
             return Ok(Swept::Rows(deleted));
         }
@@ -98,7 +88,7 @@ pub(crate) async fn step(
 /// The version is looked at again under the row's lock: the statement waits for a writer of the row, and then
 /// sees what it wrote.
 async fn delete(
-    connection: &mut PgConnection,
+    tx: &mut Tx,
     tables: &[TableSpec],
     table: &TableSpec,
     sweep: &Sweep,
@@ -155,15 +145,16 @@ async fn delete(
         ));
     }
     sql.push_str(" select count(*) from dynaurora_gone");
-    let mut query =
-        sqlx::query_scalar(AssertSqlSafe(sql)).bind(first_of(sweep).to_string()).bind(ROWS_MAX);
+    let mut query = tx
+        .query_once(AssertSqlSafe(sql))
+        .named(format!("delete rows of {} that a load did not find", table.name))
+        .bind(first_of(sweep).to_string())
+        .bind(ROWS_MAX);
     for cell in 0..keys.len() {
         let column: Vec<Option<&str>> = spared.iter().map(|(_, cells)| cells.cell(cell)).collect();
         query = query.bind(column);
     }
-    let deleted: i64 = query.persistent(false).fetch_one(connection).await.map_err(|error| {
-        sqlstate::error(format!("delete rows of {} that a load did not find", table.name), error)
-    })?;
+    let deleted: i64 = query.one(|row| row.try_get(0)).await?;
     Ok(deleted.unsigned_abs())
 }
 
