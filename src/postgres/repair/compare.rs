@@ -8,8 +8,9 @@ use crate::error::Result;
 use crate::mapping::spec::TableSpec;
 use crate::model::Cells;
 use crate::postgres::session::begun_with;
+use crate::postgres::sql::columns::{key_columns, mark, names, paired, parent_key, unnested};
 use crate::postgres::sql::encode::texts;
-use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
+use crate::postgres::sql::ident::quoted_table;
 use crate::postgres::target::own_rows::own_rows;
 
 /// Rows sent in one statement.
@@ -49,15 +50,9 @@ pub async fn compare(
     };
     let target = quoted_table(&table.name)?;
     let live = live(tables, table)?;
-    let mut columns = Vec::new();
-    let mut values = Vec::new();
-    for (number, column) in table.columns.iter().enumerate() {
-        columns.push(quoted(&column.name)?);
-        let cast = cast_type(&column.column_type)?;
-        values.push(format!("unnest(${}::text[])::{cast}", number + 1));
-    }
-    let (names, values) = (columns.join(", "), values.join(", "));
-    let keys = columns[..table.key_columns].join(", ");
+    let columns = table.columns.len();
+    let (names, keys) = (names(&table.columns)?.join(", "), names(key_columns(table))?.join(", "));
+    let values = unnested(&table.columns, 1)?.join(", ");
     let create = format!(
         "create temp table dynaurora_expected on commit drop as \
          select {names} from {target} with no data"
@@ -68,7 +63,7 @@ pub async fn compare(
         tx.query(AssertSqlSafe(create)).execute().await?;
         for chunk in rows.chunks(CHUNK_ROWS) {
             let mut query = tx.query(AssertSqlSafe(insert.clone()));
-            for column in 0..columns.len() {
+            for column in 0..columns {
                 query = query.bind(texts(chunk, move |row| row.cell(column)));
             }
             query.execute().await?;
@@ -102,10 +97,6 @@ pub async fn compare(
 /// The rows of a table whose items are there.
 fn live(tables: &[TableSpec], table: &TableSpec) -> Result<String> {
     let target = quoted_table(&table.name)?;
-    let mark = |table: &TableSpec| -> Result<Option<String>> {
-        let column = table.deleted_at.and_then(|at| table.columns.get(at));
-        column.map(|column| quoted(&column.name)).transpose()
-    };
     if let Some(mark) = mark(table)? {
         let own = own_rows(table, "t", " and ")?;
         return Ok(format!("(select * from {target} t where t.{mark} is null{own}) as live"));
@@ -114,15 +105,12 @@ fn live(tables: &[TableSpec], table: &TableSpec) -> Result<String> {
     let parent = table.parent.and_then(|parent| tables.get(usize::from(parent.table.0)));
     let Some(parent) = parent else { return Ok(all) };
     let Some(mark) = mark(parent)? else { return Ok(all) };
-    let mut same = Vec::new();
-    for (own, key) in table.columns.iter().zip(&parent.columns).take(parent.key_columns) {
-        same.push(format!("p.{} = c.{}", quoted(&key.name)?, quoted(&own.name)?));
-    }
+    let same = paired("p", key_columns(parent), "c", parent_key(table, parent))?;
     Ok(format!(
         "(select c.* from {target} c where not exists (select from {} p where {} \
          and p.{mark} is not null){}) as live",
         quoted_table(&parent.name)?,
-        same.join(" and "),
+        same,
         own_rows(table, "c", " and ")?,
     ))
 }

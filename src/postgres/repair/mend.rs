@@ -51,8 +51,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{ColumnSpec, TableSpec, VERSION_COLUMN};
 use crate::model::{Cells, Generation, RowAction, RowOp, SequenceNumber, TableIndex, Version};
 use crate::postgres::session::{Lane, Pools, Tx};
+use crate::postgres::sql::columns::{joined, key_columns, parent_key, unnested_as};
 use crate::postgres::sql::encode::texts;
-use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
+use crate::postgres::sql::ident::{quoted, quoted_table};
 use crate::postgres::target::history::HistoryRows;
 use crate::postgres::target::rows::EntityRows;
 
@@ -214,10 +215,10 @@ impl Mender {
             "update {} t set {} = -1 from (select {}) n where {}",
             quoted_table(&spec.name)?,
             quoted(VERSION_COLUMN)?,
-            unnested(own_keys(spec))?,
-            joined(own_keys(spec))?,
+            unnested_as(key_columns(spec), 1, "k")?,
+            joined("t", key_columns(spec), "n", "k")?,
         );
-        run(tx, demote, &keys, own_keys(spec)).await?;
+        run(tx, demote, &keys, key_columns(spec)).await?;
         let gone: Vec<&Cells> = units
             .iter()
             .filter(|unit| unit.op.action == RowAction::Delete)
@@ -226,12 +227,12 @@ impl Mender {
         let children = self.tables.iter().filter(|child| hangs_on(child, rows.table()));
         for child in children.rev().filter(|_| !gone.is_empty()) {
             // Children whose parent is not there any more are not found through it.
-            let hanging = child.columns.get(..spec.key_columns).unwrap_or_default();
+            let hanging = parent_key(child, spec);
             let sql = format!(
                 "delete from {} t using (select {}) n where {}",
                 quoted_table(&child.name)?,
-                unnested(hanging)?,
-                joined(hanging)?,
+                unnested_as(hanging, 1, "k")?,
+                joined("t", hanging, "n", "k")?,
             );
             run(tx, sql, &gone, hanging).await?;
         }
@@ -291,9 +292,9 @@ impl Mender {
             "select n.ordinal, t.{}::text from (select {}, \
              generate_subscripts($1::text[], 1)::bigint as ordinal) n join {} t on {}",
             quoted(VERSION_COLUMN)?,
-            unnested(own_keys(spec))?,
+            unnested_as(key_columns(spec), 1, "k")?,
             quoted_table(&spec.name)?,
-            joined(own_keys(spec))?,
+            joined("t", key_columns(spec), "n", "k")?,
         );
         let mut query =
             tx.query_once(AssertSqlSafe(sql)).named("read the versions of rows to repair");
@@ -345,23 +346,6 @@ fn parsed(text: &str) -> Option<Version> {
 
 fn unit(op: RowOp, version: Version) -> Unit {
     Unit { op, version, record: RecordRef { page: 0, index: 0 } }
-}
-
-fn own_keys(spec: &TableSpec) -> &[ColumnSpec] {
-    spec.columns.get(..spec.key_columns).unwrap_or_default()
-}
-
-fn unnested(keys: &[ColumnSpec]) -> Result<String> {
-    let arrays = keys.iter().enumerate().map(|(at, key)| {
-        Ok(format!("unnest(${}::text[])::{} as k{at}", at + 1, cast_type(&key.column_type)?))
-    });
-    Ok(arrays.collect::<Result<Vec<_>>>()?.join(", "))
-}
-
-fn joined(keys: &[ColumnSpec]) -> Result<String> {
-    let pairs = keys.iter().enumerate();
-    let pairs = pairs.map(|(at, key)| Ok(format!("t.{} = n.k{at}", quoted(&key.name)?)));
-    Ok(pairs.collect::<Result<Vec<_>>>()?.join(" and "))
 }
 
 /// Runs a statement over an array for each key column.

@@ -11,6 +11,7 @@ use super::extras;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableSpec, VERSION_COLUMN};
 use crate::postgres::session::{Tx, begun_with, in_transaction};
+use crate::postgres::sql::columns::{self, key_columns};
 use crate::postgres::sql::ident::{declared_type, quoted, quoted_table};
 use crate::postgres::sqlstate;
 
@@ -387,10 +388,6 @@ fn declared_version() -> Result<String> {
     Ok(format!("{} numeric not null default 0", quoted(VERSION_COLUMN)?))
 }
 
-fn key_columns(table: &TableSpec) -> &[ColumnSpec] {
-    table.columns.get(..table.key_columns).unwrap_or_default()
-}
-
 fn parent_columns(table: &TableSpec, parent: ParentSpec) -> &[ColumnSpec] {
     table.columns.get(..parent.key_columns).unwrap_or_default()
 }
@@ -400,7 +397,5 @@ fn names(columns: &[ColumnSpec]) -> Vec<&str> {
 }
 
 fn list(columns: &[ColumnSpec]) -> Result<String> {
-    let quoted: Vec<String> =
-        columns.iter().map(|column| quoted(&column.name)).collect::<Result<_>>()?;
-    Ok(quoted.join(", "))
+    Ok(columns::names(columns)?.join(", "))
 }

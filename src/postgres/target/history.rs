@@ -8,12 +8,14 @@
 use std::sync::Arc;
 
 use super::rows::{count_of, index, malformed, statement};
-use super::statements::{key_columns, names, unnested, unnested_version};
 use crate::apply::ports::{Applied, Unit};
 use crate::error::Result;
 use crate::mapping::spec::{HISTORY_COLUMNS, HISTORY_ENDS, TableSpec, VERSION_COLUMN};
 use crate::model::{ChangeOp, RowAction, RowOp, TableIndex};
 use crate::postgres::session::Tx;
+use crate::postgres::sql::columns::{
+    key_columns, listed, names, paired, unnested, unnested_version,
+};
 use crate::postgres::sql::encode::{printed, texts};
 use crate::postgres::sql::ident::{quoted, quoted_table};
 
@@ -135,7 +137,7 @@ pub(super) fn add(spec: &TableSpec, of: &TableSpec) -> Result<String> {
          or exists (select from {} t where {} and t.{version} = n.{version})) ",
         ends(),
         quoted_table(&of.name)?,
-        same_key(&names(key_columns(of))?, "t", "n"),
+        same_row("t", of, "n")?,
     );
     add_where(spec, of, &taken)
 }
@@ -163,8 +165,6 @@ fn add_where(spec: &TableSpec, of: &TableSpec, taken: &str) -> Result<String> {
             })
             .collect();
     let (table, of_table) = (quoted_table(&spec.name)?, quoted_table(&of.name)?);
-    let keys_of = names(key_columns(of))?;
-    let same_row = |one: &str, other: &str| same_key(&keys_of, one, other);
     Ok(format!(
         "with dynaurora_new as (select {}, {} as {version}), \
          dynaurora_seen as (select b.*, coalesce(b.{valid_from}, now()) as dynaurora_at, \
@@ -179,10 +179,10 @@ fn add_where(spec: &TableSpec, of: &TableSpec, taken: &str) -> Result<String> {
          {taken}on conflict do nothing",
         named.join(", "),
         unnested_version(columns.len() + 1),
-        same_row("h", "b"),
+        same_row("h", of, "b")?,
         own.join(", "),
         select.join(", "),
-        same_row("t", "n"),
+        same_row("t", of, "n")?,
     ))
 }
 
@@ -202,10 +202,6 @@ pub(super) fn close(spec: &TableSpec, of: &TableSpec) -> Result<String> {
     let named: Vec<_> =
         arrays.iter().zip(&key_names).map(|(array, name)| format!("{array} as {name}")).collect();
     let ends = ends();
-    let same_row = |one: &str, other: &str| same_key(&key_names, one, other);
-    let list = |of: &str| {
-        key_names.iter().map(|name| format!("{of}.{name}")).collect::<Vec<_>>().join(", ")
-    };
     Ok(format!(
         "with dynaurora_new as (select {}, {} as {version}), \
          dynaurora_touched as (select * from dynaurora_new union select {}, p.{version} \
@@ -220,17 +216,16 @@ pub(super) fn close(spec: &TableSpec, of: &TableSpec) -> Result<String> {
          and h.{valid_to} is distinct from greatest(h.{valid_from}, n.dynaurora_at)",
         named.join(", "),
         unnested_version(keys + 1),
-        list("b"),
-        same_row("h", "b"),
-        same_row("h", "t"),
-        same_row("h", "n"),
+        listed("b", key_columns(of))?,
+        same_row("h", of, "b")?,
+        same_row("h", of, "t")?,
+        same_row("h", of, "n")?,
     ))
 }
 
-/// `h."pk" = b."pk" and h."sk" = b."sk"`
-fn same_key(names: &[String], one: &str, other: &str) -> String {
-    let pairs = names.iter().map(|name| format!("{one}.{name} = {other}.{name}"));
-    pairs.collect::<Vec<_>>().join(" and ")
+/// That two rows have the same key of the table whose versions are kept.
+fn same_row(one: &str, of: &TableSpec, other: &str) -> Result<String> {
+    paired(one, key_columns(of), other, key_columns(of))
 }
 
 fn ends() -> String {
