@@ -1,8 +1,8 @@
 //! One transaction of the target. Its statements are made here and nowhere else, so that none can forget
 //! whether it may stay prepared on its connection.
 //!
-//! A statement that does not stay prepared is sent in two steps, and behind a pooler both must come to the same
-//! connection of the server: else one is answered with the rows of another's. A transaction keeps its
+//! A statement that does not stay prepared is sent in two steps. Behind a pooler both must come to the same
+//! connection of the server, or one is answered with the rows of another's. A transaction keeps its
 //! connection, so everything with parameters runs in one, a single read too.
 
 use std::borrow::Cow;
