@@ -19,8 +19,9 @@ mod entries;
 mod loads;
 mod rewind;
 mod seams;
+pub use crate::model::GapReason;
 pub use entries::{
-    Claim, Continuity, Enrolment, Gap, GapReason, Lease, LedgerView, PartitionRow, PartitionState,
+    Claim, Continuity, Enrolment, Gap, Lease, LedgerView, PartitionRow, PartitionState,
     Publication, Published, SourceIdentity, Verified,
 };
 pub use loads::{LoadView, Loads, NewLoad, NewStream, OpenLetter, Stale, Sweep, Swept};

@@ -5,11 +5,13 @@ pub use serde_dynamo::AttributeValue;
 
 mod cells;
 mod change;
+mod halt;
 mod item;
 mod key_type;
 mod partition;
 mod position;
 mod reject;
+mod retention;
 mod rows;
 mod segment;
 mod sequence;
@@ -19,11 +21,13 @@ mod worker;
 
 pub use cells::Cells;
 pub use change::{Change, ChangeOp};
+pub use halt::{GapReason, Halt};
 pub use item::Item;
 pub use key_type::KeyType;
 pub use partition::{PartitionId, PartitionKind, ShardListing};
 pub use position::Position;
 pub use reject::{Reject, RejectReason};
+pub use retention::{DRAINED_KEPT, RETENTION, UNREAD_MAX, hours};
 pub use rows::{RowAction, RowOp, TableIndex};
 pub use segment::Segment;
 pub use sequence::SequenceNumber;

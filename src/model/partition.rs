@@ -21,17 +21,48 @@ pub enum PartitionKind {
     File,
 }
 
+impl PartitionKind {
+    const ALL: [Self; 3] = [Self::Shard, Self::Segment, Self::File];
+
+    /// The label that the ledger carries.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Shard => "shard",
+            Self::Segment => "segment",
+            Self::File => "file",
+        }
+    }
+
+    /// What its names begin with; those of shards are the service's own.
+    #[must_use]
+    pub const fn prefix(self) -> Option<&'static str> {
+        match self {
+            Self::Shard => None,
+            Self::Segment => Some("scan/"),
+            Self::File => Some("file/"),
+        }
+    }
+}
+
 impl PartitionId {
+    /// Names a part of a load.
+    #[must_use]
+    pub fn of_load(kind: PartitionKind, name: fmt::Arguments<'_>) -> Self {
+        Self::new(format!("{}{name}", kind.prefix().unwrap_or_default()))
+    }
+
+    /// The name behind the prefix of its kind, if it is of this kind.
+    #[must_use]
+    pub fn name_of(&self, kind: PartitionKind) -> Option<&str> {
+        (self.kind() == kind).then(|| self.0.strip_prefix(kind.prefix().unwrap_or_default()))?
+    }
+
     /// What it is a part of.
     #[must_use]
     pub fn kind(&self) -> PartitionKind {
-        if self.0.starts_with("scan/") {
-            PartitionKind::Segment
-        } else if self.0.starts_with("file/") {
-            PartitionKind::File
-        } else {
-            PartitionKind::Shard
-        }
+        let named = |kind: &PartitionKind| kind.prefix().is_some_and(|own| self.0.starts_with(own));
+        PartitionKind::ALL.into_iter().find(named).unwrap_or(PartitionKind::Shard)
     }
 
     /// Wraps a shard id, or the name of a segment or file.

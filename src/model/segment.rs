@@ -1,6 +1,6 @@
 //! Names of the partitions that a backfill's scan is divided into.
 
-use super::PartitionId;
+use super::{PartitionId, PartitionKind};
 
 /// One of the equal parts into which a scan divides a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +15,7 @@ impl Segment {
     /// Reads the partition's name; `None` when it names no segment.
     #[must_use]
     pub fn of(partition: &PartitionId) -> Option<Self> {
-        let (index, total) = partition.as_str().strip_prefix("scan/")?.split_once("-of-")?;
+        let (index, total) = partition.name_of(PartitionKind::Segment)?.split_once("-of-")?;
         let segment = Self { index: index.parse().ok()?, total: total.parse().ok()? };
         (segment.index < segment.total).then_some(segment)
     }
@@ -23,7 +23,8 @@ impl Segment {
     /// The partition of this segment, `scan/NNN-of-MMM`.
     #[must_use]
     pub fn partition(self) -> PartitionId {
-        PartitionId::new(format!("scan/{:03}-of-{:03}", self.index, self.total))
+        let name = format_args!("{:03}-of-{:03}", self.index, self.total);
+        PartitionId::of_load(PartitionKind::Segment, name)
     }
 }
 

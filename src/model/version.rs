@@ -22,6 +22,17 @@ pub struct Version {
     pub sequence: SequenceNumber,
 }
 
+impl Version {
+    /// Reads what `Display` printed: the generation, from 1, before the last forty digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let split = text.len().checked_sub(SequenceNumber::DIGITS_MAX)?;
+        let (generation, sequence) = text.split_at_checked(split)?;
+        let generation = generation.parse().ok().filter(|generation| *generation >= 1)?;
+        Some(Self { generation, sequence: SequenceNumber::parse(sequence)? })
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { generation, sequence } = self;
@@ -42,6 +53,10 @@ mod tests {
         let version = Version { generation: 3, sequence: seq("42") };
         assert_eq!(version.to_string(), format!("3{:040}", 42));
         let scan = Version { generation: 4, sequence: SequenceNumber::ZERO };
+        assert_eq!(Version::parse(&version.to_string()), Some(version));
+        for odd in ["0", "-1", "17", "1.5", "NaN", &"9".repeat(40), &"9".repeat(60)] {
+            assert_eq!(Version::parse(odd), None, "{odd}");
+        }
         assert!(version < scan);
         assert!(scan < Version { generation: 4, sequence: seq("1") });
     }

@@ -100,7 +100,7 @@ impl Guard {
         match self {
             Self::Any => true,
             Self::Same(compared) => compared.as_deref() == stored,
-            Self::Below(limit) => match (stored.and_then(parsed), parsed(limit)) {
+            Self::Below(limit) => match (stored.and_then(Version::parse), Version::parse(limit)) {
                 (Some(stored), Some(limit)) => stored < limit,
                 (stored, limit) => stored.is_none() && limit.is_some(),
             },
@@ -182,7 +182,8 @@ impl Mender {
                 let version = repaired_version(version.as_deref(), generation);
                 if let (Some(history), Some(recorded), Some(op)) = (&history, &wound.recorded, &op)
                 {
-                    let known = parsed(&recorded.version).map_or(version, |own| own.max(version));
+                    let known =
+                        Version::parse(&recorded.version).map_or(version, |own| own.max(version));
                     let op = history.record(self.spec(table)?, op, &recorded.end);
                     versions_kept.push(unit(op, known));
                 }
@@ -322,7 +323,7 @@ impl Mender {
 /// Whether some change, or a scan, of this generation or an earlier one can have given a row this version.
 #[must_use]
 pub fn is_given(version: &str, generation: Generation) -> bool {
-    parsed(version).is_some_and(|version| version.generation <= generation)
+    Version::parse(version).is_some_and(|version| version.generation <= generation)
 }
 
 /// Whether a row is there that dynaurora never wrote: the version's column has 0 where nobody fills it.
@@ -332,16 +333,8 @@ pub fn is_foreign(version: Option<&str>) -> bool {
 }
 
 fn repaired_version(stored: Option<&str>, generation: Generation) -> Version {
-    let given = stored.and_then(parsed).filter(|version| version.generation <= generation);
+    let given = stored.and_then(Version::parse).filter(|version| version.generation <= generation);
     given.unwrap_or(Version { generation, sequence: SequenceNumber::ZERO })
-}
-
-/// Reads what `Version` prints: the generation, from 1, before the last forty digits.
-fn parsed(text: &str) -> Option<Version> {
-    let split = text.len().checked_sub(SequenceNumber::DIGITS_MAX)?;
-    let (generation, sequence) = text.split_at_checked(split)?;
-    let generation = generation.parse().ok().filter(|generation| *generation >= 1)?;
-    Some(Version { generation, sequence: SequenceNumber::parse(sequence)? })
 }
 
 fn unit(op: RowOp, version: Version) -> Unit {

@@ -1,8 +1,8 @@
 //! One transaction of the target. Its statements are made here and nowhere else, so that none can forget
 //! whether it may stay prepared on its connection.
 //!
-//! A statement that does not stay prepared is sent in two steps, and behind a pooler both must come to the same
-//! connection of the server: else one is answered with the rows of another's. A transaction keeps its
+//! A statement that does not stay prepared is sent in two steps, and behind a pooler both must come to the
+//! same connection of the server: else one is answered with the rows of another's. A transaction keeps its
 //! connection, so everything with parameters runs in one, a single read too.
 
 use std::borrow::Cow;
@@ -129,8 +129,8 @@ impl Statement<'_> {
     }
 }
 
-/// Does some work for a command in one transaction, which has no limits: an operator waits for it. None of its
-/// statements stays prepared.
+/// Does some work for a command in one transaction, which has no limits: an operator waits for it. None of
+/// its statements stays prepared.
 pub(in crate::postgres) async fn in_transaction<T>(
     pool: &PgPool,
     what: &'static str,
