@@ -103,7 +103,7 @@ impl TargetReader {
             for (number, child) in children.filter(|(_, own)| hangs_on(own, table)) {
                 let number = TableIndex(u16::try_from(number).unwrap_or(u16::MAX));
                 let of = Asked { table, spec, rows };
-                compare_child(tx, (number, child), of, &mut answers).await?;
+                compare_child(tx, number, child, of, &mut answers).await?;
             }
             Ok(())
         })
@@ -214,7 +214,8 @@ async fn compare_own(tx: &mut Tx, asked: Asked<'_>, answers: &mut [Answer]) -> R
 /// Compares the rows of one child table that hang on the rows asked about.
 async fn compare_child(
     tx: &mut Tx,
-    (table, child): (TableIndex, &TableSpec),
+    table: TableIndex,
+    child: &TableSpec,
     parents: Asked<'_>,
     answers: &mut [Answer],
 ) -> Result<()> {
