@@ -27,7 +27,7 @@ use crate::apply::ports::Applied;
 use crate::engine::options::SourceRun;
 use crate::engine::ports::Seams;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Epoch, Generation, PartitionId, PartitionKind, ShardListing};
+use crate::model::{Epoch, Generation, Halt, PartitionId, PartitionKind, ShardListing};
 use crate::telemetry::{events, metrics};
 
 mod answers;
@@ -406,7 +406,8 @@ impl<P: Seams> Worker<P> {
         let reason = format!("{}; {remedy}", error.chain());
         events::Halted { source: &self.run.name, reason: &reason }.emit();
         // What is published on leaving must still say so.
-        self.view = Arc::new(LedgerView { halted: Some(reason), ..(*self.view).clone() });
+        self.view =
+            Arc::new(LedgerView { halted: Some(Halt::Other(reason)), ..(*self.view).clone() });
         self.draining = true;
         self.leave().await?;
         Err(error)

@@ -9,13 +9,13 @@ use super::{Done, Outcome, Worker};
 use crate::apply::page::MappedPage;
 use crate::engine::lane::{Lane, LaneId};
 use crate::engine::ports::{
-    Clock, Gap, GapReason, Lease, Ledger, LedgerView, PartitionRow, PartitionState, Seams,
+    Clock, Gap, Lease, Ledger, LedgerView, PartitionRow, PartitionState, Seams,
 };
 use crate::engine::readers::Ticket;
 use crate::engine::retry::{Directive, Stage, directive, explained};
 use crate::engine::tail::upkeep::{Discovered, Upkept};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Epoch, Generation, PartitionId, ShardListing};
+use crate::model::{Epoch, GapReason, Generation, PartitionId, ShardListing};
 use crate::telemetry::events;
 
 impl<P: Seams> Worker<P> {

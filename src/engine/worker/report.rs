@@ -150,7 +150,7 @@ impl<P: Seams> Worker<P> {
         let status = SourceStatus {
             turned_at: wall,
             generation: self.generation,
-            halted: self.view.halted.as_deref().map(explained),
+            halted: self.view.halted.as_ref().map(explained),
             warning: self.compare_mappings(),
             failing: self.failing.iter().flatten().next().cloned(),
             started: self.stream_arn.is_some() && self.view.generation > 0,

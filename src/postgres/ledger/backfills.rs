@@ -3,14 +3,15 @@
 //! Both are one transaction that locks the source's row first, so that two of them never mix. The partitions'
 //! rows are locked after it, in the order of their names, as batches and renewals lock them.
 
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
 use super::{PostgresLedger, positions, view};
 use crate::engine::ports::{Loads, NewLoad, NewStream, OpenLetter};
 use crate::error::Result;
-use crate::model::{Generation, PartitionId, PartitionKind};
+use crate::model::{GapReason, Generation, Position};
 use crate::postgres::session::Tx;
 use crate::postgres::sql::encode::{printed, texts};
+use crate::postgres::sql::words::{REPLAYS_TO_END, is_shard, sequence_after, word};
 
 impl PostgresLedger {
     /// Notes an operator's word: the sweep of the active load may delete as much as it must.
@@ -40,7 +41,14 @@ impl Loads for PostgresLedger {
 
     async fn end_load(&self, source: &str, generation: Generation) -> Result<bool> {
         self.call("end a load", async |tx| {
-            if tx.query(END).bind(source).bind(i64::from(generation)).execute().await? == 0 {
+            if tx
+                .query(AssertSqlSafe(end()))
+                .bind(source)
+                .bind(i64::from(generation))
+                .execute()
+                .await?
+                == 0
+            {
                 return Ok(false);
             }
             tx.query(REPAIRED).bind(source).execute().await?;
@@ -75,51 +83,60 @@ const BEGIN: &str = "\
         and (s.halted is null or exists (select from dynaurora.gaps g \
             where g.source = s.source and g.state = 'open' and g.reason = s.halted)) \
         and not exists (select from dynaurora.gaps g where g.source = s.source \
-            and g.state = 'open' and g.reason = 'table_changed')";
+            and g.state = 'open' and g.reason = $7)";
 
 /// Every partition of the source, those of an older stream too: an epoch only ever grows.
 const LOCK: &str = "\
     select partition from dynaurora.partitions where source = $1 \
     order by partition for no key update";
 
-const UNLEASE: &str = "\
-    update dynaurora.partitions p set generation = $2, epoch = p.epoch + 1, owner = null, \
-        records = 0, \
-        position = case when k.trimmed then 'horizon' else p.position end, \
-        registered_at = case when k.trimmed or p.position = 'horizon' then now() \
-            else p.registered_at end, \
-        replays_to = case when p.replaying and (p.replays_to = 'end' or not k.trimmed) \
-            then p.replays_to end \
-    from (select o.partition, exists (select from dynaurora.gaps g where g.source = o.source \
-            and g.state = 'open' and g.reason = 'trimmed' and g.partition = o.partition \
-            and g.stream_arn = o.stream_arn) as trimmed \
-        from dynaurora.partitions o where o.source = $1 and o.kind = 'shard') k \
-    where p.source = $1 and p.partition = k.partition";
+fn unlease() -> String {
+    format!(
+        "update dynaurora.partitions p set generation = $2, epoch = p.epoch + 1, owner = null, \
+         records = 0, position = case when k.trimmed then {horizon} else p.position end, \
+         registered_at = case when k.trimmed or p.position = {horizon} then now() \
+         else p.registered_at end, \
+         replays_to = case when p.replaying and (p.replays_to = {end} or not k.trimmed) \
+         then p.replays_to end \
+         from (select o.partition, exists (select from dynaurora.gaps g \
+         where g.source = o.source and g.state = 'open' and g.reason = {trimmed} \
+         and g.partition = o.partition and g.stream_arn = o.stream_arn) as trimmed \
+         from dynaurora.partitions o where o.source = $1 and {shard}) k \
+         where p.source = $1 and p.partition = k.partition",
+        horizon = word(Position::Horizon),
+        end = word(REPLAYS_TO_END),
+        trimmed = word(GapReason::Trimmed.label()),
+        shard = is_shard("o"),
+    )
+}
 
 /// What was known of the shard's newest record is not true of it any more; how far it was synced will be
 /// again before anyone sees it. One that still replays an earlier load goes to whichever place is further.
-const REWIND: &str = "\
-    update dynaurora.partitions p set state = 'open', position = n.position, last_event_at = null, \
-        replays_to = case when p.state = 'drained' then 'end' \
-            when p.position not like 'after:%' then p.replays_to \
-            when p.replays_to = 'end' then 'end' \
-            when split_part(p.replays_to, ':', 2)::numeric \
-                > split_part(p.position, ':', 2)::numeric then p.replays_to \
-            else p.position end \
-    from (select unnest($2::text[]) as partition, unnest($3::text[]) as position) n \
-    where p.source = $1 and p.partition = n.partition";
+fn rewind() -> String {
+    format!(
+        "update dynaurora.partitions p set state = 'open', position = n.position, \
+         last_event_at = null, replays_to = case when p.state = 'drained' then {end} \
+         when {own} is null or p.replays_to = {end} then p.replays_to \
+         when {other} > {own} then p.replays_to else p.position end \
+         from (select unnest($2::text[]) as partition, unnest($3::text[]) as position) n \
+         where p.source = $1 and p.partition = n.partition",
+        end = word(REPLAYS_TO_END),
+        own = sequence_after("p.position"),
+        other = sequence_after("p.replays_to"),
+    )
+}
 
 const ENTER: &str = "\
     insert into dynaurora.partitions as p (source, partition, kind, position, generation) \
-    select $1, unnest($3::text[]), unnest($4::text[]), 'start', $2 \
+    select $1, unnest($3::text[]), unnest($4::text[]), $5, $2 \
     on conflict (source, partition) do update set kind = excluded.kind, stream_arn = null, \
-        parent = null, state = 'open', position = 'start', generation = excluded.generation, \
-        epoch = p.epoch + 1, owner = null, records = 0, last_event_at = null, drained_at = null, \
-        registered_at = now()";
+        parent = null, state = 'open', position = excluded.position, \
+        generation = excluded.generation, epoch = p.epoch + 1, owner = null, records = 0, \
+        last_event_at = null, drained_at = null, registered_at = now()";
 
 /// What the stream before held unread is lost, whether or not a listing was there to say so first.
 const CHANGED: &str = "\
-    insert into dynaurora.gaps (source, stream_arn, reason) values ($1, $2, 'stream_changed') \
+    insert into dynaurora.gaps (source, stream_arn, reason) values ($1, $2, $3) \
     on conflict do nothing";
 
 const REPAIRING: &str = "\
@@ -139,6 +156,7 @@ async fn begin(tx: &mut Tx, load: &NewLoad) -> Result<bool> {
         .bind(load.rcu_max)
         .bind(load.stream.is_some())
         .bind(load.mapping)
+        .bind(GapReason::TableChanged.label())
         .execute()
         .await?;
     if begun == 0 {
@@ -146,7 +164,8 @@ async fn begin(tx: &mut Tx, load: &NewLoad) -> Result<bool> {
     }
     if let Some(NewStream { stream_arn, shards }) = &load.stream {
         positions::register(tx, source, stream_arn, shards).await?;
-        tx.query(CHANGED).bind(source).bind(&**stream_arn).execute().await?;
+        let changed = tx.query(CHANGED).bind(source).bind(&**stream_arn);
+        changed.bind(GapReason::StreamChanged.label()).execute().await?;
     }
     tx.query(LOCK).bind(source).execute().await?;
     let mut rewound = Vec::new();
@@ -155,8 +174,8 @@ async fn begin(tx: &mut Tx, load: &NewLoad) -> Result<bool> {
         let Some(shards) = rewind.shards(&rows) else { return Ok(false) };
         rewound = shards;
     }
-    tx.query(UNLEASE).bind(source).bind(replaces + 1).execute().await?;
-    tx.query(REWIND)
+    tx.query(AssertSqlSafe(unlease())).bind(source).bind(replaces + 1).execute().await?;
+    tx.query(AssertSqlSafe(rewind()))
         .bind(source)
         .bind(texts(&rewound, |(id, _)| Some(id.as_str())))
         .bind(printed(&rewound, |(_, position)| position))
@@ -168,7 +187,8 @@ async fn begin(tx: &mut Tx, load: &NewLoad) -> Result<bool> {
         .bind(source)
         .bind(replaces + 1)
         .bind(texts(&partitions, |id| Some(id.as_str())))
-        .bind(texts(&partitions, |id| Some(kind(id))))
+        .bind(texts(&partitions, |id| Some(id.kind().label())))
+        .bind(Position::Start.to_string())
         .execute()
         .await?;
     tx.query(REPAIRING).bind(source).execute().await?;
@@ -176,13 +196,16 @@ async fn begin(tx: &mut Tx, load: &NewLoad) -> Result<bool> {
     Ok(true)
 }
 
-const END: &str = "\
-    update dynaurora.sources s set backfilling = false, sweep_confirmed = false, \
-        loaded_at = now() \
-    where s.source = $1 and s.generation = $2 and s.backfilling \
-        and not exists (select from dynaurora.partitions p where p.source = s.source \
-            and (p.kind <> 'shard' and p.generation = s.generation and p.state = 'open' \
-                or p.stream_arn = s.stream_arn and p.replaying))";
+fn end() -> String {
+    format!(
+        "update dynaurora.sources s set backfilling = false, sweep_confirmed = false, \
+         loaded_at = now() where s.source = $1 and s.generation = $2 and s.backfilling \
+         and not exists (select from dynaurora.partitions p where p.source = s.source \
+         and (not {} and p.generation = s.generation and p.state = 'open' \
+         or p.stream_arn = s.stream_arn and p.replaying))",
+        is_shard("p"),
+    )
+}
 
 const REPAIRED: &str = "\
     update dynaurora.gaps set state = 'repaired' where source = $1 and state = 'repairing'";
@@ -190,11 +213,3 @@ const REPAIRED: &str = "\
 const OPEN_LETTERS: &str = "\
     select id, image from dynaurora.dead_letters where source = $1 and state = 'open' \
     order by id limit $2";
-
-fn kind(partition: &PartitionId) -> &'static str {
-    match partition.kind() {
-        PartitionKind::Shard => "shard",
-        PartitionKind::Segment => "segment",
-        PartitionKind::File => "file",
-    }
-}

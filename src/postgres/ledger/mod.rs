@@ -12,17 +12,20 @@ mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Row;
 use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row};
 
 use super::session::{Lane, Pools, Tx};
 use super::sql::encode::texts;
+use super::sql::words::{interval, is_shard};
 use crate::engine::ports::{
-    Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, Publication,
-    Published, SourceIdentity,
+    Claim, Continuity, Enrolment, Gap, Lease, Ledger, LedgerView, Listing, Publication, Published,
+    SourceIdentity,
 };
 use crate::error::Result;
-use crate::model::{Epoch, Generation, PartitionId, WorkerId};
+use crate::model::{
+    DRAINED_KEPT, Epoch, GapReason, Generation, Halt, PartitionId, RETENTION, WorkerId,
+};
 
 /// The ledger of one target.
 #[derive(Debug, Clone)]
@@ -100,7 +103,7 @@ impl Ledger for PostgresLedger {
             }
             positions::note_continued(tx, source, stream_arn, shards).await?;
             let ids = texts(shards, |shard| Some(shard.id.as_str()));
-            tx.query(FORGET).bind(source).bind(ids).execute().await.map(drop)
+            tx.query(AssertSqlSafe(forget())).bind(source).bind(ids).execute().await.map(drop)
         })
         .await
     }
@@ -182,7 +185,11 @@ impl Ledger for PostgresLedger {
                 lost.execute().await?;
             }
             if halt {
-                tx.query(HALT).bind(source).bind(gap.reason.label()).execute().await?;
+                tx.query(HALT)
+                    .bind(source)
+                    .bind(Halt::from(gap.reason).to_string())
+                    .execute()
+                    .await?;
             }
             Ok(())
         })
@@ -215,31 +222,36 @@ const LISTED: &str = "\
     update dynaurora.sources set listed_at = now(), discovery_worker = null, discovery_at = null \
     where source = $1";
 
-/// Drained shards stay until no listing has them and no replay of their children can come any more;
-/// the service itself keeps a shard for 24 hours. A batch that was made before a load ended may leave claims
-/// behind. Dead letters that were settled stay for 30 days, long enough to look back at a
-/// month's incidents; they go some at a time, so that no listing waits for them. A shard that no listing has
-/// any more, a day after it was read to its end, is continued by what is listed or by what is gone as well.
-const FORGET: &str = "\
-    with forgotten as (delete from dynaurora.workers \
-        where source = $1 and alive_until < now() - interval '1 day' \
-            and worker not in (select owner from dynaurora.partitions \
-                where source = $1 and owner is not null)), \
-    unclaimed as (delete from dynaurora.claims c using dynaurora.sources s \
-        where s.source = $1 and not s.backfilling and c.source = s.source), \
-    past as (delete from dynaurora.partitions p using dynaurora.sources s \
-        where s.source = $1 and p.source = s.source and p.kind <> 'shard' \
-            and p.generation < s.generation and p.registered_at < now() - interval '48 hours'), \
-    continued as (update dynaurora.partitions p set continued = true \
-        where source = $1 and kind = 'shard' and state = 'drained' and not continued \
-            and partition <> all ($2) and registered_at >= now() - interval '48 hours' \
-            and coalesce(drained_at, registered_at) < now() - interval '24 hours'), \
-    settled as (delete from dynaurora.dead_letters where id in (select id \
-        from dynaurora.dead_letters where source = $1 and state <> 'open' \
-            and settled_at < now() - interval '30 days' order by settled_at limit 1000)) \
-    delete from dynaurora.partitions \
-    where source = $1 and kind = 'shard' and state = 'drained' and partition <> all ($2) \
-        and registered_at < now() - interval '48 hours'";
+/// Drained shards stay until no listing has them and no replay of their children can come any more. A shard
+/// that no listing has any more, once the service would have forgotten it, is continued by what is listed or
+/// by what is gone as well. A batch that was made before a load ended may leave claims behind. Dead letters
+/// that were settled stay for 30 days, long enough to look back at a month's incidents; they go some at a
+/// time, so that no listing waits for them.
+fn forget() -> String {
+    let (shard, kept) = (is_shard("p"), interval(DRAINED_KEPT));
+    let unlisted =
+        format!("p.source = $1 and {shard} and p.state = 'drained' and p.partition <> all ($2)");
+    format!(
+        "with forgotten as (delete from dynaurora.workers \
+         where source = $1 and alive_until < now() - interval '1 day' \
+         and worker not in (select owner from dynaurora.partitions \
+         where source = $1 and owner is not null)), \
+         unclaimed as (delete from dynaurora.claims c using dynaurora.sources s \
+         where s.source = $1 and not s.backfilling and c.source = s.source), \
+         past as (delete from dynaurora.partitions p using dynaurora.sources s \
+         where s.source = $1 and p.source = s.source and not {shard} \
+         and p.generation < s.generation and p.registered_at < now() - {kept}), \
+         continued as (update dynaurora.partitions p set continued = true \
+         where {unlisted} and not p.continued and p.registered_at >= now() - {kept} \
+         and coalesce(p.drained_at, p.registered_at) < now() - {}), \
+         settled as (delete from dynaurora.dead_letters where id in (select id \
+         from dynaurora.dead_letters where source = $1 and state <> 'open' \
+         and settled_at < now() - interval '30 days' order by settled_at limit 1000)) \
+         delete from dynaurora.partitions p \
+         where {unlisted} and p.registered_at < now() - {kept}",
+        interval(RETENTION),
+    )
+}
 
 /// A row that another worker is taking is skipped rather than waited for; one that another has just taken
 /// has another epoch than was seen.

@@ -2,7 +2,7 @@
 
 use crate::apply::ports::Batch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{PartitionId, ShardListing};
+use crate::model::{PartitionId, PartitionKind, ShardListing};
 use crate::postgres::session::Tx;
 use crate::postgres::sql::encode::{printed, texts};
 
@@ -84,7 +84,7 @@ const REGISTER: &str = "\
     from (select unnest($3::text[]) as partition, unnest($4::text[]) as parent, \
             unnest($5::text[]) as position) n, dynaurora.sources s \
     where s.source = $1 order by n.partition \
-    on conflict (source, partition) do update set kind = 'shard', \
+    on conflict (source, partition) do update set kind = $6, \
         stream_arn = excluded.stream_arn, parent = excluded.parent, state = 'open', \
         position = excluded.position, generation = excluded.generation, owner = null, \
         records = 0, replays_to = null, last_event_at = null, drained_at = null, \
@@ -111,6 +111,7 @@ pub(in crate::postgres) async fn register(
         .bind(texts(shards, |shard| Some(shard.id.as_str())))
         .bind(texts(shards, |shard| shard.parent.as_ref().map(PartitionId::as_str)))
         .bind(printed(shards, |shard| shard.start()))
+        .bind(PartitionKind::Shard.label())
         .execute()
         .await
         .map(drop)

@@ -5,7 +5,7 @@ use sqlx::postgres::PgRow;
 
 use crate::engine::ports::{LedgerView, LoadView, PartitionRow, PartitionState, Verified};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{EpochMillis, PartitionId, Position, WorkerId};
+use crate::model::{EpochMillis, Halt, PartitionId, Position, UNREAD_MAX, WorkerId};
 use crate::postgres::session::{self, Tx};
 
 const SOURCE: &str = "\
@@ -34,7 +34,7 @@ const SOURCE: &str = "\
 const PARTITIONS: &str = "\
     select p.partition, p.parent, p.state, p.position, p.records, p.epoch, w.worker as owner, \
         round(extract(epoch from p.last_event_at) * 1000)::bigint as last_event_ms, \
-        p.position = 'horizon' and p.registered_at < now() - interval '23 hours' as overdue \
+        p.position = $2 and p.registered_at < now() - $3 * interval '1 second' as overdue \
     from dynaurora.partitions p join dynaurora.sources s on s.source = p.source \
         left join dynaurora.workers w on w.source = p.source and w.worker = p.owner \
             and w.alive_until > now() \
@@ -52,7 +52,12 @@ pub(super) async fn load(tx: &mut Tx, source: &str) -> Result<LedgerView> {
 
 /// The partitions of the source's newest stream and load.
 pub(super) async fn partitions(tx: &mut Tx, source: &str) -> Result<Vec<PartitionRow>> {
-    tx.query(PARTITIONS).bind(source).all(partition).await
+    tx.query(PARTITIONS)
+        .bind(source)
+        .bind(Position::Horizon.to_string())
+        .bind(UNREAD_MAX.as_secs_f64())
+        .all(partition)
+        .await
 }
 
 pub(super) fn never_enrolled(source: &str) -> Error {
@@ -67,7 +72,7 @@ pub(super) fn position(text: &str) -> sqlx::Result<Position> {
 fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
     Ok(LedgerView {
         generation: row.try_get::<i32, _>("generation")?.unsigned_abs(),
-        halted: row.try_get("halted")?,
+        halted: row.try_get::<Option<&str>, _>("halted")?.map(Halt::parse),
         stream_arn: row.try_get::<String, _>("stream_arn")?.into(),
         listed: row.try_get("listed")?,
         load: LoadView {

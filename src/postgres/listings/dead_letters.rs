@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, Reject, Version};
 use crate::postgres::session::{Tx, in_transaction};
 use crate::postgres::sql::encode::{printed, texts};
+use crate::postgres::sql::words::is_scanned;
 
 /// What became of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -270,7 +271,7 @@ pub(in crate::postgres) async fn store(
         .bind(details)
         .execute()
         .await?;
-    tx.query(SUPERSEDE_SCANNED)
+    tx.query(AssertSqlSafe(supersede_scanned()))
         .named("supersede the dead letters of scans")
         .bind(source)
         .bind(hashes)
@@ -294,12 +295,17 @@ const SUPERSEDE: &str = "\
 
 /// Of one key, a scan's reject and another one say the same of two images: the newer stays. Else each load of
 /// the table would leave another dead letter of every bad item.
-const SUPERSEDE_SCANNED: &str = "\
-    update dynaurora.dead_letters d set state = 'superseded', settled_at = now() \
-    where d.source = $1 and d.state = 'open' and d.key_hash = any ($2) \
-        and exists (select from dynaurora.dead_letters n where n.source = $1 \
-            and n.state = 'open' and n.key_hash = d.key_hash and n.version > d.version \
-            and (mod(n.version, 1e40) = 0 or mod(d.version, 1e40) = 0))";
+fn supersede_scanned() -> String {
+    format!(
+        "update dynaurora.dead_letters d set state = 'superseded', settled_at = now() \
+         where d.source = $1 and d.state = 'open' and d.key_hash = any ($2) \
+         and exists (select from dynaurora.dead_letters n where n.source = $1 \
+         and n.state = 'open' and n.key_hash = d.key_hash and n.version > d.version \
+         and ({} or {}))",
+        is_scanned("n.version"),
+        is_scanned("d.version"),
+    )
+}
 
 /// Supersedes the open dead letters of keys of which a later record was mapped.
 pub(in crate::postgres) async fn supersede(

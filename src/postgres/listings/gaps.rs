@@ -1,11 +1,12 @@
 //! Gaps, listed and accepted by people.
 
-use sqlx::Row;
 use sqlx::postgres::{PgPool, PgRow};
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::EpochMillis;
+use crate::model::{EpochMillis, GapReason, Position};
 use crate::postgres::session::in_transaction;
+use crate::postgres::sql::words::word;
 
 /// A gap as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,20 +67,40 @@ const ACCEPT: &str = "\
         round(extract(epoch from recorded_at) * 1000)::bigint as recorded_ms";
 
 /// What the shard, the stream or the table is from now on, so that the same gap is not found again.
-const GO_ON: [&str; 4] = [
-    "update dynaurora.partitions p set position = 'horizon', registered_at = now() \
-     from dynaurora.gaps g where g.id = $1 and g.reason = 'trimmed' and p.source = g.source \
-         and p.partition = g.partition and p.stream_arn = g.stream_arn",
-    "update dynaurora.partitions p set registered_at = now() \
-     from dynaurora.gaps g where g.id = $1 and g.reason = 'unpolled' and p.source = g.source \
-         and p.position = 'horizon' and p.stream_arn = g.stream_arn",
-    // The next listing enters the new stream's shards.
-    "update dynaurora.sources s set stream_arn = g.stream_arn from dynaurora.gaps g \
-     where g.id = $1 and g.reason in ('stream_changed', 'table_changed') and s.source = g.source",
-    // An empty id is that of whatever table the daemon finds next.
-    "update dynaurora.sources s set table_id = '' from dynaurora.gaps g \
-     where g.id = $1 and g.reason = 'table_changed' and s.source = g.source",
-];
+fn go_on() -> [String; 4] {
+    let horizon = word(Position::Horizon);
+    let [trimmed, unpolled, stream_changed, table_changed] = [
+        GapReason::Trimmed,
+        GapReason::Unpolled,
+        GapReason::StreamChanged,
+        GapReason::TableChanged,
+    ]
+    .map(|reason| word(reason.label()));
+    [
+        format!(
+            "update dynaurora.partitions p set position = {horizon}, registered_at = now() \
+             from dynaurora.gaps g where g.id = $1 and g.reason = {trimmed} \
+             and p.source = g.source and p.partition = g.partition \
+             and p.stream_arn = g.stream_arn"
+        ),
+        format!(
+            "update dynaurora.partitions p set registered_at = now() from dynaurora.gaps g \
+             where g.id = $1 and g.reason = {unpolled} and p.source = g.source \
+             and p.position = {horizon} and p.stream_arn = g.stream_arn"
+        ),
+        // The next listing enters the new stream's shards.
+        format!(
+            "update dynaurora.sources s set stream_arn = g.stream_arn from dynaurora.gaps g \
+             where g.id = $1 and g.reason in ({stream_changed}, {table_changed}) \
+             and s.source = g.source"
+        ),
+        // An empty id is that of whatever table the daemon finds next.
+        format!(
+            "update dynaurora.sources s set table_id = '' from dynaurora.gaps g \
+             where g.id = $1 and g.reason = {table_changed} and s.source = g.source"
+        ),
+    ]
+}
 
 const RESUME: &str = "\
     update dynaurora.sources s set halted = null from dynaurora.gaps a \
@@ -98,9 +119,10 @@ pub async fn accept(pool: &PgPool, id: i64) -> Result<StoredGap> {
             Error::new(ErrorKind::Usage, format!("there is no open gap {id}"))
                 .with_hint("`dynaurora gaps list` shows the open ones")
         })?;
-        for sql in GO_ON.into_iter().chain([RESUME]) {
-            tx.query(sql).bind(id).execute().await?;
+        for sql in go_on() {
+            tx.query(AssertSqlSafe(sql)).bind(id).execute().await?;
         }
+        tx.query(RESUME).bind(id).execute().await?;
         Ok(accepted)
     })
     .await

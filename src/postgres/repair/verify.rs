@@ -50,7 +50,7 @@ impl TargetReader {
             for (number, child) in children.filter(|(_, own)| hangs_on(own, table)) {
                 let number = TableIndex(u16::try_from(number).unwrap_or(u16::MAX));
                 let of = Asked { table, spec, rows };
-                compare_child(tx, (number, child), of, &mut comparisons).await?;
+                compare_child(tx, number, child, of, &mut comparisons).await?;
             }
             Ok(())
         })
@@ -158,7 +158,8 @@ async fn compare_own(tx: &mut Tx, asked: Asked<'_>, comparisons: &mut [Compariso
 /// Compares the rows of one child table that hang on the rows asked about.
 async fn compare_child(
     tx: &mut Tx,
-    (table, child): (TableIndex, &TableSpec),
+    table: TableIndex,
+    child: &TableSpec,
     parents: Asked<'_>,
     comparisons: &mut [Comparison],
 ) -> Result<()> {

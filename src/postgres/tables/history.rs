@@ -18,6 +18,7 @@ use crate::postgres::sql::columns::{
 };
 use crate::postgres::sql::encode::{printed, texts};
 use crate::postgres::sql::ident::{quoted, quoted_table};
+use crate::postgres::sql::words::is_scanned;
 
 /// The statements of one history.
 #[derive(Debug)]
@@ -133,9 +134,10 @@ pub(super) fn add(spec: &TableSpec, of: &TableSpec) -> Result<String> {
     let version = quoted(VERSION_COLUMN)?;
     let op = quoted(HISTORY_COLUMNS[0])?;
     let taken = format!(
-        "and (n.{op} in ({}) or mod(n.{version}, 1e40) <> 0 \
+        "and (n.{op} in ({}) or not {} \
          or exists (select from {} t where {} and t.{version} = n.{version})) ",
         ends(),
+        is_scanned(&format!("n.{version}")),
         quoted_table(&of.name)?,
         same_row("t", of, "n")?,
     );
