@@ -8,34 +8,14 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use super::catalogue::{self, ExistingTable};
 use super::extras;
+use super::steps::Plan;
+pub use super::steps::{Step, StepKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableSpec, VERSION_COLUMN};
 use crate::postgres::session::{Tx, begun_with, in_transaction};
 use crate::postgres::sql::columns::{self, key_columns};
 use crate::postgres::sql::ident::{declared_type, quoted, quoted_table};
 use crate::postgres::sqlstate;
-
-/// A statement that brings the target closer to the mapping.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
-    /// What it does, for people.
-    pub what: String,
-    /// The statement.
-    pub sql: String,
-    /// When it is run.
-    pub kind: StepKind,
-}
-
-/// When a step is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StepKind {
-    /// With the other changes of the schema, in one transaction.
-    Schema,
-    /// The same, and it may lose what is there: the operator has named the table.
-    Destructive,
-    /// After them, again and again until it finds no row any more; the daemon may run meanwhile.
-    Rows,
-}
 
 /// The free space in a page of a new table. With it every update of a full table is HOT: no dead
 /// index entries, 10 % less WAL (measured).
@@ -160,45 +140,7 @@ pub struct Column {
     pub comment: Option<String>,
 }
 
-#[derive(Default)]
-pub(super) struct Plan {
-    steps: Vec<Step>,
-    /// Whether the operator has named the table at hand.
-    confirmed: bool,
-    problems: Vec<String>,
-    remedies: Vec<String>,
-}
-
 impl Plan {
-    pub(super) fn step(&mut self, kind: StepKind, what: String, sql: String) {
-        let step = Step { what, sql, kind };
-        if !self.steps.contains(&step) {
-            self.steps.push(step);
-        }
-    }
-
-    fn problem(&mut self, problem: String, remedy: String) {
-        self.problems.push(problem);
-        if !self.remedies.contains(&remedy) {
-            self.remedies.push(remedy);
-        }
-    }
-
-    /// A statement that may lose something: planned where the operator named the table, refused
-    /// otherwise.
-    fn destructive(&mut self, table: &TableSpec, what: (String, String), sql: String) {
-        let (problem, done) = what;
-        if self.confirmed {
-            self.step(StepKind::Destructive, done, sql);
-        } else {
-            let remedy = format!(
-                "change the mapping, or {sql} (dynaurora apply --confirm {} does it)",
-                table.name
-            );
-            self.problem(problem, remedy);
-        }
-    }
-
     async fn schema(&mut self, tx: &mut Tx, table: &TableSpec) -> Result<()> {
         if let Some(schema) = &table.name.schema
             && !catalogue::has_schema(tx, schema).await?

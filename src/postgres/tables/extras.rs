@@ -4,7 +4,7 @@
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::catalogue::ExistingTable;
-use super::ddl::{Plan, Step, StepKind};
+use super::steps::{Plan, Step, StepKind};
 use crate::error::Result;
 use crate::mapping::spec::{AutoColumn, AutoSpec, ColumnType, TableSpec};
 use crate::postgres::session::{Tx, in_transaction};

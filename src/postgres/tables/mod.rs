@@ -9,6 +9,7 @@ pub(in crate::postgres) mod own_rows;
 pub(in crate::postgres) mod rows;
 pub mod shown;
 mod statements;
+mod steps;
 mod sweep;
 
 use std::sync::Arc;
