@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["mapping", "model", "error"]),
     ("apply", &["engine::ports", "mapping", "model", "error", "telemetry"]),
     ("engine", &["apply", "mapping", "model", "error", "telemetry"]),
-    ("source", &["engine::ports", "model", "error"]),
+    ("source", &["engine::ports", "model", "error", "telemetry"]),
     ("postgres", &["apply", "engine::ports", "mapping", "model", "error"]),
     ("runtime", &["engine::ports", "model"]),
     ("cli", &["*"]),

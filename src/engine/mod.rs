@@ -23,7 +23,7 @@ use crate::error::Result;
 
 pub use options::{OnGap, Options, SourceRun};
 pub use ports::{Ports, Seams};
-pub use tail::upkeep::usable;
+pub use tail::discovery::usable;
 
 /// Keeps the target in step with one source until `stop` is cancelled, then applies what is in hand, gives
 /// the leases back and returns.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::backfill::Backfill;
 use super::ports::GapReason;
 use super::readers::Pace;
 use super::tail::freshness::SourceStatus;
@@ -30,6 +29,18 @@ impl OnGap {
     pub fn halts(self, reason: GapReason) -> bool {
         self == Self::Halt || reason == GapReason::TableChanged
     }
+}
+
+/// When a worker begins a load by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backfill {
+    /// Only when an operator, or a gap, asks for one.
+    #[default]
+    Never,
+    /// When the table was never loaded.
+    Auto,
+    /// Once, when the process starts.
+    Force,
 }
 
 /// How a source's worker behaves; the defaults and their reasons are in the config room.

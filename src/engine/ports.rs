@@ -20,10 +20,10 @@ mod loads;
 mod rewind;
 mod seams;
 pub use entries::{
-    Claim, Continuity, Enrolment, Gap, GapReason, Lease, LedgerView, PartitionRow, PartitionState,
-    Publication, Published, SourceIdentity, Verified,
+    Claim, Continuity, Enrolment, Gap, GapReason, Lease, LedgerView, LoadView, PartitionRow,
+    PartitionState, Publication, Published, SourceIdentity, Verified,
 };
-pub use loads::{LoadView, Loads, NewLoad, NewStream, OpenLetter, Stale, Sweep, Swept};
+pub use loads::{Loads, NewLoad, NewStream, OpenLetter, Stale, Sweep, Swept};
 pub use rewind::Rewind;
 pub(crate) use rewind::past;
 pub use seams::{Ports, Seams};
@@ -66,6 +66,13 @@ pub trait Source: Send + Sync + 'static {
     /// `Expired`: the iterator is too old; read again without it. `Trimmed`: the position is not in the
     /// stream any more. `Gone`: the shard or stream does not exist any more. `Throttled`: slow down.
     fn read(&self, from: &ReadFrom) -> impl Future<Output = Result<Page>> + Send;
+
+    /// What an operator can do, if possible the very command, so that the table has a stream whose records
+    /// carry both images.
+    fn stream_remedy(&self, table: &StreamInfo) -> Option<String> {
+        let _ = table;
+        None
+    }
 }
 
 /// What a table and its stream are at one moment.

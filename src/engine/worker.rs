@@ -18,8 +18,9 @@ use super::ports::{Clock, Ledger, LedgerView, Page, ReadFrom, Source};
 use super::readers::Ticket;
 use super::rejects::RejectShare;
 use super::retry::{Stage, remedy};
+use super::tail::discovery::{Discovered, Survey, discover};
+use super::tail::leases::{Ask, Upkept, keep_up};
 use super::tail::listing::Turns;
-use super::tail::upkeep::{Ask, Discovered, Survey, Upkept, discover, keep_up, request};
 use crate::apply::apply_whole;
 use crate::apply::batch::{Label, Sealed};
 use crate::apply::page::{MappedPage, PageContext, UnmatchedItem};
@@ -339,7 +340,8 @@ impl<P: Seams> Worker<P> {
     fn give_back_left(&mut self, now: Instant) {
         let mut leases = Vec::new();
         for lane in &mut self.lanes {
-            for partition in lane.readers.left() {
+            let left: Vec<_> = lane.readers.left().cloned().collect();
+            for partition in left {
                 if lane.in_hand(&partition) {
                     continue;
                 }
@@ -420,11 +422,7 @@ async fn read<P: Seams>(
     from: &ReadFrom,
     turns: &Mutex<Turns>,
 ) -> Result<(Page, Vec<ShardListing>)> {
-    let answer = ports.source().read(from).await;
-    if from.partition.kind() != PartitionKind::File {
-        request("GetRecords", answer.as_ref().err());
-    }
-    let page = answer?;
+    let page = ports.source().read(from).await?;
     let mut children = Vec::new();
     // Only shards are continued by others.
     let at_end = page.end && from.partition.kind() == PartitionKind::Shard;
@@ -434,7 +432,6 @@ async fn read<P: Seams>(
         let Some(turn) = turn else { break };
         ports.clock().sleep_until(turn).await;
         let answer = ports.source().child_shards(&from.stream_arn, &from.partition).await;
-        request("DescribeStream", answer.as_ref().err());
         children = answer.unwrap_or_default();
         if !children.is_empty() {
             break;

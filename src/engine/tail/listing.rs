@@ -1,7 +1,7 @@
 //! Listings of shards: page by page, at a pace that leaves the service room, and no child before its parent.
 //!
-//! The service takes ten `DescribeStream` calls a second for each stream, whoever asks. The one worker whose
-//! turn it is to list makes four of them, those that ask for the children of an ended shard at most six.
+//! The service answers ten questions a second about the shards of a stream, whoever asks. The one worker
+//! whose turn it is to list asks four of them, those that ask for the children of an ended shard at most six.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::upkeep::request;
 use crate::engine::ports::{Clock, Listing, ReadFrom, Seams, Source};
 use crate::engine::retry::{Directive, Stage, directive};
 use crate::error::{Error, ErrorKind, Result};
@@ -37,9 +36,7 @@ pub async fn list<S: Source, C: Clock>(source: &S, clock: &C, stream_arn: &str) 
     let (mut shards, mut known) = (Vec::new(), HashSet::new());
     let (mut after, mut idle, mut failures) = (None, 0, 0);
     while idle < PAGES_IDLE_MAX {
-        let answer = source.list_shards(stream_arn, after.as_ref()).await;
-        request("DescribeStream", answer.as_ref().err());
-        match answer {
+        match source.list_shards(stream_arn, after.as_ref()).await {
             Ok(page) => {
                 let before = shards.len();
                 let new = page.shards.into_iter().filter(|shard| known.insert(shard.id.clone()));
@@ -136,7 +133,6 @@ pub(crate) async fn with_parents<P: Seams>(
             let position = Position::Horizon;
             let from = ReadFrom { stream_arn, partition, position, iterator: None };
             let answer = ports.source().read(&from).await;
-            request("GetRecords", answer.as_ref().err());
             if answer.is_err_and(|error| error.kind() == ErrorKind::Gone) {
                 entered.insert(from.partition);
             }

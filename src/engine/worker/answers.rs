@@ -11,9 +11,10 @@ use crate::engine::lane::{Lane, LaneId};
 use crate::engine::ports::{
     Clock, Gap, GapReason, Lease, Ledger, LedgerView, PartitionRow, PartitionState, Seams,
 };
-use crate::engine::readers::Ticket;
+use crate::engine::readers::{Moment, Ticket};
 use crate::engine::retry::{Directive, Stage, directive, explained};
-use crate::engine::tail::upkeep::{Discovered, Upkept};
+use crate::engine::tail::discovery::Discovered;
+use crate::engine::tail::leases::Upkept;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Epoch, Generation, PartitionId, ShardListing};
 use crate::telemetry::events;
@@ -175,7 +176,7 @@ impl<P: Seams> Worker<P> {
         match result {
             Ok((mapped, children)) => {
                 self.well(Stage::Read);
-                let at = (now, self.ports.clock().wall());
+                let at = Moment { now, wall: self.ports.clock().wall() };
                 let (page, pace) = (&mapped.page, self.run.options.pace);
                 self.budget.take(page.consumed_capacity.unwrap_or(0.0), now);
                 let lane = &mut self.lanes[LaneId::of(&ticket.partition) as usize];

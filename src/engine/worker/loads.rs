@@ -43,7 +43,7 @@ impl<P: Seams> Worker<P> {
             let (segments, rcu_max) = (options.segments, options.rcu_max);
             let options = LoadOptions { segments, rcu_max, mapping: self.mapping };
             self.tasks.spawn(async move {
-                let begun = backfill::begin(&*ports, (source, generation), &options).await;
+                let begun = backfill::begin(&*ports, source, generation, &options).await;
                 Done::LoadStepped(begun.map(LoadStepped::Begun))
             });
             return;
