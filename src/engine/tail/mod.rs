@@ -1,5 +1,6 @@
 //! Reading the stream: which shards there are, who reads which, and how fresh that makes the target.
 
+pub(crate) mod children;
 pub mod discovery;
 pub mod freshness;
 pub mod lease;
