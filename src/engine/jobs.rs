@@ -43,7 +43,7 @@ pub(super) struct Row {
     /// How long until it is due again.
     pub(super) every: fn(&Rhythm) -> Duration,
     /// From when on that counts.
-    pub(super) from: From,
+    pub(super) counted: Counted,
     /// The stage to which its failures belong; `None` where it cannot fail.
     pub(super) stage: Option<Stage>,
     /// Whether its success shows that all of the stage works again.
@@ -54,11 +54,11 @@ pub(super) struct Row {
 
 /// From when on a job's rhythm counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum From {
+pub(super) enum Counted {
     /// From its start.
-    Start,
+    FromStart,
     /// From its answer.
-    Answer,
+    FromAnswer,
 }
 
 /// What must be known of a worker to tell which jobs may start.
@@ -101,7 +101,7 @@ impl Job {
                 when: |_| true,
                 waits: false,
                 every: |_| STATUS_EVERY,
-                from: From::Start,
+                counted: Counted::FromStart,
                 stage: None,
                 proves: false,
                 keeps_pace: false,
@@ -113,7 +113,7 @@ impl Job {
                     true => CHILDLESS_DISCOVERY,
                     false => rhythm.discovery_interval,
                 },
-                from: From::Answer,
+                counted: Counted::FromAnswer,
                 stage: Some(Stage::Discover),
                 proves: true,
                 keeps_pace: false,
@@ -122,7 +122,7 @@ impl Job {
                 when: |worker| worker.phase.stream().is_some(),
                 waits: false,
                 every: Rhythm::renewals,
-                from: From::Answer,
+                counted: Counted::FromAnswer,
                 stage: Some(Stage::Ledger),
                 proves: true,
                 keeps_pace: true,
@@ -132,7 +132,7 @@ impl Job {
                 when: |worker| worker.phase.stream().is_some() && worker.seen,
                 waits: false,
                 every: |_| PUBLICATION_EVERY,
-                from: From::Start,
+                counted: Counted::FromStart,
                 stage: Some(Stage::Ledger),
                 proves: false,
                 keeps_pace: false,
@@ -142,7 +142,7 @@ impl Job {
                 when: |worker| worker.phase.reads() && worker.step != Step::Rest,
                 waits: true,
                 every: Rhythm::renewals,
-                from: From::Answer,
+                counted: Counted::FromAnswer,
                 stage: Some(Stage::Load),
                 proves: true,
                 keeps_pace: false,
@@ -199,10 +199,10 @@ impl Jobs {
 
     /// It succeeded: it is due again in its rhythm.
     pub(super) fn succeeded(&mut self, job: Job, now: Instant, rhythm: &Rhythm) {
-        let Row { every, from, .. } = job.row();
+        let Row { every, counted, .. } = job.row();
         let own = &mut self.0[job as usize];
-        let start = match (own.state, from) {
-            (State::Running { since }, From::Start) => since,
+        let start = match (own.state, counted) {
+            (State::Running { since }, Counted::FromStart) => since,
             (state, _) => {
                 debug_assert!(matches!(state, State::Running { .. }), "{job:?} was not started");
                 now

@@ -24,7 +24,7 @@ pub(super) struct Publishing {
 
 /// The next publication.
 #[derive(Debug)]
-pub(super) struct News {
+pub(super) struct NextPublication {
     pub(super) number: u64,
     pub(super) synced_up_to: Option<EpochMillis>,
     pub(super) last_poll_at: Option<EpochMillis>,
@@ -43,14 +43,17 @@ pub(super) struct PublicationEnded {
 
 impl Publishing {
     /// What to publish next. Until its answer comes the ledger is not known to have any of it.
-    pub(super) fn next(&mut self, progress: Vec<((PartitionId, Epoch), ShardProgress)>) -> News {
+    pub(super) fn next(
+        &mut self,
+        progress: Vec<((PartitionId, Epoch), ShardProgress)>,
+    ) -> NextPublication {
         let last_poll_at = progress.iter().filter_map(|(_, shard)| shard.last_poll_at).min();
         let (covers, synced_up_to) = spoken_for(progress, self.synced_up_to);
         let covers: Leases = covers.into();
         let changed = self.covers.take().as_ref() != Some(&covers);
         self.number += 1;
         self.synced_up_to = synced_up_to;
-        News { number: self.number, synced_up_to, last_poll_at, covers, changed }
+        NextPublication { number: self.number, synced_up_to, last_poll_at, covers, changed }
     }
 
     /// Takes note of an answer.

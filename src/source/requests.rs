@@ -11,10 +11,28 @@ pub(super) async fn counted<T>(
     answer: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let answer = answer.await;
-    let code = match &answer {
+    AwsRequest { operation, code: code(&answer) }.emit();
+    answer
+}
+
+/// `ok`, the service's code, or where it gave none the kind of the failure.
+fn code<T>(answer: &Result<T>) -> &str {
+    match answer {
         Ok(_) => "ok",
         Err(error) => error.code().unwrap_or(error.kind().label()),
-    };
-    AwsRequest { operation, code }.emit();
-    answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, ErrorKind};
+
+    #[test]
+    fn an_answer_is_counted_under_the_code_of_the_service() {
+        let error = || Error::new(ErrorKind::Throttled, "read");
+        assert_eq!(code(&Ok(())), "ok");
+        assert_eq!(code::<()>(&Err(error().with_code("LimitExceeded"))), "LimitExceeded");
+        assert_eq!(code::<()>(&Err(error())), "throttled");
+    }
 }

@@ -15,8 +15,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::events;
 
 impl<P: Seams> Worker<P> {
-    pub(super) fn start_apply(&mut self, id: LaneId) {
-        let Some(stream) = self.phase.stream() else { return };
+    /// Starts to apply what the lane holds. Whether there was a stream to apply it under.
+    pub(super) fn start_apply(&mut self, id: LaneId) -> bool {
+        let Some(stream) = self.phase.stream() else { return false };
         let era = self.hand.era();
         let filling = self.hand.lane_mut(id).begin_apply(era);
         if filling.has_rejects() {
@@ -38,6 +39,7 @@ impl<P: Seams> Worker<P> {
             let took = ports.clock().now().saturating_duration_since(started);
             Done::Applied(id, ApplyEnded { sealed, took, result })
         });
+        true
     }
 
     pub(super) fn take_applied(&mut self, id: LaneId, ended: ApplyEnded) -> Result<()> {

@@ -6,7 +6,7 @@ use super::state::{News, Worker};
 use crate::engine::jobs::Job;
 use crate::engine::lane::LaneId;
 use crate::engine::ports::{Clock, Ledger, Publication, Seams};
-use crate::engine::publishing::{self, PublicationEnded};
+use crate::engine::publishing::{NextPublication, PublicationEnded};
 use crate::engine::tail::freshness::ShardProgress;
 use crate::model::{Epoch, PartitionId};
 
@@ -18,7 +18,7 @@ impl<P: Seams> Worker<P> {
 
     pub(super) fn start_publication(&mut self) {
         let progress = self.progress();
-        let publishing::News { number, synced_up_to, last_poll_at, covers, changed } =
+        let NextPublication { number, synced_up_to, last_poll_at, covers, changed } =
             self.publishing.next(progress);
         let (source, worker) = (Arc::clone(&self.run.name), self.run.worker.clone());
         let (ports, mapping) = (Arc::clone(&self.ports), self.tables.mapping);

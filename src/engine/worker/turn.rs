@@ -69,7 +69,10 @@ impl<P: Seams> Worker<P> {
             let Some(timer) = timers.expired(now).next() else {
                 return Started { count, wake: timers.next_due() };
             };
-            self.start(timer, now);
+            if !self.start(timer, now) {
+                debug_assert!(false, "{timer:?} was due, and could not start");
+                return Started { count, wake: timers.next_due() };
+            }
             count += 1;
         }
     }
@@ -105,15 +108,16 @@ impl<P: Seams> Worker<P> {
         }
     }
 
-    /// Starts what is due. Each ends what its timer stood for, or the turn would not end.
-    fn start(&mut self, timer: Timer, now: Instant) {
+    /// Starts what is due, which ends what its timer stood for. Whether it could be started.
+    fn start(&mut self, timer: Timer, now: Instant) -> bool {
         match timer {
             Timer::LeaseDeadline => self.lose_leases(now),
             Timer::Job(job) => self.start_job(job, now),
             Timer::GiveBack => self.give_back_left(now),
-            Timer::Apply(id) => self.start_apply(id),
-            Timer::Read(id) => self.start_read(id, now),
+            Timer::Apply(id) => return self.start_apply(id),
+            Timer::Read(id) => return self.start_read(id, now),
         }
+        true
     }
 
     /// Takes the answer of one task.
