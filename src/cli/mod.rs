@@ -21,7 +21,6 @@ mod named;
 mod paste;
 pub mod plan;
 pub mod resolve;
-mod retry;
 pub mod run;
 pub mod service;
 mod shared_tables;

@@ -20,7 +20,7 @@ use crate::model::EpochMillis;
 use crate::postgres::ledger::PostgresLedger;
 use crate::postgres::migrations;
 use crate::postgres::session::{Password, Pools, Settings, Tls};
-use crate::postgres::target::{PostgresSink, ddl};
+use crate::postgres::tables::{PostgresSink, ddl};
 use crate::runtime::SystemClock;
 use crate::source::{
     ConnectOptions, DynamoSource, RdsUser, SourceOptions, TOKEN_TTL, connect, rds_token,

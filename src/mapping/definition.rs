@@ -118,6 +118,13 @@ pub struct EntityDefinition {
     pub children: Vec<ChildDefinition>,
 }
 
+impl EntityDefinition {
+    /// Whether the file says nothing of the key, so that only the source's table can.
+    pub(crate) fn needs_keys(&self) -> bool {
+        self.rows.auto.is_some() && self.key.is_empty() && self.rows.primary_key.is_none()
+    }
+}
+
 /// One key attribute and its template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyDefinition {

@@ -10,6 +10,7 @@ mod connect;
 mod decode;
 mod errors;
 mod export;
+mod items;
 mod rds_token;
 mod requests;
 mod scan;

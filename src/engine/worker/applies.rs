@@ -28,7 +28,7 @@ impl<P: Seams> Worker<P> {
             stream_arn: Arc::clone(&stream.arn),
             generation: stream.generation,
             worker: self.run.worker.clone(),
-            claims: self.view.load.active,
+            backfilling: self.view.load.active,
         };
         let tables = Arc::clone(&self.tables.key_columns);
         let ports = Arc::clone(&self.ports);
@@ -60,7 +60,7 @@ impl<P: Seams> Worker<P> {
         lane.applied(true);
         self.told.well(Stage::Apply);
         self.tell_applied(&sealed, &applied, took);
-        let rejected = sealed.batch.rejects.len() as u64;
+        let rejected = sealed.batch.rows.rejects.len() as u64;
         if let Some(share) = self.rejects.applied(sealed.records.total(), rejected, now) {
             return Err(misfit(share));
         }
@@ -78,7 +78,7 @@ impl<P: Seams> Worker<P> {
 
     /// Takes note of how far the partitions of an applied batch are.
     fn advance(&mut self, id: LaneId, sealed: &Sealed, now: Instant) {
-        for advance in &sealed.batch.advances {
+        for advance in &sealed.batch.fence.advances {
             let partition = &advance.partition;
             self.hand.lane_mut(id).readers.applied(partition, advance.last_event_at);
             if advance.drained {

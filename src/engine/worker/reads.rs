@@ -13,7 +13,7 @@ use crate::engine::readers::{Moment, Ticket};
 use crate::engine::retry::{Directive, Stage, directive};
 use crate::engine::tail::children::look_up;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{PartitionKind, ShardListing};
+use crate::model::ShardListing;
 
 impl<P: Seams> Worker<P> {
     /// Starts the lane's next read. At a partition's end its children are asked for too, so that they are
@@ -33,7 +33,7 @@ impl<P: Seams> Worker<P> {
             let read = async {
                 let page = ports.source().read(&from).await?;
                 // Only shards are continued by others.
-                let children = if page.end && from.partition.kind() == PartitionKind::Shard {
+                let children = if page.end && from.partition.is_shard() {
                     look_up(&*ports, &from, &turns).await
                 } else {
                     Vec::new()

@@ -16,7 +16,7 @@ use crate::engine::ports::{Clock, Ledger, LedgerView, Seams};
 use crate::engine::retry::remedy;
 use crate::engine::timers::Timer;
 use crate::error::{Error, ErrorKind, Result};
-use crate::telemetry::events;
+use crate::telemetry::{events, metrics};
 
 /// What a turn of the loop came to.
 struct Started {
@@ -29,7 +29,7 @@ struct Started {
 impl<P: Seams> Worker<P> {
     /// Runs the source until `stop` is cancelled and what is in hand is applied, or until it halts.
     pub(in crate::engine) async fn drive(mut self, stop: CancellationToken) -> Result<()> {
-        events::zero(&self.run.name, &self.tables.names);
+        metrics::start(&self.run.name, &self.tables.names);
         let mut woken = false;
         loop {
             let now = self.ports.clock().now();

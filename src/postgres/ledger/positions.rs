@@ -45,10 +45,13 @@ pub(crate) async fn advance(
     batch: &Batch,
     prepared: bool,
 ) -> Result<()> {
-    let steps = batch.advances.as_slice();
-    let worker = batch.worker.as_ref().filter(|_| !steps.is_empty()).ok_or_else(|| {
-        Error::new(ErrorKind::Unknown, "a batch without a worker or an advance has no fence")
-    })?;
+    let steps = batch.fence.advances.as_slice();
+    if steps.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Unknown,
+            "a batch that advances no partition has no fence",
+        ));
+    }
     let epochs: Vec<i64> = steps.iter().map(|step| step.epoch).collect();
     let drained: Vec<bool> = steps.iter().map(|step| step.drained).collect();
     let times: Vec<Option<i64>> =
@@ -57,8 +60,8 @@ pub(crate) async fn advance(
         steps.iter().map(|step| i64::try_from(step.records).unwrap_or(i64::MAX)).collect();
     let moved = sqlx::query(ADVANCE)
         .bind(&*batch.source)
-        .bind(worker.as_str())
-        .bind(i64::from(batch.generation))
+        .bind(batch.fence.worker.as_str())
+        .bind(i64::from(batch.fence.generation))
         .bind(texts(steps, |step| Some(step.partition.as_str())))
         .bind(epochs)
         .bind(printed(steps, |step| &step.from))

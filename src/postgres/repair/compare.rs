@@ -9,7 +9,7 @@ use crate::mapping::spec::TableSpec;
 use crate::model::Cells;
 use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
 use crate::postgres::sqlstate;
-use crate::postgres::target::own_rows::own_rows;
+use crate::postgres::tables::own_rows::own_rows;
 
 /// Rows sent in one statement.
 const CHUNK_ROWS: usize = 2_000;
@@ -37,7 +37,8 @@ pub struct Differences {
 /// When the database does not answer, or the table is not what the mapping says.
 pub async fn compare(
     pool: &PgPool,
-    (tables, at): (&[TableSpec], usize),
+    tables: &[TableSpec],
+    at: usize,
     rows: &[Cells],
 ) -> Result<Differences> {
     let failed = |error| sqlstate::error("compare a table", error);

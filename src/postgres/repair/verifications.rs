@@ -1,35 +1,10 @@
 //! What the last verification of each source found, kept in the ledger.
 
-use std::time::Duration;
-
 use sqlx::{PgPool, Row};
 
 use crate::error::Result;
+use crate::ops::ports::{Progress, Verification};
 use crate::postgres::sqlstate;
-
-/// What a verification found.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Verification {
-    /// How long it took.
-    pub took: Duration,
-    /// The part of the source that was read, from 0 to 1.
-    pub share: f64,
-    /// Items read.
-    pub items: u64,
-    /// Rows that were not as they should be.
-    pub mismatched: u64,
-    /// Those of them that were mended.
-    pub repaired: u64,
-}
-
-/// How far a source has come, as the ledger says it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The database's time of day, in milliseconds since 1970.
-    pub now_ms: i64,
-    /// Every change up to this time is in the target; `None` while that is not known.
-    pub synced_ms: Option<i64>,
-}
 
 /// Keeps what was found, in place of what an earlier one found.
 ///

@@ -13,64 +13,10 @@ use super::verify_sql as sql;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::TableSpec;
 use crate::model::{Cells, RowAction, RowOp, TableIndex};
+use crate::ops::ports::{Cell, Comparison, Difference, Fault, MetRow, RowsPage};
 use crate::postgres::session::Pools;
 use crate::postgres::sql::encode::{printed, texts};
 use crate::postgres::sqlstate;
-
-/// How one row of the target is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// The table: the entity's own or one of its children's.
-    pub table: TableIndex,
-    /// The row's primary key.
-    pub key: Vec<String>,
-    /// What is wrong with it.
-    pub fault: Fault,
-}
-
-/// What is wrong with a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// It should be there.
-    Missing,
-    /// It should not be there.
-    Unexpected,
-    /// Some of its columns hold something else.
-    Differs(Vec<Cell>),
-}
-
-/// A column that holds something else than it should.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cell {
-    /// The column's number in its table.
-    pub column: usize,
-    /// What it should hold.
-    pub expected: Option<String>,
-    /// What it holds.
-    pub found: Option<String>,
-}
-
-/// What the target has for one row asked about.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// The version of the entity's own row; `None` when there is no such row.
-    pub version: Option<String>,
-    /// The row's primary key as the target has it.
-    pub key: Vec<String>,
-    /// How the row and its children are not as they should be.
-    pub differences: Vec<Difference>,
-}
-
-/// A row that was met while paging through a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MetRow {
-    /// Its primary key.
-    pub key: Vec<String>,
-    /// Its version; a child row has none.
-    pub version: Option<String>,
-    /// For a child row: whether the row that it hangs on is there.
-    pub has_parent: bool,
-}
 
 /// Reads one source's target tables.
 #[derive(Debug)]
@@ -91,22 +37,22 @@ impl TargetReader {
     ///
     /// # Errors
     /// When the database does not answer, or the tables are not what the mapping says.
-    pub async fn compare(&self, table: TableIndex, rows: &[RowOp]) -> Result<Vec<Answer>> {
+    pub async fn compare(&self, table: TableIndex, rows: &[RowOp]) -> Result<Vec<Comparison>> {
         let pool = self.pools.pool().await?;
         let spec = self.spec(table)?;
-        let mut answers = vec![Answer::default(); rows.len()];
+        let mut comparisons = vec![Comparison::default(); rows.len()];
         if rows.is_empty() {
-            return Ok(answers);
+            return Ok(comparisons);
         }
         let mut connection = acquire(&pool).await?;
-        self.compare_own(&mut connection, spec, (table, rows), &mut answers).await?;
+        self.compare_own(&mut connection, spec, (table, rows), &mut comparisons).await?;
         let children = self.tables.iter().enumerate();
         for (number, child) in children.filter(|(_, own)| hangs_on(own, table)) {
             let number = TableIndex(u16::try_from(number).unwrap_or(u16::MAX));
-            self.compare_child(&mut connection, (number, child), (spec, rows), &mut answers)
+            self.compare_child(&mut connection, (number, child), (spec, rows), &mut comparisons)
                 .await?;
         }
-        Ok(answers)
+        Ok(comparisons)
     }
 
     async fn compare_own(
@@ -114,7 +60,7 @@ impl TargetReader {
         connection: &mut PgConnection,
         spec: &TableSpec,
         (table, rows): (TableIndex, &[RowOp]),
-        answers: &mut [Answer],
+        comparisons: &mut [Comparison],
     ) -> Result<()> {
         let what = format!("compare rows of {}", spec.name);
         let failed = |error| sqlstate::error(what.as_str(), error);
@@ -127,10 +73,12 @@ impl TargetReader {
         let mut present = vec![false; rows.len()];
         for row in &found {
             let at = place(row, rows.len()).map_err(failed)?;
-            let (Some(op), Some(answer)) = (rows.get(at), answers.get_mut(at)) else { continue };
+            let (Some(op), Some(comparison)) = (rows.get(at), comparisons.get_mut(at)) else {
+                continue;
+            };
             present[at] = true;
-            answer.version = Some(row.try_get(1).map_err(failed)?);
-            answer.key = row.try_get(2).map_err(failed)?;
+            comparison.version = Some(row.try_get(1).map_err(failed)?);
+            comparison.key = row.try_get(2).map_err(failed)?;
             let fault = match op.action {
                 RowAction::Delete | RowAction::SoftDelete => {
                     let live: bool = row.try_get(5).map_err(failed)?;
@@ -139,13 +87,13 @@ impl TargetReader {
                 RowAction::Record => None,
                 RowAction::Upsert => differing(row, 3, &op.cells, spec).map_err(failed)?,
             };
-            let key = answer.key.clone();
-            answer.differences.extend(fault.map(|fault| Difference { table, key, fault }));
+            let key = comparison.key.clone();
+            comparison.differences.extend(fault.map(|fault| Difference { table, key, fault }));
         }
         for (at, op) in rows.iter().enumerate() {
             if !present[at] && op.action == RowAction::Upsert {
                 let key = key_texts(&op.cells, spec.key_columns);
-                answers[at].differences.push(Difference { table, key, fault: Fault::Missing });
+                comparisons[at].differences.push(Difference { table, key, fault: Fault::Missing });
             }
         }
         Ok(())
@@ -156,7 +104,7 @@ impl TargetReader {
         connection: &mut PgConnection,
         (table, child): (TableIndex, &TableSpec),
         (parent, rows): (&TableSpec, &[RowOp]),
-        answers: &mut [Answer],
+        comparisons: &mut [Comparison],
     ) -> Result<()> {
         let what = format!("compare rows of {}", child.name);
         let failed = |error| sqlstate::error(what.as_str(), error);
@@ -192,8 +140,8 @@ impl TargetReader {
                 }
                 (None, None) => continue,
             };
-            if let Some(answer) = answers.get_mut(at) {
-                answer.differences.push(Difference { table, key, fault });
+            if let Some(comparison) = comparisons.get_mut(at) {
+                comparison.differences.push(Difference { table, key, fault });
             }
         }
         Ok(())
@@ -209,7 +157,7 @@ impl TargetReader {
         table: TableIndex,
         after: Option<&[String]>,
         limit: u32,
-    ) -> Result<(Vec<MetRow>, Option<Vec<String>>)> {
+    ) -> Result<RowsPage> {
         let pool = self.pools.pool().await?;
         let spec = self.spec(table)?;
         let what = format!("page through {}", spec.name);
@@ -226,16 +174,14 @@ impl TargetReader {
         let met = query.fetch_all(&pool).await.map_err(failed)?;
         let mut rows = Vec::with_capacity(met.len());
         for row in &met {
-            rows.push(MetRow {
-                key: row.try_get(0).map_err(failed)?,
-                version: row.try_get(1).map_err(failed)?,
-                has_parent: row.try_get(2).map_err(failed)?,
-            });
+            let has_parent: bool = row.try_get(2).map_err(failed)?;
+            let (key, version) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+            rows.push((MetRow { key, version }, has_parent));
         }
         let full = usize::try_from(limit).is_ok_and(|limit| rows.len() >= limit);
-        let next = rows.last().filter(|_| full).map(|row| row.key.clone());
-        rows.retain(|row| parent.is_none() || !row.has_parent);
-        Ok((rows, next))
+        let next = rows.last().filter(|_| full).map(|(row, _)| row.key.clone());
+        rows.retain(|(_, has_parent)| parent.is_none() || !has_parent);
+        Ok(RowsPage { rows: rows.into_iter().map(|(row, _)| row).collect(), next })
     }
 
     fn spec(&self, table: TableIndex) -> Result<&TableSpec> {

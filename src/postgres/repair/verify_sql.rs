@@ -4,7 +4,7 @@
 use crate::error::Result;
 use crate::mapping::spec::{ColumnSpec, ColumnType, TableSpec, VERSION_COLUMN};
 use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
-use crate::postgres::target::own_rows::own_rows;
+use crate::postgres::tables::own_rows::own_rows;
 
 /// The rows with the keys asked for: ordinal from 1, version, key, which other columns differ, what those
 /// hold, and whether the row is not marked as deleted.

@@ -31,7 +31,7 @@
 //! items are read, consistently. A delete that was applied before the lock happened before the read, which
 //! shows the item as gone, and nothing is brought back; a delete that was not yet applied finds the row when
 //! the lock is gone. Nothing in between exists. The lock is held for one round of reads and one write,
-//! [`ROWS_MAX`] rows at most, and is given up when DynamoDB takes longer than a few seconds.
+//! [`REPAIR_ROWS_MAX`] rows at most, and is given up when DynamoDB takes longer than a few seconds.
 //!
 //! Whoever compared before says which version was compared: a row that has another one by now was written
 //! by the stream meanwhile, and is left alone. A crash at any point leaves either nothing or all of it.
@@ -50,105 +50,46 @@ use super::verify::hangs_on;
 use crate::apply::ports::{Applied, RecordRef, TableApplied, Unit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{ColumnSpec, TableSpec, VERSION_COLUMN};
-use crate::model::{Cells, Generation, RowAction, RowOp, SequenceNumber, TableIndex, Version};
+use crate::model::{Cells, Generation, RowAction, RowOp, TableIndex, Version};
+use crate::ops::ports::{Fate, RowRepair};
 use crate::postgres::session::{Lane, Pools, Session};
 use crate::postgres::sql::encode::texts;
 use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
 use crate::postgres::sqlstate;
-use crate::postgres::target::history::HistoryRows;
-use crate::postgres::target::rows::EntityRows;
-
-/// The most rows that one lock is held for: so many reads of DynamoDB take some tens of milliseconds.
-pub const ROWS_MAX: usize = 25;
+use crate::postgres::tables::history::HistoryRows;
+use crate::postgres::tables::rows::EntityRows;
 
 /// How long the reads may take while writers wait.
 const TRUTH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// One row to repair.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wound {
-    /// The row's primary key.
-    pub key: Cells,
-    /// Which row may be mended.
-    pub guard: Guard,
-    /// What a history is to say of it; a repair of what should never have been wrong is no version.
-    pub recorded: Option<Recorded>,
-}
-
-/// How a history keeps what a repair wrote.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
-    /// The version of the change that the repair stands for, as it prints; the row's own where that is
-    /// higher. Under one version a history has one row, however often it is repaired.
-    pub version: String,
-    /// What is said of a row that ends: one of [`crate::mapping::spec::HISTORY_ENDS`].
-    pub end: String,
-}
-
-/// Which row may be mended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Guard {
-    /// Whatever is there: only what the truth says of the very item whose row it is.
-    Any,
-    /// The one with this version, as it prints; `None` where there was no row.
-    Same(Option<String>),
-    /// One with a lower version than this, as it prints.
-    Below(String),
-}
-
-impl Guard {
-    fn lets(&self, stored: Option<&str>) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Same(compared) => compared.as_deref() == stored,
-            Self::Below(limit) => match (stored.and_then(parsed), parsed(limit)) {
-                (Some(stored), Some(limit)) => stored < limit,
-                (stored, limit) => stored.is_none() && limit.is_some(),
-            },
-        }
-    }
-}
-
-/// What became of one row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mended {
-    /// It was written.
-    Written,
-    /// It was deleted, or what was left of its children.
-    Deleted,
-    /// It has another version than was compared: the stream wrote it meanwhile.
-    Moved,
-    /// The source's present state cannot tell what it should be, or it is somebody else's.
-    LeftAlone,
-}
-
 /// Repairs rows of one source.
 #[derive(Debug)]
-pub struct Mender {
+pub struct Repairer {
     pools: Arc<Pools>,
     source: Arc<str>,
     tables: Vec<TableSpec>,
 }
 
-impl Mender {
+impl Repairer {
     /// Repairs rows of these tables, all of one source's mapping.
     #[must_use]
     pub fn new(pools: Arc<Pools>, source: Arc<str>, tables: &[TableSpec]) -> Self {
         Self { pools, source, tables: tables.to_vec() }
     }
 
-    /// Repairs up to [`ROWS_MAX`] rows of one entity's table. `truth` is asked once nobody else can write:
-    /// for each row what it should be by a consistent read of its item, a delete where it should not be.
+    /// Repairs up to [`REPAIR_ROWS_MAX`] rows of one entity's table. `truth` is asked once nobody else
+    /// can write: for each row what it should be by a consistent read of its item, a delete where it
+    /// should not be.
     ///
     /// # Errors
     /// `Conflict` when the lock is not to be had, DynamoDB is too slow, or the source is being backfilled;
     /// `Data` when a row is refused; then nothing was written.
-    pub async fn mend<F>(
+    pub async fn repair<F>(
         &self,
         table: TableIndex,
-        wounds: &[Wound],
+        wanted: &[RowRepair],
         truth: impl FnOnce() -> F,
-    ) -> Result<Vec<Mended>>
+    ) -> Result<Vec<Fate>>
     where
         F: Future<Output = Result<Vec<Option<RowOp>>>>,
     {
@@ -159,33 +100,33 @@ impl Mender {
             let mut transaction = session.begin().await?;
             self.lock(&mut transaction, table).await?;
             let generation = self.generation(&mut transaction).await?;
-            let versions = self.versions(&mut transaction, table, wounds).await?;
+            let versions = self.versions(&mut transaction, table, wanted).await?;
             let truth = tokio::time::timeout(TRUTH_TIMEOUT, truth()).await.map_err(|_| {
                 Error::new(ErrorKind::Conflict, "read the items to repair: no answer in time")
             })??;
-            let mut fates = Vec::with_capacity(wounds.len());
-            let mut units = Vec::with_capacity(wounds.len());
+            let mut fates = Vec::with_capacity(wanted.len());
+            let mut units = Vec::with_capacity(wanted.len());
             let mut versions_kept = Vec::new();
             let history = HistoryRows::of_repairs(&self.tables, table)?;
-            for ((wound, version), op) in wounds.iter().zip(&versions).zip(truth) {
+            for ((own, version), op) in wanted.iter().zip(&versions).zip(truth) {
                 let (fate, op) = match op {
-                    _ if !wound.guard.lets(version.as_deref()) => (Mended::Moved, None),
-                    None => (Mended::LeftAlone, None),
-                    Some(op) if op.action.ends_row() && is_foreign(version.as_deref()) => {
-                        (Mended::LeftAlone, None)
+                    _ if !own.guard.lets(version.as_deref()) => (Fate::Moved, None),
+                    None => (Fate::LeftAlone, None),
+                    Some(op) if op.action.ends_row() && Version::is_foreign(version.as_deref()) => {
+                        (Fate::LeftAlone, None)
                     }
                     // Of a row that is not there nothing can be marked; what hangs on it goes.
                     Some(op) if op.action.ends_row() && version.is_none() => {
-                        (Mended::Deleted, Some(self.without_a_trace(op)))
+                        (Fate::Deleted, Some(self.without_a_trace(op)))
                     }
-                    Some(op) if op.action.ends_row() => (Mended::Deleted, Some(op)),
-                    Some(op) => (Mended::Written, Some(op)),
+                    Some(op) if op.action.ends_row() => (Fate::Deleted, Some(op)),
+                    Some(op) => (Fate::Written, Some(op)),
                 };
                 fates.push(fate);
                 let version = repaired_version(version.as_deref(), generation);
-                if let (Some(history), Some(recorded), Some(op)) = (&history, &wound.recorded, &op)
-                {
-                    let known = parsed(&recorded.version).map_or(version, |own| own.max(version));
+                if let (Some(history), Some(recorded), Some(op)) = (&history, &own.recorded, &op) {
+                    let known = Version::parse(&recorded.version)
+                        .map_or(version, |known| known.max(version));
                     let op = history.record(self.spec(table)?, op, &recorded.end);
                     versions_kept.push(unit(op, known));
                 }
@@ -300,7 +241,7 @@ impl Mender {
         &self,
         connection: &mut PgConnection,
         table: TableIndex,
-        wounds: &[Wound],
+        wanted: &[RowRepair],
     ) -> Result<Vec<Option<String>>> {
         let spec = self.spec(table)?;
         let failed = |error| sqlstate::error("read the versions of rows to repair", error);
@@ -314,9 +255,9 @@ impl Mender {
         );
         let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
         for column in 0..spec.key_columns {
-            query = query.bind(texts(wounds, move |wound| wound.key.cell(column)));
+            query = query.bind(texts(wanted, move |own| own.key.cell(column)));
         }
-        let mut versions = vec![None; wounds.len()];
+        let mut versions = vec![None; wanted.len()];
         for row in query.fetch_all(connection).await.map_err(failed)? {
             let at: i64 = row.try_get(0).map_err(failed)?;
             let place = usize::try_from(at - 1).ok().and_then(|at| versions.get_mut(at));
@@ -334,29 +275,9 @@ impl Mender {
     }
 }
 
-/// Whether some change, or a scan, of this generation or an earlier one can have given a row this version.
-#[must_use]
-pub fn is_given(version: &str, generation: Generation) -> bool {
-    parsed(version).is_some_and(|version| version.generation <= generation)
-}
-
-/// Whether a row is there that dynaurora never wrote: the version's column has 0 where nobody fills it.
-#[must_use]
-pub fn is_foreign(version: Option<&str>) -> bool {
-    version == Some("0")
-}
-
 fn repaired_version(stored: Option<&str>, generation: Generation) -> Version {
-    let given = stored.and_then(parsed).filter(|version| version.generation <= generation);
-    given.unwrap_or(Version { generation, sequence: SequenceNumber::ZERO })
-}
-
-/// Reads what `Version` prints: the generation, from 1, before the last forty digits.
-fn parsed(text: &str) -> Option<Version> {
-    let split = text.len().checked_sub(SequenceNumber::DIGITS_MAX)?;
-    let (generation, sequence) = text.split_at_checked(split)?;
-    let generation = generation.parse().ok().filter(|generation| *generation >= 1)?;
-    Some(Version { generation, sequence: SequenceNumber::parse(sequence)? })
+    let given = stored.and_then(|stored| Version::given(stored, generation));
+    given.unwrap_or(Version::scanned(generation))
 }
 
 fn unit(op: RowOp, version: Version) -> Unit {
@@ -400,31 +321,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guard_lets_only_the_row_through_that_was_meant() {
-        let at = |sequence: u32| format!("1{sequence:040}");
-        assert!(Guard::Any.lets(Some("x")) && Guard::Any.lets(None));
-        let same = Guard::Same(Some(at(5)));
-        assert!(same.lets(Some(&at(5))) && !same.lets(Some(&at(6))) && !same.lets(None));
-        assert!(Guard::Same(None).lets(None) && !Guard::Same(None).lets(Some("0")));
-        let below = Guard::Below(at(5));
-        assert!(below.lets(Some(&at(4))) && below.lets(Some("0")) && below.lets(None));
-        assert!(!below.lets(Some(&at(5))) && !below.lets(Some(&at(6))));
-        assert!(!Guard::Below("x".to_owned()).lets(None));
-    }
-
-    #[test]
     fn a_repair_keeps_a_version_that_some_change_gave_and_no_other() {
-        let sequence = SequenceNumber::parse("000100000000003498069978").unwrap();
+        let sequence = crate::model::SequenceNumber::parse("000100000000003498069978").unwrap();
         let own = Version { generation: 2, sequence };
         assert_eq!(repaired_version(Some(&own.to_string()), 2), own);
         assert_eq!(repaired_version(Some(&own.to_string()), 3), own);
-        let scanned = Version { generation: 2, sequence: SequenceNumber::ZERO };
+        let scanned = Version::scanned(2);
         let future = Version { generation: 3, sequence }.to_string();
         for odd in ["0", "-1", "17", "1.5", "NaN", &"9".repeat(40), &"9".repeat(60), &future] {
             assert_eq!(repaired_version(Some(odd), 2), scanned, "{odd}");
-            assert!(!is_given(odd, 2), "{odd}");
         }
         assert_eq!(repaired_version(None, 2), scanned);
-        assert!(is_given(&scanned.to_string(), 2));
     }
 }

@@ -21,7 +21,7 @@ use super::ledger::positions;
 use super::listings::dead_letters;
 use super::session::{Lane, Pools, Session};
 use super::sqlstate;
-use crate::apply::ports::{Applied, Batch, Sink, TableApplied, Unit};
+use crate::apply::ports::{Applied, Batch, Phase, Sink, TableApplied, Unit};
 use crate::engine::ports::{Stale, Sweep, Swept, Target};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::TableSpec;
@@ -60,12 +60,12 @@ impl PostgresSink {
     async fn write(&self, connection: &mut PgConnection, batch: &Batch) -> Result<Applied> {
         let prepared = self.pools.prepared();
         let source = &*batch.source;
-        let mut applied = self.write_rows(connection, batch, &batch.units).await?;
-        dead_letters::store(connection, source, &batch.rejects, prepared).await?;
+        let mut applied = self.write_rows(connection, batch, &batch.rows.units).await?;
+        dead_letters::store(connection, source, &batch.rows.rejects, prepared).await?;
         applied.dead_letters_superseded =
-            dead_letters::supersede(connection, source, &batch.touched, prepared).await?;
-        if !batch.discovered.is_empty() {
-            let (stream, shards) = (&*batch.stream_arn, batch.discovered.as_slice());
+            dead_letters::supersede(connection, source, &batch.rows.touched, prepared).await?;
+        if !batch.lineage.shards.is_empty() {
+            let (stream, shards) = (&*batch.lineage.stream_arn, batch.lineage.shards.as_slice());
             positions::register(connection, source, stream, shards, prepared).await?;
             positions::note_continued(connection, source, stream, shards, prepared).await?;
         }
@@ -82,9 +82,11 @@ impl PostgresSink {
         let prepared = self.pools.prepared();
         let tables = vec![TableApplied::default(); self.tables.len()];
         let mut applied = Applied { tables, dead_letters_superseded: 0 };
-        let claims = Claims { source: &batch.source, of_load: batch.is_of_load(), prepared };
-        if batch.claims {
-            claims.take_turn(connection, units, !batch.rejects.is_empty()).await?;
+        let of_load = batch.phase == Phase::OfBackfill;
+        let claims = Claims { source: &batch.source, of_load, prepared };
+        let backfilling = batch.phase != Phase::Steady;
+        if backfilling {
+            claims.take_turn(connection, units, !batch.rows.rejects.is_empty()).await?;
         }
         for own in units.chunk_by(|one, next| one.op.table == next.op.table) {
             let mut units: Vec<&Unit> = own.iter().collect();
@@ -93,7 +95,7 @@ impl PostgresSink {
                 continue;
             }
             let rows = self.entity_of(own)?;
-            if batch.claims {
+            if backfilling {
                 units = claims.settle(connection, rows, units).await?;
                 rows.count_unclaimed(own.len() - units.len(), &mut applied)?;
             }
