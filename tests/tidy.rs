@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["mapping", "model", "error"]),
     ("apply", &["mapping", "model", "error"]),
     ("engine", &["apply", "mapping", "model", "error", "telemetry"]),
-    ("source", &["engine::ports", "ops::ports", "model", "error"]),
+    ("source", &["engine::ports", "ops::ports", "model", "error", "telemetry"]),
     ("postgres", &["apply", "engine::ports", "ops::ports", "mapping", "model", "error"]),
     ("runtime", &["engine::ports", "model"]),
     ("ops", OPS),

@@ -251,8 +251,8 @@ async fn begin(
     let (segments, rcu_max) = (args.load.segments, args.load.max_rcu);
     let mapping = source.mapper.fingerprint();
     let options = LoadOptions { segments, rcu_max, mapping };
-    let of = (Arc::clone(&source.name), view.generation);
-    if backfill::begin(&ports, of, &options).await? {
+    let name = Arc::clone(&source.name);
+    if backfill::begin(&ports, name, view.generation, &options).await? {
         return Ok(());
     }
     let now = ledger.load(&source.name).await?;

@@ -172,7 +172,7 @@ pub async fn source(config: &Config, source: &SourceConfig) -> Result<DynamoSour
 /// or its stream is missing, or the stream is disabled or carries too little.
 pub async fn describe(dynamo: &DynamoSource, source: &SourceConfig) -> Result<StreamInfo> {
     let info = dynamo.describe().await.map_err(|error| no_table(source, error))?;
-    usable(&info, &source.mapper)?;
+    usable(dynamo, &info, &source.mapper)?;
     let mut wrong = source.mapper.key_attributes();
     wrong.retain(|name| !info.key_attributes.iter().any(|key| key == name));
     if let Some(name) = wrong.first() {

@@ -45,11 +45,20 @@ impl LaneId {
 pub(super) struct Lane {
     pub(super) readers: Readers,
     pub(super) filling: Filling,
-    /// The partitions of the batch that is being applied.
-    pub(super) applying: HashSet<PartitionId>,
-    pub(super) running: bool,
+    apply: Apply,
     /// Applies that failed in a row.
-    pub(super) failures: u32,
+    failures: u32,
+}
+
+/// The applying side of a lane.
+#[derive(Debug)]
+enum Apply {
+    Idle,
+    /// A batch of these partitions, filled in this era, is being applied.
+    Applying {
+        partitions: HashSet<PartitionId>,
+        era: u64,
+    },
 }
 
 impl Lane {
@@ -57,31 +66,80 @@ impl Lane {
         Self {
             readers: Readers::new(id.limits()),
             filling: Filling::default(),
-            applying: HashSet::new(),
-            running: false,
+            apply: Apply::Idle,
             failures: 0,
         }
     }
 
+    /// Takes the batch that was filled, to be applied.
+    pub(super) fn begin_apply(&mut self, era: u64) -> Filling {
+        debug_assert!(!self.is_applying(), "a lane applies one batch at a time");
+        debug_assert!(!self.filling.is_empty(), "an empty batch is not applied");
+        let filling = std::mem::take(&mut self.filling);
+        self.apply = Apply::Applying { partitions: filling.partitions().cloned().collect(), era };
+        filling
+    }
+
+    /// The apply has ended. In which era it began.
+    pub(super) fn end_apply(&mut self) -> u64 {
+        match std::mem::replace(&mut self.apply, Apply::Idle) {
+            Apply::Applying { era, .. } => era,
+            Apply::Idle => {
+                debug_assert!(false, "an apply ended that was not begun");
+                0
+            }
+        }
+    }
+
+    /// Takes note of how an apply ended: how many failed in a row.
+    pub(super) fn applied(&mut self, well: bool) -> u32 {
+        self.failures = if well { 0 } else { self.failures.saturating_add(1) };
+        self.failures
+    }
+
+    /// Whether a batch is being applied.
+    pub(super) fn is_applying(&self) -> bool {
+        matches!(self.apply, Apply::Applying { .. })
+    }
+
+    /// Whether pages wait, and no batch is being applied.
+    pub(super) fn can_apply(&self) -> bool {
+        !self.is_applying() && !self.filling.is_empty()
+    }
+
     /// Whether pages of this partition wait to be applied.
     pub(super) fn in_hand(&self, partition: &PartitionId) -> bool {
-        self.filling.holds(partition) || self.applying.contains(partition)
+        self.filling.holds(partition) || self.apply.holds(partition)
+    }
+
+    /// The partitions that are read no further and of which nothing is in hand.
+    pub(super) fn left(&self) -> impl Iterator<Item = &PartitionId> {
+        self.readers.left().filter(|partition| !self.in_hand(partition))
     }
 
     /// How far each of its partitions is, with its lease.
     pub(super) fn progress(&mut self) -> Vec<((PartitionId, Epoch), ShardProgress)> {
-        let Self { readers, filling, applying, .. } = self;
-        readers.progress(|partition| filling.holds(partition) || applying.contains(partition))
+        let Self { readers, filling, apply, .. } = self;
+        readers.progress(|partition| filling.holds(partition) || apply.holds(partition))
     }
 
     /// Whether nothing waits to be applied.
     pub(super) fn is_idle(&self) -> bool {
-        !self.running && self.filling.is_empty()
+        !self.is_applying() && self.filling.is_empty()
     }
 
     /// Forgets what was read and not applied.
     pub(super) fn forget(&mut self) {
         self.readers.clear();
         self.filling = Filling::default();
+    }
+}
+
+impl Apply {
+    fn holds(&self, partition: &PartitionId) -> bool {
+        match self {
+            Self::Idle => false,
+            Self::Applying { partitions, .. } => partitions.contains(partition),
+        }
     }
 }

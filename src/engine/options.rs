@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::backfill::Backfill;
 use super::readers::Pace;
 use super::tail::freshness::SourceStatus;
 use crate::apply::batch::Limits;
 use crate::mapping::Mapper;
-use crate::model::GapReason;
-use crate::model::WorkerId;
+use crate::model::{GapReason, WorkerId};
 
 /// What happens when changes were lost before they were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,6 +28,18 @@ impl OnGap {
     pub fn halts(self, reason: GapReason) -> bool {
         self == Self::Halt || reason == GapReason::TableChanged
     }
+}
+
+/// When a worker begins a load by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backfill {
+    /// Only when an operator, or a gap, asks for one.
+    #[default]
+    Never,
+    /// When the table was never loaded.
+    Auto,
+    /// Once, when the process starts.
+    Force,
 }
 
 /// How a source's worker behaves; the defaults and their reasons are in the config room.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use crate::apply::page::{Page, ShardIterator};
-pub use crate::model::Lease;
+pub use crate::model::{GapReason, Lease};
 
 use crate::apply::ports::Sink;
 use crate::error::Result;
@@ -20,12 +20,11 @@ mod entries;
 mod loads;
 mod rewind;
 mod seams;
-pub use crate::model::GapReason;
 pub use entries::{
-    Claim, Continuity, Enrolment, Gap, LedgerView, PartitionRow, PartitionState, Publication,
-    Published, SourceIdentity, Verified,
+    Claim, Continuity, Enrolment, Gap, LedgerView, LoadView, PartitionRow, PartitionState,
+    Publication, Published, SourceIdentity, Verified,
 };
-pub use loads::{LoadView, Loads, NewLoad, NewStream, OpenLetter, Stale, Sweep, Swept};
+pub use loads::{Loads, NewLoad, NewStream, OpenLetter, Stale, Sweep, Swept};
 pub use rewind::Rewind;
 pub(crate) use rewind::past;
 pub use seams::{Ports, Seams};
@@ -68,6 +67,13 @@ pub trait Source: Send + Sync + 'static {
     /// `Expired`: the iterator is too old; read again without it. `Trimmed`: the position is not in the
     /// stream any more. `Gone`: the shard or stream does not exist any more. `Throttled`: slow down.
     fn read(&self, from: &ReadFrom) -> impl Future<Output = Result<Page>> + Send;
+
+    /// What an operator can do, if possible the very command, so that the table has a stream whose records
+    /// carry both images.
+    fn stream_remedy(&self, table: &StreamInfo) -> Option<String> {
+        let _ = table;
+        None
+    }
 }
 
 /// What a table and its stream are at one moment.

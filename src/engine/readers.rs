@@ -33,6 +33,15 @@ pub struct Pace {
     pub idle_polls_per_sec_max: u32,
 }
 
+/// One moment on both clocks of this process.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The monotonic one.
+    pub now: Instant,
+    /// The time of day.
+    pub wall: EpochMillis,
+}
+
 /// Ties an answer to the reader that asked: a partition that was dropped and taken up again, perhaps at an
 /// earlier position and under the same lease, has another ticket, and a late answer must not reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,12 +63,11 @@ struct Reader {
     /// When the read in flight, or the last one, was due.
     was_due: Instant,
     ended: bool,
-    leaving: bool,
     due: Option<Instant>,
     empty_polls: u32,
     failures: u32,
     last_event_at: Option<EpochMillis>,
-    last_poll: Option<(Instant, EpochMillis)>,
+    last_poll_at: Option<EpochMillis>,
     /// When the read in flight was asked for, on the database's clock.
     asked_at: Option<EpochMillis>,
     /// When it was asked for the last time and had nothing more to give.
@@ -73,6 +81,8 @@ pub struct Readers {
     limits: ReadLimits,
     readers: BTreeMap<PartitionId, Reader>,
     schedule: BTreeSet<(Instant, PartitionId)>,
+    /// Those that are read no further.
+    leaving: BTreeSet<PartitionId>,
     busy_reads: usize,
     idle_reads: usize,
     tickets: u64,
@@ -86,6 +96,7 @@ impl Readers {
             limits,
             readers: BTreeMap::new(),
             schedule: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             busy_reads: 0,
             idle_reads: 0,
             tickets: 0,
@@ -104,16 +115,16 @@ impl Readers {
             reading: false,
             was_due: now,
             ended: false,
-            leaving: false,
             due: None,
             empty_polls: 0,
             failures: 0,
             last_event_at,
-            last_poll: None,
+            last_poll_at: None,
             asked_at: None,
             empty_at: None,
             synced_up_to: None,
         };
+        self.leaving.remove(&partition);
         self.readers.insert(partition.clone(), reader);
         self.schedule(&partition, now);
     }
@@ -145,6 +156,7 @@ impl Readers {
         if reader.reading {
             self.read_ended(reader.empty_polls);
         }
+        self.leaving.remove(partition);
         Some(reader.epoch)
     }
 
@@ -206,7 +218,7 @@ impl Readers {
         &mut self,
         ticket: &Ticket,
         page: &Page,
-        at: (Instant, EpochMillis),
+        at: Moment,
         pace: Pace,
     ) -> Option<Lease> {
         let readers = self.readers.len();
@@ -214,7 +226,7 @@ impl Readers {
         let reader = self.reading(ticket)?;
         let (was_empty, epoch) = (reader.empty_polls, reader.epoch);
         reader.failures = 0;
-        reader.last_poll = Some(at);
+        reader.last_poll_at = Some(at.wall);
         reader.iterator.clone_from(&page.iterator);
         let from = std::mem::replace(&mut reader.position, page.next.clone());
         reader.empty_polls = if page.changes.is_empty() { was_empty.saturating_add(1) } else { 0 };
@@ -223,13 +235,13 @@ impl Readers {
         reader.ended = page.end;
         let next_due = match partition.kind() {
             PartitionKind::Shard => {
-                at.0 + pace.pause(page.changes.len(), reader.empty_polls, readers)
+                at.now + pace.pause(page.changes.len(), reader.empty_polls, readers)
             }
-            PartitionKind::Segment => at.0,
+            PartitionKind::Segment => at.now,
             // It goes on before files that were not begun: each keeps its place while it is open.
             PartitionKind::File => reader.was_due,
         };
-        let rest = reader.ended || reader.leaving;
+        let rest = reader.ended || self.leaving.contains(partition);
         self.read_ended(was_empty);
         if !rest {
             self.schedule(partition, next_due);
@@ -267,7 +279,7 @@ impl Readers {
     /// Reads a partition no further, so that its lease can be given back.
     pub fn leave(&mut self, partition: &PartitionId) {
         if let Some(reader) = self.readers.get_mut(partition) {
-            reader.leaving = true;
+            self.leaving.insert(partition.clone());
             if let Some(due) = reader.due.take() {
                 self.schedule.remove(&(due, partition.clone()));
             }
@@ -275,10 +287,11 @@ impl Readers {
     }
 
     /// The partitions that are read no further and have no read in flight.
-    #[must_use]
-    pub fn left(&self) -> Vec<PartitionId> {
-        let left = self.readers.iter().filter(|(_, reader)| reader.leaving && !reader.reading);
-        left.map(|(partition, _)| partition.clone()).collect()
+    pub fn left(&self) -> impl Iterator<Item = &PartitionId> {
+        let reading = |partition: &PartitionId| {
+            self.readers.get(partition).is_some_and(|reader| reader.reading)
+        };
+        self.leaving.iter().filter(move |partition| !reading(partition))
     }
 
     /// The leases.
@@ -299,7 +312,7 @@ impl Readers {
             reader.synced_up_to = reader.synced_up_to.max(reached);
             let progress = ShardProgress {
                 last_event_at: reader.last_event_at,
-                last_poll_at: reader.last_poll.map(|(_, at)| at),
+                last_poll_at: reader.last_poll_at,
                 synced_up_to: reader.synced_up_to,
             };
             ((partition.clone(), reader.epoch), progress)
@@ -352,6 +365,10 @@ mod tests {
         idle_polls_per_sec_max: 50,
     };
 
+    fn moment(now: Instant) -> Moment {
+        Moment { now, wall: EpochMillis(5) }
+    }
+
     fn page(records: usize) -> Page {
         let change = || crate::model::Change {
             op: crate::model::ChangeOp::Insert,
@@ -393,7 +410,7 @@ mod tests {
         readers.clear();
         readers.insert(lease.clone(), None, now);
         let (_, late) = readers.next_read(&"arn".into(), now, None).unwrap();
-        let at = (now, EpochMillis(0));
+        let at = moment(now);
         assert_eq!(readers.page_read(&early, &page(1), at, PACE), None);
         assert_eq!(readers.read_failed(&early), None);
         assert_eq!(readers.page_read(&late, &page(1), at, PACE), Some(lease));
@@ -408,11 +425,11 @@ mod tests {
             readers.insert(Lease { partition, epoch: 1, position: Position::Start }, None, now);
         }
         let mut next = |later: u64, ticket: Option<&Ticket>| {
-            let at = (now + Duration::from_secs(later), EpochMillis(5));
+            let at = moment(now + Duration::from_secs(later));
             if let Some(ticket) = ticket {
                 readers.page_read(ticket, &page(1000), at, PACE).unwrap();
             }
-            readers.next_read(&"arn".into(), at.0, None).unwrap().1
+            readers.next_read(&"arn".into(), at.now, None).unwrap().1
         };
         let (first, second) = (next(0, None), next(0, None));
         assert_eq!(next(1, Some(&first)).partition, first.partition);
@@ -433,7 +450,7 @@ mod tests {
             let next = || readers.next_read(&"arn".into(), now, None);
             for (_, ticket) in std::iter::from_fn(next).collect::<Vec<_>>() {
                 *turns.entry(ticket.partition.to_string()).or_insert(0) += 1;
-                readers.page_read(&ticket, &page(1000), (now, EpochMillis(5)), PACE).unwrap();
+                readers.page_read(&ticket, &page(1000), moment(now), PACE).unwrap();
             }
         }
         assert_eq!(turns.len(), 10);
@@ -454,7 +471,7 @@ mod tests {
         }
         assert_eq!(started.len(), LIMITS.busy);
         assert_eq!(readers.next_due(), None);
-        let lease = readers.page_read(&started[0], &page(0), (now, EpochMillis(5)), PACE);
+        let lease = readers.page_read(&started[0], &page(0), moment(now), PACE);
         assert_eq!(lease.unwrap().position, Position::Horizon);
         assert_eq!(readers.next_due(), Some(now));
         assert!(readers.next_read(&"arn".into(), now, None).is_some());

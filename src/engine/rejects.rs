@@ -1,6 +1,8 @@
 //! Tells a wrong mapping from bad data, purely: a few rejects are data, a large share of all records means
 //! that the mapping is wrong, and it must not drain a stream into dead letters.
 
+use tokio::time::Instant;
+
 /// Records after which the share is judged: fewer say little.
 const WINDOW_RECORDS: u64 = 1_000;
 
@@ -30,6 +32,45 @@ impl RejectShare {
         let share = self.rejected as f64 / self.records as f64;
         (self.records, self.rejected) = (0, 0);
         (share > self.share_max).then_some(share)
+    }
+}
+
+/// What one worker knows of rejects: their share, and whether dead letters may be open.
+#[derive(Debug)]
+pub(super) struct Rejects {
+    share: RejectShare,
+    may_be_open: bool,
+    /// When a batch with rejects was last applied: an older view may not know them yet.
+    last_at: Option<Instant>,
+}
+
+impl Rejects {
+    pub(super) fn new(share_max: f64) -> Self {
+        Self { share: RejectShare::new(share_max), may_be_open: false, last_at: None }
+    }
+
+    /// Whether dead letters may be open, so that the keys of the records that follow must be known.
+    pub(super) fn may_be_open(&self) -> bool {
+        self.may_be_open
+    }
+
+    /// A batch with rejects goes to the target.
+    pub(super) fn sent(&mut self) {
+        self.may_be_open = true;
+    }
+
+    /// A batch was applied. At the end of a window: the share, where it is too large.
+    pub(super) fn applied(&mut self, records: u64, rejected: u64, now: Instant) -> Option<f64> {
+        if rejected > 0 {
+            self.may_be_open = true;
+            self.last_at = Some(now);
+        }
+        self.share.note(records, rejected)
+    }
+
+    /// A view that was asked for at this time shows so many open dead letters.
+    pub(super) fn seen(&mut self, open: u64, sent_at: Instant) {
+        self.may_be_open = open > 0 || self.last_at.is_some_and(|last| last >= sent_at);
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! [`connect()`] makes the SDK's config, [`DynamoSource`] is the port; `streams.rs` reads shards, `scan.rs`
 //! reads tables for a backfill, `export/` exports of them, `records.rs` turns a page's JSON into changes,
-//! past the SDK's own reader (`answer.rs`), `decode.rs` its items into ours, `errors.rs` its errors. No AWS
-//! type leaves this room, except for the config that enters it again.
+//! past the SDK's own reader (`answer.rs`), `decode.rs` its items into ours, `errors.rs` its errors, and
+//! `requests.rs` counts what AWS is asked. No AWS type leaves this room, except for the config that enters it
+//! again.
 
 mod connect;
 mod decode;
@@ -11,6 +12,7 @@ mod errors;
 mod export;
 mod items;
 mod rds_token;
+mod requests;
 mod scan;
 mod streams;
 

@@ -69,8 +69,8 @@ impl ExportLoad {
                     as_of: self.export.as_of,
                     mapping: self.mapping,
                 };
-                let of = (Arc::clone(&self.source), view.generation);
-                if rewind::begin(&self.ports, of, load).await? {
+                let source = Arc::clone(&self.source);
+                if rewind::begin(&self.ports, source, view.generation, load).await? {
                     return Ok(());
                 }
             }

@@ -29,12 +29,10 @@ impl RateBudget {
 
     /// When the next page may be asked for: now, or once the debt is paid.
     #[must_use]
-    pub fn ready_at(&mut self, now: Instant) -> Instant {
-        self.refill(now);
-        match self.units_per_sec {
-            Some(rate) if self.left < 0.0 => now + Duration::from_secs_f64(-self.left / rate),
-            _ => now,
-        }
+    pub fn ready_at(&self, now: Instant) -> Instant {
+        let Some(rate) = self.units_per_sec else { return now };
+        let left = self.left_at(now, rate);
+        if left < 0.0 { now + Duration::from_secs_f64(-left / rate) } else { now }
     }
 
     /// Takes what a page consumed, as the service reported it.
@@ -47,9 +45,13 @@ impl RateBudget {
 
     fn refill(&mut self, now: Instant) {
         let Some(rate) = self.units_per_sec else { return };
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.left = (self.left + passed * rate).min(rate * BURST_SECS);
+        self.left = self.left_at(now, rate);
         self.at = self.at.max(now);
+    }
+
+    fn left_at(&self, now: Instant, rate: f64) -> f64 {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        (self.left + passed * rate).min(rate * BURST_SECS)
     }
 }
 

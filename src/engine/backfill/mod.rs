@@ -9,7 +9,8 @@ pub mod rewind;
 use std::sync::Arc;
 
 use super::ports::{Ledger, LedgerView, NewLoad, OpenLetter, PartitionState, Source, Sweep, Swept};
-use super::tail::upkeep::new_stream;
+use super::tail::discovery::{Newest, newest_stream};
+pub use crate::engine::options::Backfill;
 use crate::engine::options::OnGap;
 use crate::engine::ports::{Loads, Seams, Target};
 use crate::error::Result;
@@ -27,18 +28,6 @@ const SEGMENTS_MAX: u32 = 256;
 const SPARED_MAX: u32 = 10_000;
 /// A sweep of fewer rows than this needs nobody's word: in a small table any share is large.
 const SWEEP_FREE_ROWS: u64 = 100;
-
-/// When a worker begins a load by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Backfill {
-    /// Only when an operator, or a gap, asks for one.
-    #[default]
-    Never,
-    /// When the table was never loaded.
-    Auto,
-    /// Once, when the process starts.
-    Force,
-}
 
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,13 +115,17 @@ pub struct LoadOptions {
 /// As the source's description and the ledger answer.
 pub async fn begin<P: Seams>(
     ports: &P,
-    (source, replaces): (Arc<str>, Generation),
+    source: Arc<str>,
+    replaces: Generation,
     options: &LoadOptions,
 ) -> Result<bool> {
     let info = ports.source().describe().await?;
     let known = ports.ledger().load(&source).await?.stream_arn;
-    let stream = new_stream(ports, info.stream_arn, &known).await?;
-    let Some(stream) = stream else { return Ok(false) };
+    let stream = match newest_stream(ports, info.stream_arn, &known).await? {
+        Newest::Known => None,
+        Newest::Another(stream) => Some(stream),
+        Newest::Unlisted => return Ok(false),
+    };
     let items = info.items;
     let partitions = segments(options.segments, items);
     let rewind = None;

@@ -7,11 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::engine::ports::{
-    Clock, Ledger, Loads, NewLoad, PartitionRow, PartitionState, ReadFrom, Rewind, Seams, Source,
-    past,
+    Ledger, Loads, NewLoad, PartitionRow, PartitionState, ReadFrom, Rewind, Seams, Source, past,
 };
+use crate::engine::tail::discovery::{Newest, newest_stream};
 use crate::engine::tail::listing::list;
-use crate::engine::tail::upkeep::{new_stream, request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, Generation, PartitionId, Position, ShardListing};
 
@@ -35,7 +34,8 @@ pub struct DatedLoad {
 /// `Config` when the stream no longer holds what must be read again; and as the source and the ledger answer.
 pub async fn begin<P: Seams>(
     ports: &P,
-    (source, replaces): (Arc<str>, Generation),
+    source: Arc<str>,
+    replaces: Generation,
     load: DatedLoad,
 ) -> Result<bool> {
     let DatedLoad { partitions, items, as_of, mapping } = load;
@@ -44,18 +44,14 @@ pub async fn begin<P: Seams>(
     if view.generation != replaces || !view.listed {
         return Ok(false);
     }
-    let described = ports.source().describe().await;
-    request("DescribeTable", described.as_ref().err());
-    let newest = described?.stream_arn;
-    let Some(stream) = new_stream(ports, newest, &view.stream_arn).await? else {
-        return Ok(false);
-    };
-    let starts = match &stream {
+    let newest = ports.source().describe().await?.stream_arn;
+    let (stream, starts) = match newest_stream(ports, newest, &view.stream_arn).await? {
+        Newest::Unlisted => return Ok(false),
         // Nothing of it was applied yet.
-        Some(_) => HashMap::new(),
-        None => {
+        Newest::Another(stream) => (Some(stream), HashMap::new()),
+        Newest::Known => {
             let past = past(&view.partitions, as_of);
-            starts(ports.source(), ports.clock(), (&view.stream_arn, &past)).await?
+            (None, starts(ports, &view.stream_arn, &past).await?)
         }
     };
     let rewind = Some(Rewind { as_of, starts });
@@ -66,16 +62,16 @@ pub async fn begin<P: Seams>(
 }
 
 /// Where the stream now holds the first record of each of these shards.
-async fn starts<S: Source, C: Clock>(
-    source: &S,
-    clock: &C,
-    (stream_arn, shards): (&Arc<str>, &[&PartitionRow]),
+async fn starts<P: Seams>(
+    ports: &P,
+    stream_arn: &Arc<str>,
+    shards: &[&PartitionRow],
 ) -> Result<HashMap<PartitionId, Position>> {
     let mut starts = HashMap::new();
     if shards.is_empty() {
         return Ok(starts);
     }
-    let listed = list(source, clock, stream_arn).await;
+    let listed = list(ports.source(), ports.clock(), stream_arn).await;
     // A shard that a listing lacks is asked for by itself, so that an incomplete listing does no harm.
     let listed: HashMap<PartitionId, ShardListing> =
         listed?.shards.into_iter().map(|shard| (shard.id.clone(), shard)).collect();
@@ -90,7 +86,7 @@ async fn starts<S: Source, C: Clock>(
             position: first,
             iterator: None,
         };
-        starts.insert(row.id.clone(), start(source, from).await?);
+        starts.insert(row.id.clone(), start(ports.source(), from).await?);
     }
     Ok(starts)
 }
@@ -98,9 +94,7 @@ async fn starts<S: Source, C: Clock>(
 /// The shard's start, by number where one can be told, so that what is trimmed before it is read shows.
 async fn start<S: Source>(source: &S, mut from: ReadFrom) -> Result<Position> {
     loop {
-        let answer = source.read(&from).await;
-        request("GetRecords", answer.as_ref().err());
-        let page = match answer {
+        let page = match source.read(&from).await {
             // An old shard loses its first records before it goes as a whole.
             Err(error)
                 if error.kind() == ErrorKind::Trimmed && from.position != Position::Horizon =>

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::LoadView;
 use crate::model::{
     Epoch, EpochMillis, GapReason, Generation, Halt, PartitionId, Position, WorkerId,
 };
@@ -78,6 +77,27 @@ pub struct LedgerView {
     pub verified: Option<Verified>,
     /// Every change before this time is in the target, whoever applied it; `None` while that is unknown.
     pub synced_up_to: Option<EpochMillis>,
+}
+
+/// Where the source's loads stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LoadView {
+    /// Whether a load is active.
+    pub active: bool,
+    /// Whether one ever ended.
+    pub loaded: bool,
+    /// Whether the active load deletes what it does not find.
+    pub sweeps: bool,
+    /// How many shards are not back at what the load rewound them from.
+    pub replaying: u64,
+    /// Whether an operator confirmed a sweep beyond the usual share.
+    pub sweep_confirmed: bool,
+    /// How many items there were when it began, as far as the service knew.
+    pub items: Option<u64>,
+    /// The read units a second that all workers together may take.
+    pub rcu_max: Option<f64>,
+    /// The fingerprint of the mapping that the newest load began with.
+    pub mapping: Option<i64>,
 }
 
 /// What a verification found.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::Rewind;
+use super::rewind::Rewind;
 use crate::error::Result;
 use crate::model::{Cells, Generation, PartitionId, ShardListing, TableIndex};
 
@@ -114,25 +114,4 @@ pub enum Swept {
     Done,
     /// The load is not this one any more, or there are other dead letters: nothing was deleted.
     Over,
-}
-
-/// Where the source's loads stand.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct LoadView {
-    /// Whether a load is active.
-    pub active: bool,
-    /// Whether one ever ended.
-    pub loaded: bool,
-    /// Whether the active load deletes what it does not find.
-    pub sweeps: bool,
-    /// How many shards are not back at what the load rewound them from.
-    pub replaying: u64,
-    /// Whether an operator confirmed a sweep beyond the usual share.
-    pub sweep_confirmed: bool,
-    /// How many items there were when it began, as far as the service knew.
-    pub items: Option<u64>,
-    /// The read units a second that all workers together may take.
-    pub rcu_max: Option<f64>,
-    /// The fingerprint of the mapping that the newest load began with.
-    pub mapping: Option<i64>,
 }

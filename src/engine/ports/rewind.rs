@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{PartitionRow, PartitionState};
+use super::entries::{PartitionRow, PartitionState};
 use crate::model::{EpochMillis, PartitionId, Position};
 
 /// What must be read again, and where it starts.

@@ -1,15 +1,12 @@
 //! Listings of shards: page by page, at a pace that leaves the service room, and no child before its parent.
 //!
-//! The service takes ten `DescribeStream` calls a second for each stream, whoever asks. The one worker whose
-//! turn it is to list makes four of them, those that ask for the children of an ended shard at most six.
+//! The service answers ten questions a second about the shards of a stream, whoever asks. The one worker
+//! whose turn it is to list asks four of them, those that ask for the children of an ended shard at most six.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::upkeep::request;
 use crate::engine::ports::{Clock, Listing, ReadFrom, Seams, Source};
 use crate::engine::retry::{Directive, Stage, directive};
 use crate::error::{Error, ErrorKind, Result};
@@ -21,12 +18,6 @@ const PAGE_EVERY: Duration = Duration::from_millis(250);
 pub const PAGE_RETRIES: u32 = 4;
 /// How many pages in a row may bring nothing new before the listing ends as it is: pages come twice.
 const PAGES_IDLE_MAX: u32 = 10;
-/// The pause between two questions for children, times the workers alive.
-const CHILDREN_EVERY: Duration = Duration::from_millis(250);
-/// With more workers nobody asks: an ended shard's children then come with the next listing.
-const WORKERS_ASKING_MAX: usize = 5;
-/// For longer a read does not wait for its turn to ask.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// All shards of the stream. When a page fails again and again after others succeeded, what was listed is
 /// returned with `complete: false`: partial progress is progress.
@@ -37,9 +28,7 @@ pub async fn list<S: Source, C: Clock>(source: &S, clock: &C, stream_arn: &str) 
     let (mut shards, mut known) = (Vec::new(), HashSet::new());
     let (mut after, mut idle, mut failures) = (None, 0, 0);
     while idle < PAGES_IDLE_MAX {
-        let answer = source.list_shards(stream_arn, after.as_ref()).await;
-        request("DescribeStream", answer.as_ref().err());
-        match answer {
+        match source.list_shards(stream_arn, after.as_ref()).await {
             Ok(page) => {
                 let before = shards.len();
                 let new = page.shards.into_iter().filter(|shard| known.insert(shard.id.clone()));
@@ -67,33 +56,6 @@ pub async fn list<S: Source, C: Clock>(source: &S, clock: &C, stream_arn: &str) 
         return Err(Error::new(ErrorKind::Unknown, "a listing of shards goes in a circle"));
     }
     Ok(Listing { shards, complete: false })
-}
-
-/// Turns of one worker's reads to ask for the children of an ended shard.
-#[derive(Debug, Default)]
-pub(crate) struct Turns {
-    /// Between two turns; `None` when nobody asks.
-    pause: Option<Duration>,
-    last: Option<Instant>,
-}
-
-impl Turns {
-    /// Shares the calls among so many workers.
-    pub(crate) fn share(&mut self, workers: usize) {
-        let few = u32::try_from(workers.max(1)).ok().filter(|_| workers <= WORKERS_ASKING_MAX);
-        self.pause = few.map(|workers| CHILDREN_EVERY * workers);
-    }
-
-    /// Takes the next turn and says when it is; `None` when it would be too late to wait for.
-    pub(crate) fn take(&mut self, now: Instant) -> Option<Instant> {
-        let pause = self.pause?;
-        let turn = self.last.map_or(now, |last| now.max(last + pause));
-        if turn > now + TURN_WAIT_MAX {
-            return None;
-        }
-        self.last = Some(turn);
-        Some(turn)
-    }
 }
 
 /// The listing without the shards whose parent is neither known to the ledger, nor listed, nor gone.
@@ -136,7 +98,6 @@ pub(crate) async fn with_parents<P: Seams>(
             let position = Position::Horizon;
             let from = ReadFrom { stream_arn, partition, position, iterator: None };
             let answer = ports.source().read(&from).await;
-            request("GetRecords", answer.as_ref().err());
             if answer.is_err_and(|error| error.kind() == ErrorKind::Gone) {
                 entered.insert(from.partition);
             }
@@ -146,31 +107,4 @@ pub(crate) async fn with_parents<P: Seams>(
             return Listing { shards, complete };
         }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "any moment will do")]
-    fn a_fleet_asks_for_children_six_times_a_second_at_most() {
-        let now = Instant::now();
-        for workers in 1..=8 {
-            let mut asked: Vec<Instant> = Vec::new();
-            for _ in 0..workers {
-                let mut turns = Turns::default();
-                turns.share(workers);
-                asked.extend((0..40).filter_map(|tenth| turns.take(now + TENTH * tenth)));
-            }
-            let first = asked.first().copied();
-            assert_eq!(first.is_some(), workers <= WORKERS_ASKING_MAX, "{workers}");
-            for from in &asked {
-                let within = |at: &&Instant| (*from..*from + TENTH * 10).contains(*at);
-                assert!(asked.iter().filter(within).count() <= 6, "{workers} workers");
-            }
-        }
-    }
-
-    const TENTH: Duration = Duration::from_millis(100);
 }

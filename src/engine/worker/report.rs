@@ -5,76 +5,27 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{PUBLISH_EVERY, Recurring, Worker};
+use super::state::Worker;
 use crate::apply::batch::Sealed;
 use crate::apply::ports::Applied;
+use crate::engine::jobs::Job;
 use crate::engine::lane::LaneId;
 use crate::engine::ports::{Clock, PartitionRow, Seams};
-use crate::engine::retry::{Directive, Stage, directive, explained, pause};
+use crate::engine::retry::explained;
 use crate::engine::tail::freshness::{self, ShardProgress, SourceStatus};
 use crate::engine::tail::lineage::{Readiness, readiness};
-use crate::error::{Error, Result};
 use crate::telemetry::events;
 
 impl<P: Seams> Worker<P> {
-    /// The pause before another attempt, told as an event; the error itself where none may be made.
-    pub(super) fn retry(&mut self, stage: Stage, error: Error, failures: u32) -> Result<Duration> {
-        match directive(stage, error.kind()) {
-            Directive::Retry | Directive::Reload | Directive::Rederive => {
-                let delay = pause(failures, &mut self.random);
-                let (source, label) = (&*self.run.name, stage.label());
-                events::Retry { source, stage: label, error: &error, failures, delay }.emit();
-                self.failing[stage as usize] = Some(format!("{label}: {}", error.chain()));
-                Ok(delay)
-            }
-            Directive::Bisect | Directive::Gap(_) | Directive::Halt => Err(error),
-        }
-    }
-
-    /// Ends a step of recurring work: its answer, or none where it failed and is due again after a
-    /// pause; the error itself where no other attempt may be made.
-    pub(super) fn ended<T>(&mut self, stage: Stage, result: Result<T>) -> Result<Option<T>> {
-        let now = self.ports.clock().now();
-        let work = self.recurring(stage);
-        work.running = false;
-        match result {
-            Ok(answer) => {
-                work.failures = 0;
-                self.well(stage);
-                Ok(Some(answer))
-            }
-            Err(error) => {
-                work.failures += 1;
-                let failures = work.failures;
-                let delay = self.retry(stage, error, failures)?;
-                self.recurring(stage).due = now + delay;
-                Ok(None)
-            }
-        }
-    }
-
-    fn recurring(&mut self, stage: Stage) -> &mut Recurring {
-        match stage {
-            Stage::Discover => &mut self.discovery,
-            Stage::Load => &mut self.loading,
-            Stage::Ledger | Stage::Read | Stage::Apply => &mut self.upkeep,
-        }
-    }
-
-    /// Takes note that a stage works again.
-    pub(super) fn well(&mut self, stage: Stage) {
-        self.failing[stage as usize] = None;
-    }
-
     pub(super) fn tell_applied(&mut self, sealed: &Sealed, applied: &Applied, took: Duration) {
-        let tables: Vec<(String, u64, u64, u64)> = (self.table_names.iter())
+        let tables: Vec<(String, u64, u64, u64)> = (self.tables.names.iter())
             .zip(&applied.tables)
             .zip(&sealed.superseded)
             .map(|((name, table), collapsed)| {
                 (name.clone(), table.upserted, table.deleted, table.superseded + collapsed)
             })
             .collect();
-        self.records += sealed.records.total();
+        self.told.records += sealed.records.total();
         let advances = &sealed.batch.fence.advances;
         events::BatchApplied {
             source: &self.run.name,
@@ -97,13 +48,14 @@ impl<P: Seams> Worker<P> {
     /// away: time goes on for it.
     fn has_lost(&self, row: &PartitionRow) -> bool {
         row.owner.as_ref() == Some(&self.run.worker)
-            && !self.lanes[LaneId::Tail as usize].readers.contains(&row.id)
+            && !self.hand.lane(LaneId::Tail).readers.contains(&row.id)
     }
 
     /// Says it when workers that live run another mapping than this one: what a row looks like then depends
     /// on who read its change. While a deployment rolls that is as it must be, so nothing is refused.
     fn compare_mappings(&mut self) -> Option<String> {
-        let others = self.view.mappings.iter().filter(|other| **other != self.mapping).count();
+        let others =
+            self.view.mappings.iter().filter(|other| **other != self.tables.mapping).count();
         let warning = (others > 0).then(|| {
             format!(
                 "workers run another mapping, or another version, than this one: {others}; what a \
@@ -111,17 +63,16 @@ impl<P: Seams> Worker<P> {
                  what differs with `dynaurora verify --repair`"
             )
         });
-        if self.others_told != others {
+        if self.told.differ(others) {
             let (source, warning) = (&*self.run.name, warning.as_deref());
             events::MappingsDiffer { source, others, warning }.emit();
-            self.others_told = others;
         }
         warning
     }
 
-    /// Publishes the source's state, for status, readiness and metrics.
-    pub(super) fn publish(&mut self, now: Instant) {
-        self.publish_due = now + PUBLISH_EVERY;
+    /// Tells the source's state, for status, readiness and metrics.
+    pub(super) fn tell_status(&mut self, now: Instant) {
+        self.jobs.due_at(Job::Status, now + (Job::Status.row().every)(&self.rhythm()));
         let wall = self.ports.clock().wall();
         let mut progress: Vec<_> = self.progress().into_iter().map(|(_, own)| own).collect();
         let readiness = readiness(&self.view.partitions);
@@ -149,17 +100,17 @@ impl<P: Seams> Worker<P> {
         }
         let status = SourceStatus {
             turned_at: wall,
-            generation: self.generation,
+            generation: self.phase.generation(),
             halted: self.view.halted.as_ref().map(explained),
             warning: self.compare_mappings(),
-            failing: self.failing.iter().flatten().next().cloned(),
-            started: self.stream_arn.is_some() && self.view.generation > 0,
+            failing: self.told.failing(),
+            started: self.phase.stream().is_some() && self.view.generation > 0,
             synced_up_to: freshness::synced_up_to(&progress),
             last_event_at: progress.iter().filter_map(|shard| shard.last_event_at).max(),
             last_poll_at: progress.iter().filter_map(|shard| shard.last_poll_at).min(),
             retention_headroom: freshness::retention_headroom(&progress, wall),
-            records: self.records,
-            owned: self.lanes.iter().map(|lane| lane.readers.len()).sum(),
+            records: self.told.records,
+            owned: self.hand.held(),
             view: Arc::clone(&self.view),
         };
         events::Freshness {

@@ -21,6 +21,7 @@ use crate::model::{EpochMillis, Item, KeyType, PartitionId, Position, ShardListi
 use super::decode;
 use super::errors::Rim;
 use super::export::{Export, Exports};
+use super::requests::counted;
 use super::scan::{self, Scanner};
 use answer::Answer;
 use records::Records;
@@ -273,8 +274,45 @@ impl DynamoSource {
     }
 }
 
+/// The port: each question counts as one request to AWS, by the operation that it comes down to.
 impl Source for DynamoSource {
     async fn describe(&self) -> Result<StreamInfo> {
+        counted("DescribeTable", self.described()).await
+    }
+
+    async fn list_shards(
+        &self,
+        stream_arn: &str,
+        after: Option<&PartitionId>,
+    ) -> Result<ListingPage> {
+        counted("DescribeStream", self.page(stream_arn, after, None)).await
+    }
+
+    async fn child_shards(
+        &self,
+        stream_arn: &str,
+        parent: &PartitionId,
+    ) -> Result<Vec<ShardListing>> {
+        counted("DescribeStream", self.children(stream_arn, parent)).await
+    }
+
+    async fn read(&self, from: &ReadFrom) -> Result<Page> {
+        match from.partition {
+            // A file may lie anywhere, and where it lies on S3 it takes many requests at once.
+            PartitionId::File(_) => self.page_at(from).await,
+            PartitionId::Shard(_) | PartitionId::Segment(..) => {
+                counted("GetRecords", self.page_at(from)).await
+            }
+        }
+    }
+
+    fn stream_remedy(&self, table: &StreamInfo) -> Option<String> {
+        Some(stream_remedy(table))
+    }
+}
+
+impl DynamoSource {
+    async fn described(&self) -> Result<StreamInfo> {
         let table = self.describe_table().await?;
         let specified = table.stream_specification.as_ref();
         let view = specified.and_then(|stream| stream.stream_view_type.as_ref());
@@ -294,19 +332,7 @@ impl Source for DynamoSource {
         })
     }
 
-    async fn list_shards(
-        &self,
-        stream_arn: &str,
-        after: Option<&PartitionId>,
-    ) -> Result<ListingPage> {
-        self.page(stream_arn, after, None).await
-    }
-
-    async fn child_shards(
-        &self,
-        stream_arn: &str,
-        parent: &PartitionId,
-    ) -> Result<Vec<ShardListing>> {
+    async fn children(&self, stream_arn: &str, parent: &PartitionId) -> Result<Vec<ShardListing>> {
         let filter =
             ShardFilter::builder().r#type(ShardFilterType::ChildShards).shard_id(parent.as_str());
         let (filter, mut after) = (Some(filter.build()), None);
@@ -329,7 +355,7 @@ impl Source for DynamoSource {
         )))
     }
 
-    async fn read(&self, from: &ReadFrom) -> Result<Page> {
+    async fn page_at(&self, from: &ReadFrom) -> Result<Page> {
         let segment = match from.partition {
             PartitionId::Shard(_) => return self.read_shard(from).await,
             PartitionId::Segment(_, segment) => segment,
@@ -373,6 +399,20 @@ fn view_of(name: &str) -> Result<StreamView> {
         "KEYS_ONLY" => Ok(StreamView::KeysOnly),
         other => Err(unexpected(format!("stream has the unknown view type {other}"))),
     }
+}
+
+/// The commands that give a table a stream with both images.
+fn stream_remedy(info: &StreamInfo) -> String {
+    let table = info.table_arn.rsplit('/').next().unwrap_or(&info.table_arn);
+    let update = format!("aws dynamodb update-table --table-name {table} --stream-specification");
+    let enable = format!("{update} StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES");
+    if info.stream_arn.is_none() {
+        return enable;
+    }
+    format!(
+        "the view type of a stream cannot be changed: disable the stream ({update} \
+         StreamEnabled=false), then {enable}"
+    )
 }
 
 fn unexpected(what: impl Into<String>) -> Error {

@@ -1,77 +1,26 @@
-//! The two recurring conversations: with the ledger about leases, and with the source about its shards.
+//! The recurring conversation with the source about its stream: what it is, and which shards it has.
 //!
-//! Both are plain futures that take what they need and return what they learnt; the worker's loop owns all
-//! state and decides what follows.
+//! Plain futures that take what they need and return what they learnt; the worker's loop owns all state and
+//! decides what follows.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::lease;
 use super::listing::{list, with_parents};
 use crate::engine::options::OnGap;
 use crate::engine::ports::{
-    Claim, Clock, Continuity, Gap, Lease, Ledger, LedgerView, Listing, NewStream, PartitionRow,
-    PartitionState, Seams, Source, SourceIdentity, StreamInfo, StreamView,
+    Continuity, Gap, Ledger, Listing, NewStream, PartitionRow, PartitionState, Seams, Source,
+    SourceIdentity, StreamInfo, StreamView,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapper;
-use crate::model::{GapReason, Generation, PartitionId, Position, UNREAD_MAX, WorkerId};
+use crate::model::{GapReason, Generation, Position, UNREAD_MAX, WorkerId};
 use crate::telemetry::events;
 
 /// A worker that lives and has not listed all shards for so long loses its turn to another: a listing of
 /// 100,000 shards, those of a day included, takes four minutes.
 const LISTED_WITHIN: Duration = Duration::from_secs(300);
-
-/// What a round of upkeep is asked to do.
-#[derive(Debug)]
-pub(crate) struct Ask {
-    pub source: Arc<str>,
-    pub worker: WorkerId,
-    pub lease_ttl: Duration,
-    pub partitions_max: usize,
-    /// Whether new leases are wanted; not while draining.
-    pub acquire: bool,
-}
-
-/// What a round of upkeep learnt.
-#[derive(Debug)]
-pub(crate) struct Upkept {
-    /// When the renewal was sent: the leases run at least from then.
-    pub sent_at: Instant,
-    pub view: LedgerView,
-    pub leases: Vec<Lease>,
-    pub give_up: Vec<PartitionId>,
-}
-
-/// Renews, loads, plans and acquires.
-pub(crate) async fn keep_up<P: Seams>(ports: &P, ask: Ask) -> Result<Upkept> {
-    let sent_at = ports.clock().now();
-    let Ask { source, worker, lease_ttl, partitions_max, acquire } = ask;
-    ports.ledger().renew(&source, &worker, lease_ttl).await?;
-    let view = ports.ledger().load(&source).await?;
-    let mine: Vec<PartitionId> = view
-        .partitions
-        .iter()
-        .filter(|row| row.state == PartitionState::Open && row.owner.as_ref() == Some(&worker))
-        .map(|row| row.id.clone())
-        .collect();
-    let plan = lease::plan(&view, &mine, partitions_max);
-    let mut leases = Vec::new();
-    if acquire && view.halted.is_none() && !plan.acquire.is_empty() {
-        let claim = Claim {
-            source: &source,
-            worker: &worker,
-            generation: view.generation,
-            wanted: &plan.acquire,
-            lease_ttl,
-        };
-        leases = ports.ledger().acquire(&claim).await?;
-    }
-    Ok(Upkept { sent_at, view, leases, give_up: plan.give_up })
-}
 
 /// What a discovery learnt.
 #[derive(Debug)]
@@ -110,10 +59,8 @@ pub(crate) async fn discover<P: Seams>(ports: &P, survey: Survey) -> Result<Disc
         let stream_arn = Arc::clone(stream_arn);
         return Ok(Discovered { stream_arn, generation, listed: false, gap: None });
     }
-    let described = ports.source().describe().await;
-    request("DescribeTable", described.as_ref().err());
-    let info = described?;
-    let stream_arn: Arc<str> = usable(&info, &mapper)?.into();
+    let info = ports.source().describe().await?;
+    let stream_arn: Arc<str> = usable(ports.source(), &info, &mapper)?.into();
     let identity = SourceIdentity {
         source: Arc::clone(&source),
         table_arn: info.table_arn,
@@ -179,48 +126,49 @@ fn forgotten(rows: &[PartitionRow], stream_arn: &str) -> Option<Gap> {
     })
 }
 
-/// The stream that took the place of the known one, if another did; `None` when its shards cannot all be
-/// listed now.
-pub(crate) async fn new_stream<P: Seams>(
+/// What follows when the source's stream is compared with the known one.
+#[derive(Debug)]
+pub(crate) enum Newest {
+    /// The known stream is still the newest one.
+    Known,
+    /// Another one took its place.
+    Another(NewStream),
+    /// Another one did, and its shards cannot all be listed now.
+    Unlisted,
+}
+
+/// Compares the source's newest stream with the known one; the shards of another are listed.
+pub(crate) async fn newest_stream<P: Seams>(
     ports: &P,
     newest: Option<String>,
     known: &str,
-) -> Result<Option<Option<NewStream>>> {
-    let Some(stream_arn) = newest.filter(|arn| *arn != *known) else { return Ok(Some(None)) };
+) -> Result<Newest> {
+    let Some(stream_arn) = newest.filter(|arn| *arn != *known) else { return Ok(Newest::Known) };
     let stream_arn: Arc<str> = stream_arn.into();
-    let listed = list(ports.source(), ports.clock(), &stream_arn).await;
+    let listed = list(ports.source(), ports.clock(), &stream_arn).await?;
     let Listing { shards, complete } =
-        with_parents(ports, &stream_arn, HashSet::new(), listed?).await;
-    Ok(complete.then_some(Some(NewStream { stream_arn, shards })))
+        with_parents(ports, &stream_arn, HashSet::new(), listed).await;
+    Ok(if complete { Newest::Another(NewStream { stream_arn, shards }) } else { Newest::Unlisted })
 }
 
 /// The stream's ARN, if this stream can feed this mapping.
 ///
 /// # Errors
-/// `Config`, with the command that mends it, when there is no stream or its records carry too little.
-pub fn usable(info: &StreamInfo, mapper: &Mapper) -> Result<String> {
+/// `Config`, with what mends it, when there is no stream or its records carry too little.
+pub fn usable<S: Source>(source: &S, info: &StreamInfo, mapper: &Mapper) -> Result<String> {
     let table = info.table_arn.rsplit('/').next().unwrap_or(&info.table_arn);
-    let enable = |view: &str| {
-        format!(
-            "aws dynamodb update-table --table-name {table} --stream-specification \
-             StreamEnabled=true,StreamViewType={view}"
-        )
+    let refuse = |why: String| {
+        let error = Error::new(ErrorKind::Config, why);
+        Err(match source.stream_remedy(info) {
+            Some(remedy) => error.with_hint(remedy),
+            None => error,
+        })
     };
     let need_old = mapper.needs_old_image();
     let wanted =
         if need_old.is_some() { "NEW_AND_OLD_IMAGES" } else { "NEW_IMAGE or NEW_AND_OLD_IMAGES" };
     let Some(stream_arn) = &info.stream_arn else {
-        return Err(Error::new(ErrorKind::Config, format!("table {table} has no stream"))
-            .with_hint(enable("NEW_AND_OLD_IMAGES")));
-    };
-    let refuse = |why: String| {
-        let change = format!(
-            "the view type of a stream cannot be changed: disable the stream \
-             (aws dynamodb update-table --table-name {table} \
-             --stream-specification StreamEnabled=false), then {}",
-            enable("NEW_AND_OLD_IMAGES")
-        );
-        Err(Error::new(ErrorKind::Config, why).with_hint(change))
+        return refuse(format!("table {table} has no stream"));
     };
     match (info.view, need_old) {
         (StreamView::KeysOnly | StreamView::OldImage, _) => refuse(format!(
@@ -233,10 +181,4 @@ pub fn usable(info: &StreamInfo, mapper: &Mapper) -> Result<String> {
         )),
         _ => Ok(stream_arn.clone()),
     }
-}
-
-/// Counts a request to AWS.
-pub(crate) fn request(operation: &'static str, error: Option<&Error>) {
-    let code = error.map_or("ok", |error| error.code().unwrap_or(error.kind().label()));
-    events::AwsRequest { operation, code }.emit();
 }

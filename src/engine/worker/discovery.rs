@@ -1,0 +1,45 @@
+//! Discovery: what the stream is, and which shards it has.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::state::{News, Worker};
+use crate::engine::jobs::Job;
+use crate::engine::phase::{Phase, Stream};
+use crate::engine::ports::Seams;
+use crate::engine::tail::discovery::{Discovered, Survey, discover};
+
+impl<P: Seams> Worker<P> {
+    pub(super) fn start_discovery(&mut self) {
+        let survey = Survey {
+            source: Arc::clone(&self.run.name),
+            worker: self.run.worker.clone(),
+            mapper: Arc::clone(&self.run.mapper),
+            stream_arn: self.phase.stream().map(|stream| Arc::clone(&stream.arn)),
+            generation: self.phase.generation(),
+            every: (Job::Discovery.row().every)(&self.rhythm()),
+            lease_ttl: self.run.options.lease_ttl,
+            on_gap: self.run.options.on_gap,
+        };
+        let ports = Arc::clone(&self.ports);
+        self.spawn(
+            Job::Discovery,
+            async move { discover(&*ports, survey).await.map(News::Discovered) },
+        );
+    }
+
+    pub(super) fn take_discovered(&mut self, found: Discovered, now: Instant) {
+        let Discovered { stream_arn, generation, listed, gap } = found;
+        let starting = self.phase == Phase::Starting;
+        if listed || starting {
+            self.jobs.due_at(Job::Upkeep, now);
+        }
+        if let Some(gap) = gap {
+            self.record_gap(gap, generation);
+        }
+        if starting {
+            self.phase.begin(Stream { arn: stream_arn, generation });
+        }
+    }
+}
