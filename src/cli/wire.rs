@@ -224,7 +224,7 @@ pub fn tables(config: &Config) -> Vec<TableSpec> {
 /// `Schema` when the target needs `dynaurora apply` first; `Denied` when the role may not migrate.
 pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
     let apply = "dynaurora apply";
-    let pool = pools.pool_to_read().await?;
+    let pool = pools.pool().await?;
     let pending = migrations::pending(&pool).await?;
     if !pending.is_empty() {
         // A migration holds a lock of its session, which a pooler would hand on to somebody else.

@@ -20,9 +20,10 @@ mod entries;
 mod loads;
 mod rewind;
 mod seams;
+pub use crate::model::GapReason;
 pub use entries::{
-    Claim, Continuity, Enrolment, Gap, GapReason, LedgerView, LoadView, PartitionRow,
-    PartitionState, Publication, Published, SourceIdentity, Verified,
+    Claim, Continuity, Enrolment, Gap, LedgerView, LoadView, PartitionRow, PartitionState,
+    Publication, Published, SourceIdentity, Verified,
 };
 pub use loads::{Loads, NewLoad, NewStream, OpenLetter, Stale, Sweep, Swept};
 pub use rewind::Rewind;

@@ -1,8 +1,21 @@
 //! What a mapping says before it is compiled: words as they were written, each with its place in
 //! the text.
 
-use super::Unmatched;
 use crate::model::AttributeValue;
+
+/// What becomes of an item that no entity's key template matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unmatched {
+    /// It is counted.
+    Ignore,
+    /// It is counted and logged.
+    Count,
+    /// It becomes a dead letter.
+    #[default]
+    DeadLetter,
+    /// The source halts.
+    Halt,
+}
 
 /// A stretch of bytes in one of the texts that a mapping was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]

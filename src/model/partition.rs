@@ -28,20 +28,53 @@ pub enum PartitionKind {
     File,
 }
 
-impl PartitionId {
-    /// Where the name of an export's file begins.
-    pub const FILE_PREFIX: &'static str = "file/";
+impl PartitionKind {
+    /// The label that the ledger carries.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Shard => "shard",
+            Self::Segment => "segment",
+            Self::File => "file",
+        }
+    }
 
+    /// What its names begin with; those of shards are the service's own.
+    #[must_use]
+    pub const fn prefix(self) -> Option<&'static str> {
+        match self {
+            Self::Shard => None,
+            Self::Segment => Some("scan/"),
+            Self::File => Some("file/"),
+        }
+    }
+}
+
+impl PartitionId {
     /// Reads the text of an id. No shard's id holds a slash: the service allows letters, digits and dashes.
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         let text = text.into();
-        if text.starts_with(Self::FILE_PREFIX) {
+        let name_of = |kind: PartitionKind| text.strip_prefix(kind.prefix()?);
+        if name_of(PartitionKind::File).is_some() {
             return Self::File(text);
         }
-        match Segment::parse(&text) {
+        match name_of(PartitionKind::Segment).and_then(Segment::parse) {
             Some(segment) => Self::Segment(text, segment),
             None => Self::Shard(text),
         }
+    }
+
+    /// Names a part of a backfill.
+    #[must_use]
+    pub fn of_backfill(kind: PartitionKind, name: fmt::Arguments<'_>) -> Self {
+        Self::new(format!("{}{name}", kind.prefix().unwrap_or_default()))
+    }
+
+    /// The name behind the prefix of its kind, if it is of this kind.
+    #[must_use]
+    pub fn name_of(&self, kind: PartitionKind) -> Option<&str> {
+        (self.kind() == kind)
+            .then(|| self.as_str().strip_prefix(kind.prefix().unwrap_or_default()))?
     }
 
     /// What it is a part of.

@@ -1,6 +1,6 @@
 //! Names of the partitions that a backfill's scan is divided into.
 
-use super::PartitionId;
+use super::{PartitionId, PartitionKind};
 
 /// One of the equal parts into which a scan divides a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,10 +12,10 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Reads a segment's name; `None` for any other.
+    /// Reads a segment's name behind its prefix; `None` for any other.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        let (index, total) = name.strip_prefix("scan/")?.split_once("-of-")?;
+        let (index, total) = name.split_once("-of-")?;
         let segment = Self { index: index.parse().ok()?, total: total.parse().ok()? };
         (segment.index < segment.total).then_some(segment)
     }
@@ -23,8 +23,8 @@ impl Segment {
     /// The partition of this segment, `scan/NNN-of-MMM`.
     #[must_use]
     pub fn partition(self) -> PartitionId {
-        let name = format!("scan/{:03}-of-{:03}", self.index, self.total);
-        PartitionId::Segment(name.into(), self)
+        let name = format_args!("{:03}-of-{:03}", self.index, self.total);
+        PartitionId::of_backfill(PartitionKind::Segment, name)
     }
 }
 
@@ -37,7 +37,7 @@ mod tests {
         let segment = Segment { index: 2, total: 16 };
         assert_eq!(segment.partition().as_str(), "scan/002-of-016");
         assert_eq!(PartitionId::new("scan/002-of-016"), segment.partition());
-        for other in ["scan/004-of-004", "shardId-00000001-0000", "scan/1", "scan/a-of-b"] {
+        for other in ["004-of-004", "shardId-00000001-0000", "1", "a-of-b"] {
             assert_eq!(Segment::parse(other), None, "{other}");
         }
     }

@@ -143,7 +143,7 @@ async fn a_vanished_shard_is_lost_and_its_gap_stands_once() {
         rig.ledger.record_gap(SOURCE, 1, &gap, true).await.unwrap();
     }
     let view = rig.ledger.load(SOURCE).await.unwrap();
-    assert_eq!((view.gaps, view.halted.as_deref()), (1, Some("vanished")));
+    assert_eq!((view.gaps, view.halted), (1, Some(GapReason::Vanished.into())));
     let states: Vec<_> = view.partitions.iter().map(|row| row.state).collect();
     assert_eq!(states, [PartitionState::Lost, PartitionState::Open]);
     assert!(rig.acquire(&worker("ann"), &["a"]).await.is_empty());

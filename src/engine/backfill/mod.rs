@@ -248,7 +248,7 @@ fn spared(mapper: &Mapper, letters: &[OpenLetter]) -> Result<Vec<(TableIndex, Ce
 mod tests {
     use super::*;
     use crate::engine::ports::{LoadView, PartitionRow};
-    use crate::model::Position;
+    use crate::model::{GapReason, Position};
 
     fn row(id: PartitionId, state: PartitionState, records: u64) -> PartitionRow {
         PartitionRow {
@@ -287,8 +287,11 @@ mod tests {
             let gapped = LedgerView { gaps: 1, gaps_open: 1, ..view(load) };
             assert_eq!(next_step(&gapped, Backfill::Never, OnGap::Resync), Step::Begin);
         }
-        let halted =
-            LedgerView { halted: Some("table_changed".to_owned()), gaps_open: 1, ..view(active) };
+        let halted = LedgerView {
+            halted: Some(GapReason::TableChanged.into()),
+            gaps_open: 1,
+            ..view(active)
+        };
         assert_eq!(next_step(&halted, Backfill::Force, OnGap::Resync), Step::Rest);
         let repairing =
             LedgerView { gaps: 1, ..view(LoadView { loaded: true, ..LoadView::default() }) };

@@ -101,7 +101,7 @@ impl<P: Seams> Worker<P> {
         let status = SourceStatus {
             turned_at: wall,
             generation: self.phase.generation(),
-            halted: self.view.halted.as_deref().map(explained),
+            halted: self.view.halted.as_ref().map(explained),
             warning: self.compare_mappings(),
             failing: self.told.failing(),
             started: self.phase.stream().is_some() && self.view.generation > 0,

@@ -16,6 +16,7 @@ use crate::engine::ports::{Clock, Ledger, LedgerView, Seams};
 use crate::engine::retry::remedy;
 use crate::engine::timers::Timer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::Halt;
 use crate::telemetry::{events, metrics};
 
 /// What a turn of the loop came to.
@@ -149,7 +150,8 @@ impl<P: Seams> Worker<P> {
         let reason = format!("{}; {remedy}", error.chain());
         events::Halted { source: &self.run.name, reason: &reason }.emit();
         // What is published on leaving must still say so.
-        self.view = Arc::new(LedgerView { halted: Some(reason), ..(*self.view).clone() });
+        self.view =
+            Arc::new(LedgerView { halted: Some(Halt::Other(reason)), ..(*self.view).clone() });
         self.leave().await?;
         Err(error)
     }

@@ -1,26 +1,23 @@
 //! The target tables of one source: the apply transaction, readable from top to bottom.
 
-pub(crate) mod catalogue;
+mod catalogue;
 mod claims;
 pub mod ddl;
 pub mod extras;
-pub(crate) mod history;
-pub(crate) mod own_rows;
-pub(crate) mod rows;
+pub(in crate::postgres) mod history;
+pub(in crate::postgres) mod own_rows;
+pub(in crate::postgres) mod rows;
 pub mod shown;
-pub(crate) mod statements;
+mod statements;
 mod sweep;
 
 use std::sync::Arc;
-
-use sqlx::postgres::PgConnection;
 
 use claims::Claims;
 
 use super::ledger::positions;
 use super::listings::dead_letters;
-use super::session::{Lane, Pools, Session};
-use super::sqlstate;
+use super::session::{Lane, Pools, Tx};
 use crate::apply::ports::{Applied, Batch, Phase, Sink, TableApplied, Unit};
 use crate::engine::ports::{Stale, Sweep, Swept, Target};
 use crate::error::{Error, ErrorKind, Result};
@@ -57,49 +54,42 @@ impl PostgresSink {
     }
 
     /// Claims, rows, dead letters, shards, and last the fence.
-    async fn write(&self, connection: &mut PgConnection, batch: &Batch) -> Result<Applied> {
-        let prepared = self.pools.prepared();
+    async fn write(&self, tx: &mut Tx, batch: &Batch) -> Result<Applied> {
         let source = &*batch.source;
-        let mut applied = self.write_rows(connection, batch, &batch.rows.units).await?;
-        dead_letters::store(connection, source, &batch.rows.rejects, prepared).await?;
+        let mut applied = self.write_rows(tx, batch, &batch.rows.units).await?;
+        dead_letters::store(tx, source, &batch.rows.rejects).await?;
         applied.dead_letters_superseded =
-            dead_letters::supersede(connection, source, &batch.rows.touched, prepared).await?;
+            dead_letters::supersede(tx, source, &batch.rows.touched).await?;
         if !batch.lineage.shards.is_empty() {
             let (stream, shards) = (&*batch.lineage.stream_arn, batch.lineage.shards.as_slice());
-            positions::register(connection, source, stream, shards, prepared).await?;
-            positions::note_continued(connection, source, stream, shards, prepared).await?;
+            positions::register(tx, source, stream, shards).await?;
+            positions::note_continued(tx, source, stream, shards).await?;
         }
-        positions::advance(connection, batch, prepared).await?;
+        positions::advance(tx, batch).await?;
         Ok(applied)
     }
 
-    async fn write_rows(
-        &self,
-        connection: &mut PgConnection,
-        batch: &Batch,
-        units: &[Unit],
-    ) -> Result<Applied> {
-        let prepared = self.pools.prepared();
+    async fn write_rows(&self, tx: &mut Tx, batch: &Batch, units: &[Unit]) -> Result<Applied> {
         let tables = vec![TableApplied::default(); self.tables.len()];
         let mut applied = Applied { tables, dead_letters_superseded: 0 };
         let of_load = batch.phase == Phase::OfBackfill;
-        let claims = Claims { source: &batch.source, of_load, prepared };
+        let claims = Claims { source: &batch.source, of_load };
         let backfilling = batch.phase != Phase::Steady;
         if backfilling {
-            claims.take_turn(connection, units, !batch.rows.rejects.is_empty()).await?;
+            claims.take_turn(tx, units, !batch.rows.rejects.is_empty()).await?;
         }
         for own in units.chunk_by(|one, next| one.op.table == next.op.table) {
             let mut units: Vec<&Unit> = own.iter().collect();
             if let Some(history) = self.history_of(own) {
-                history.write(connection, &units, prepared, &mut applied).await?;
+                history.write(tx, &units, &mut applied).await?;
                 continue;
             }
             let rows = self.entity_of(own)?;
             if backfilling {
-                units = claims.settle(connection, rows, units).await?;
+                units = claims.settle(tx, rows, units).await?;
                 rows.count_unclaimed(own.len() - units.len(), &mut applied)?;
             }
-            rows.write(connection, &units, prepared, &mut applied).await?;
+            rows.write(tx, &units, &mut applied).await?;
         }
         Ok(applied)
     }
@@ -119,53 +109,30 @@ impl PostgresSink {
 
 impl Sink for PostgresSink {
     async fn apply(&self, batch: &Batch) -> Result<Applied> {
-        const WHAT: &str = "apply a batch";
-        let work = |session: Session| async move {
-            let mut transaction = session.begin().await?;
-            let applied = self.write(&mut transaction, batch).await?;
-            transaction.commit().await.map_err(|error| sqlstate::error("commit a batch", error))?;
-            Ok(applied)
-        };
-        self.pools.attempt(Lane::Apply, WHAT, work).await
+        let work = async |tx: &mut Tx| self.write(tx, batch).await;
+        self.pools.transact(Lane::Apply, "apply a batch", work).await
     }
 
     async fn probe(&self, batch: &Batch, units: &[Unit]) -> Result<()> {
         const WHAT: &str = "probe rows";
-        let work = |session: Session| async move {
-            let failed = |error| sqlstate::error(WHAT, error);
-            let mut transaction = session.begin().await?;
-            self.write_rows(&mut transaction, batch, units).await?;
+        let work = async |tx: &mut Tx| {
+            tx.undo();
+            self.write_rows(tx, batch, units).await?;
             // A deferred constraint would speak at the commit, which never comes.
-            sqlx::raw_sql("set constraints all immediate")
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed)?;
-            transaction.rollback().await.map_err(failed)
+            tx.run("set constraints all immediate", WHAT).await
         };
-        self.pools.attempt(Lane::Apply, WHAT, work).await
+        self.pools.transact(Lane::Apply, WHAT, work).await
     }
 }
 
 impl Target for PostgresSink {
     async fn stale(&self, sweep: &Sweep) -> Result<Stale> {
-        const WHAT: &str = "count what a sweep would delete";
-        let work = |session: Session| async move {
-            let mut transaction = session.begin().await?;
-            let stale = sweep::stale(&mut transaction, &self.tables, sweep).await?;
-            transaction.commit().await.map_err(|error| sqlstate::error(WHAT, error))?;
-            Ok(stale)
-        };
-        self.pools.attempt(Lane::Apply, WHAT, work).await
+        let work = async |tx: &mut Tx| sweep::stale(tx, &self.tables, sweep).await;
+        self.pools.transact(Lane::Apply, "count what a sweep would delete", work).await
     }
 
     async fn sweep(&self, sweep: &Sweep) -> Result<Swept> {
-        const WHAT: &str = "sweep";
-        let work = |session: Session| async move {
-            let mut transaction = session.begin().await?;
-            let swept = sweep::step(&mut transaction, &self.tables, sweep).await?;
-            transaction.commit().await.map_err(|error| sqlstate::error(WHAT, error))?;
-            Ok(swept)
-        };
-        self.pools.attempt(Lane::Apply, WHAT, work).await
+        let work = async |tx: &mut Tx| sweep::step(tx, &self.tables, sweep).await;
+        self.pools.transact(Lane::Apply, "sweep", work).await
     }
 }
