@@ -51,7 +51,7 @@ use crate::apply::ports::{Applied, RecordRef, TableApplied, Unit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{ColumnSpec, TableSpec, VERSION_COLUMN};
 use crate::model::{Cells, Generation, RowAction, RowOp, TableIndex, Version};
-use crate::ops::ports::{Fate, RowRepair};
+use crate::ops::ports::{Fate, RowRepair, Truth};
 use crate::postgres::session::{Lane, Pools, Session};
 use crate::postgres::sql::encode::texts;
 use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
@@ -84,15 +84,12 @@ impl Repairer {
     /// # Errors
     /// `Conflict` when the lock is not to be had, DynamoDB is too slow, or the source is being backfilled;
     /// `Data` when a row is refused; then nothing was written.
-    pub async fn repair<F>(
+    pub async fn repair(
         &self,
         table: TableIndex,
         wanted: &[RowRepair],
-        truth: impl FnOnce() -> F,
-    ) -> Result<Vec<Fate>>
-    where
-        F: Future<Output = Result<Vec<Option<RowOp>>>>,
-    {
+        truth: impl Future<Output = Truth> + Send,
+    ) -> Result<Vec<Fate>> {
         const WHAT: &str = "repair rows";
         let failed = |error| sqlstate::error(WHAT, error);
         let rows = EntityRows::new(&self.tables, usize::from(table.0))?;
@@ -101,7 +98,7 @@ impl Repairer {
             self.lock(&mut transaction, table).await?;
             let generation = self.generation(&mut transaction).await?;
             let versions = self.versions(&mut transaction, table, wanted).await?;
-            let truth = tokio::time::timeout(TRUTH_TIMEOUT, truth()).await.map_err(|_| {
+            let truth = tokio::time::timeout(TRUTH_TIMEOUT, truth).await.map_err(|_| {
                 Error::new(ErrorKind::Conflict, "read the items to repair: no answer in time")
             })??;
             let mut fates = Vec::with_capacity(wanted.len());
