@@ -18,7 +18,7 @@ use crate::config::{Config, SourceConfig};
 use crate::engine::backfill::{self, Backfill, LoadOptions, progress};
 use crate::engine::ports::{Clock, Ledger, LedgerView};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::PartitionKind;
+use crate::model::{GapReason, Halt};
 use crate::postgres::ledger::PostgresLedger;
 use crate::postgres::session::Pools;
 use crate::runtime::{self, SystemClock, signals};
@@ -263,8 +263,8 @@ async fn begin(
         Some(reason) => format!("source {} is halted: {reason}", source.name),
         None => format!("the shards of source {} are not listed yet", source.name),
     };
-    let hint = match now.halted.as_deref() {
-        Some("table_changed") => {
+    let hint = match now.halted {
+        Some(Halt::Gap(GapReason::TableChanged)) => {
             "another table has its name now: `dynaurora gaps accept` says that this is meant"
         }
         Some(_) => "mend what halted it, restart the daemon, then try again",
@@ -393,7 +393,7 @@ fn show(bar: &ProgressBar, view: &LedgerView, ratio: f64) {
 }
 
 fn items_read(view: &LedgerView) -> u64 {
-    let rows = view.partitions.iter().filter(|row| row.id.kind() != PartitionKind::Shard);
+    let rows = view.partitions.iter().filter(|row| !row.id.is_shard());
     rows.map(|row| row.records).sum()
 }
 

@@ -9,7 +9,7 @@ use super::{ConfigArgs, Output, exit_code, paste, print_json, wire};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::migrations;
-use crate::postgres::target::ddl;
+use crate::postgres::tables::ddl;
 
 /// Options of `check`.
 #[derive(Debug, Args)]

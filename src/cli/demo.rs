@@ -22,7 +22,7 @@ use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::migrations;
 use crate::postgres::session::Pools;
-use crate::postgres::target::ddl;
+use crate::postgres::tables::ddl;
 use crate::runtime::{self, SystemClock};
 use crate::source::{ConnectOptions, connect};
 use crate::telemetry::{self, http};

@@ -10,7 +10,7 @@ use super::{ConfigArgs, Output, named, paste, print_json, wire};
 use crate::error::Result;
 use crate::postgres::listings::grants;
 use crate::postgres::migrations;
-use crate::postgres::target::ddl::{self, StepKind};
+use crate::postgres::tables::ddl::{self, StepKind};
 
 /// Options of `plan`.
 #[derive(Debug, Args)]

@@ -20,7 +20,7 @@ use crate::model::EpochMillis;
 use crate::postgres::ledger::PostgresLedger;
 use crate::postgres::migrations;
 use crate::postgres::session::{Password, Pools, Settings, Tls};
-use crate::postgres::target::{PostgresSink, ddl};
+use crate::postgres::tables::{PostgresSink, ddl};
 use crate::runtime::SystemClock;
 use crate::source::{
     ConnectOptions, DynamoSource, RdsUser, SourceOptions, TOKEN_TTL, connect, rds_token,
@@ -224,7 +224,7 @@ pub fn tables(config: &Config) -> Vec<TableSpec> {
 /// `Schema` when the target needs `dynaurora apply` first; `Denied` when the role may not migrate.
 pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
     let apply = "dynaurora apply";
-    let pool = pools.pool_to_read().await?;
+    let pool = pools.pool().await?;
     let pending = migrations::pending(&pool).await?;
     if !pending.is_empty() {
         // A migration holds a lock of its session, which a pooler would hand on to somebody else.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::backfill::Backfill;
-use super::ports::GapReason;
 use super::readers::Pace;
 use super::tail::freshness::SourceStatus;
 use crate::apply::batch::Limits;
 use crate::mapping::Mapper;
+use crate::model::GapReason;
 use crate::model::WorkerId;
 
 /// What happens when changes were lost before they were read.

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use super::ports::GapReason;
 use crate::error::ErrorKind;
+use crate::model::{GapReason, Halt, UNREAD_MAX, hours};
 
 /// What was being done when a failure happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,22 +112,28 @@ pub fn remedy(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// What a halt for a gap means and what an operator can do; `reason` is what the ledger says. Other halts
-/// speak for themselves.
+/// What a halt for a gap means and what an operator can do. Other halts speak for themselves.
 #[must_use]
-pub fn explained(reason: &str) -> String {
+pub fn explained(halt: &Halt) -> String {
+    let reason = match halt {
+        Halt::Gap(reason) => *reason,
+        Halt::Other(text) => return text.clone(),
+    };
     let lost = match reason {
-        "trimmed" => "the stream dropped changes before they were read",
-        "vanished" => "a shard was gone before it was read to its end",
-        "stream_changed" => "the stream was disabled and enabled again",
-        "unpolled" => "nobody listed the shards, or read one of them, for 23 hours",
-        "table_changed" => {
+        GapReason::Trimmed => "the stream dropped changes before they were read".to_owned(),
+        GapReason::Vanished => "a shard was gone before it was read to its end".to_owned(),
+        GapReason::StreamChanged => "the stream was disabled and enabled again".to_owned(),
+        GapReason::Unpolled => format!(
+            "nobody listed the shards, or read one of them, for {} hours",
+            hours(UNREAD_MAX)
+        ),
+        GapReason::TableChanged => {
             return "the table was deleted and created again: if that is meant, `dynaurora gaps \
                     accept`, then `dynaurora backfill`"
                 .to_owned();
         }
-        other => return other.to_owned(),
     };
+    let reason = reason.label();
     format!(
         "{reason}: {lost}; `dynaurora backfill` loads the table again and repairs it, \
          `dynaurora gaps accept` lives with it"
@@ -151,6 +157,26 @@ pub fn pause(failures: u32, random: &mut fastrand::Rng) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metrics::TABLE;
+
+    #[test]
+    fn metrics_know_every_stage_and_every_reason_of_a_gap() {
+        let values = |metric: &str, label: &str| {
+            let row = TABLE.iter().find(|row| row.name == metric).unwrap();
+            row.labels.iter().find(|own| own.name == label).unwrap().values
+        };
+        let stages = [Stage::Discover, Stage::Read, Stage::Ledger, Stage::Apply, Stage::Load];
+        let labels: [_; Stage::COUNT] = stages.map(Stage::label);
+        assert_eq!(values("dynaurora_retries_total", "stage"), labels);
+        let reasons = [
+            GapReason::Trimmed,
+            GapReason::Vanished,
+            GapReason::StreamChanged,
+            GapReason::TableChanged,
+            GapReason::Unpolled,
+        ];
+        assert_eq!(values("dynaurora_gaps_total", "reason"), reasons.map(GapReason::label));
+    }
 
     #[test]
     fn only_the_named_kinds_are_retried() {

@@ -24,6 +24,9 @@ pub enum Position {
 }
 
 impl Position {
+    /// What stands before the sequence number in the text of [`Self::After`].
+    pub const AFTER: &str = "after:";
+
     /// Reads what `Display` printed; `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -45,7 +48,7 @@ impl fmt::Display for Position {
             Self::Horizon => f.write_str("horizon"),
             Self::Start => f.write_str("start"),
             Self::At(number) => write!(f, "at:{number}"),
-            Self::After(number) => write!(f, "after:{number}"),
+            Self::After(number) => write!(f, "{}{number}", Self::AFTER),
             Self::Key(key) => write!(f, "key:{key}"),
             Self::Line(line) => write!(f, "line:{line}"),
         }

@@ -73,6 +73,10 @@ mod tests {
         let version = Version { generation: 3, sequence: seq("42") };
         assert_eq!(version.to_string(), format!("3{:040}", 42));
         let scan = Version { generation: 4, sequence: SequenceNumber::ZERO };
+        assert_eq!(Version::parse(&version.to_string()), Some(version));
+        for odd in ["0", "-1", "17", "1.5", "NaN", &"9".repeat(40), &"9".repeat(60)] {
+            assert_eq!(Version::parse(odd), None, "{odd}");
+        }
         assert!(version < scan);
         assert!(scan < Version { generation: 4, sequence: seq("1") });
     }

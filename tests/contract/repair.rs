@@ -235,7 +235,7 @@ async fn open_dead_letters_are_found_kept_and_resolved(rig: &impl RepairRig) {
         reject: reject.clone(),
     };
     let mut batch = batch(&worker("ann"), &lease, 6, Vec::new());
-    batch.rejects.push(dead);
+    batch.rows.rejects.push(dead);
     rig.sink().apply(&batch).await.unwrap();
     let target = rig.target();
     let open = || async { target.open_among(SOURCE, &[[7; 32], [8; 32]]).await.unwrap() };

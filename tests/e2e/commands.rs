@@ -2,7 +2,7 @@
 
 use clap::CommandFactory;
 use dynaurora::cli::Cli;
-use dynaurora::engine::tail::freshness::RETENTION;
+use dynaurora::model::RETENTION;
 
 use super::daemon::{command, run_to_end};
 use super::stage::{SOON_SECS, Stage, within};

@@ -8,10 +8,10 @@ use dynaurora::engine::ports::{
     Claim, Gap, GapReason, Ledger, Listing, Loads, NewLoad, PartitionState,
 };
 use dynaurora::error::ErrorKind;
-use dynaurora::model::{Epoch, PartitionId, PartitionKind, WorkerId};
+use dynaurora::model::{Epoch, PartitionId, WorkerId};
 use dynaurora::postgres::ledger::PostgresLedger;
 use dynaurora::postgres::session::{Pools, Settings};
-use dynaurora::postgres::target::PostgresSink;
+use dynaurora::postgres::tables::PostgresSink;
 use tokio::task::JoinSet;
 
 use super::rig::{LEASE_TTL, Rig, SOURCE, STREAM, batch, letter, settings, shard, tables, worker};
@@ -143,7 +143,7 @@ async fn a_vanished_shard_is_lost_and_its_gap_stands_once() {
         rig.ledger.record_gap(SOURCE, 1, &gap, true).await.unwrap();
     }
     let view = rig.ledger.load(SOURCE).await.unwrap();
-    assert_eq!((view.gaps, view.halted.as_deref()), (1, Some("vanished")));
+    assert_eq!((view.gaps, view.halted), (1, Some(GapReason::Vanished.into())));
     let states: Vec<_> = view.partitions.iter().map(|row| row.state).collect();
     assert_eq!(states, [PartitionState::Lost, PartitionState::Open]);
     assert!(rig.acquire(&worker("ann"), &["a"]).await.is_empty());
@@ -196,7 +196,7 @@ async fn i6_a_shard_that_nobody_read_from_its_horizon_for_a_day_is_overdue() {
     .await;
     let overdue = async || -> Vec<bool> {
         let view = rig.ledger.load(SOURCE).await.unwrap();
-        let shards = view.partitions.iter().filter(|row| row.id.kind() == PartitionKind::Shard);
+        let shards = view.partitions.iter().filter(|row| row.id.is_shard());
         shards.map(|row| row.overdue).collect()
     };
     assert_eq!(overdue().await, [true, false]);

@@ -15,3 +15,4 @@ mod rig;
 mod round_trip;
 mod rules;
 mod values;
+mod words;

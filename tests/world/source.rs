@@ -172,7 +172,7 @@ impl Source for WorldSource {
     }
 
     async fn read(&self, from: &ReadFrom) -> Result<Page> {
-        if let Some(segment) = Segment::of(&from.partition) {
+        if let PartitionId::Segment(_, segment) = from.partition {
             return self.read_segment(segment, from).await;
         }
         let iterator = self.iterator(from).await?;

@@ -14,9 +14,7 @@ use crate::engine::options::OnGap;
 use crate::engine::ports::{Loads, Seams, Target};
 use crate::error::Result;
 use crate::mapping::Mapper;
-use crate::model::{
-    Cells, Generation, PartitionId, PartitionKind, Segment, StoredRecord, TableIndex,
-};
+use crate::model::{Cells, Generation, PartitionId, Segment, StoredRecord, TableIndex};
 
 /// Items to a segment where nobody says how many segments there are: some minutes of reading for one worker,
 /// and enough of them for a fleet to share.
@@ -69,7 +67,7 @@ pub fn next_step(view: &LedgerView, wish: Backfill, on_gap: OnGap) -> Step {
         let unread = view
             .partitions
             .iter()
-            .any(|row| row.id.kind() != PartitionKind::Shard && row.state == PartitionState::Open);
+            .any(|row| !row.id.is_shard() && row.state == PartitionState::Open);
         return if unread || view.load.replaying > 0 { Step::Rest } else { Step::Finish };
     }
     match wish {
@@ -86,7 +84,7 @@ pub fn progress(view: &LedgerView) -> Option<f64> {
     if !view.load.active {
         return None;
     }
-    let rows = view.partitions.iter().filter(|row| row.id.kind() != PartitionKind::Shard);
+    let rows = view.partitions.iter().filter(|row| !row.id.is_shard());
     let (mut all, mut ended, mut records) = (0_u32, 0_u32, 0_u64);
     for row in rows {
         all += 1;
@@ -257,7 +255,7 @@ fn spared(mapper: &Mapper, letters: &[OpenLetter]) -> Result<Vec<(TableIndex, Ce
 mod tests {
     use super::*;
     use crate::engine::ports::{LoadView, PartitionRow};
-    use crate::model::Position;
+    use crate::model::{GapReason, Position};
 
     fn row(id: PartitionId, state: PartitionState, records: u64) -> PartitionRow {
         PartitionRow {
@@ -296,8 +294,11 @@ mod tests {
             let gapped = LedgerView { gaps: 1, gaps_open: 1, ..view(load) };
             assert_eq!(next_step(&gapped, Backfill::Never, OnGap::Resync), Step::Begin);
         }
-        let halted =
-            LedgerView { halted: Some("table_changed".to_owned()), gaps_open: 1, ..view(active) };
+        let halted = LedgerView {
+            halted: Some(GapReason::TableChanged.into()),
+            gaps_open: 1,
+            ..view(active)
+        };
         assert_eq!(next_step(&halted, Backfill::Force, OnGap::Resync), Step::Rest);
         let repairing =
             LedgerView { gaps: 1, ..view(LoadView { loaded: true, ..LoadView::default() }) };

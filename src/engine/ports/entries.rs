@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::LoadView;
-use crate::model::{Epoch, EpochMillis, Generation, PartitionId, Position, WorkerId};
+use crate::model::{
+    Epoch, EpochMillis, GapReason, Generation, Halt, PartitionId, Position, WorkerId,
+};
 
 /// What a source is, as the ledger remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +55,7 @@ pub struct LedgerView {
     /// The source's generation.
     pub generation: Generation,
     /// Why the source is halted, where it is.
-    pub halted: Option<String>,
+    pub halted: Option<Halt>,
     /// The stream whose shards were registered last: the one to read. Empty in a view of nothing.
     pub stream_arn: Arc<str>,
     /// Whether the stream's shards were ever listed completely.
@@ -106,8 +108,8 @@ pub struct PartitionRow {
     pub owner: Option<WorkerId>,
     /// The time of the newest applied record.
     pub last_event_at: Option<EpochMillis>,
-    /// Whether it stands at its horizon for so long that records of since then may be gone: 23 hours after
-    /// it was entered, or set there by a load or an operator. The service keeps records for 24 hours.
+    /// Whether it stands at its horizon for so long that records of since then may be gone:
+    /// [`crate::model::UNREAD_MAX`] after it was entered, or set there by a load or an operator.
     pub overdue: bool,
 }
 
@@ -135,17 +137,6 @@ pub struct Claim<'a> {
     pub wanted: &'a [PartitionId],
     /// How long the worker counts as alive from now, and so how long all of its leases last.
     pub lease_ttl: Duration,
-}
-
-/// A lease: the right to read and advance one partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
-    /// The partition.
-    pub partition: PartitionId,
-    /// The epoch that fences off every earlier owner.
-    pub epoch: Epoch,
-    /// How far the partition is applied.
-    pub position: Position,
 }
 
 /// How far a worker is, told for all the shards that it speaks for at once.
@@ -189,33 +180,4 @@ pub struct Gap {
     pub after: Option<Position>,
     /// The time of the newest change that was applied before the gap.
     pub since: Option<EpochMillis>,
-}
-
-/// Why changes were lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum GapReason {
-    /// The stream no longer holds the position.
-    Trimmed,
-    /// The shard vanished before it was drained.
-    Vanished,
-    /// The stream was disabled and enabled again.
-    StreamChanged,
-    /// The table was deleted and created again.
-    TableChanged,
-    /// Nobody read the shard for so long that records may have been trimmed unseen.
-    Unpolled,
-}
-
-impl GapReason {
-    /// The label that logs, metrics and the `gaps` table carry.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Trimmed => "trimmed",
-            Self::Vanished => "vanished",
-            Self::StreamChanged => "stream_changed",
-            Self::TableChanged => "table_changed",
-            Self::Unpolled => "unpolled",
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::ports::LedgerView;
-use crate::model::{EpochMillis, Generation};
+use crate::model::{EpochMillis, Generation, RETENTION};
 
 /// Empty pages in a row after which a shard counts as caught up. One proves nothing: the service may answer
 /// with an empty page in the midst of a shard. From this one on, an empty page is taken at its word.
@@ -13,9 +13,6 @@ pub const CAUGHT_UP_POLLS: u32 = 3;
 /// caught-up shard is taken to be synced only up to this long before its last poll. A shard that was closed
 /// is taken to show its end, and all its children, within this time too.
 pub const MARGIN: Duration = Duration::from_secs(2);
-/// How long a stream keeps its records (the service's documentation).
-pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
-
 /// How far one live shard is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ShardProgress {

@@ -13,17 +13,14 @@ use super::lease;
 use super::listing::{list, with_parents};
 use crate::engine::options::OnGap;
 use crate::engine::ports::{
-    Claim, Clock, Continuity, Gap, GapReason, Lease, Ledger, LedgerView, Listing, NewStream,
-    PartitionRow, PartitionState, Seams, Source, SourceIdentity, StreamInfo, StreamView,
+    Claim, Clock, Continuity, Gap, Lease, Ledger, LedgerView, Listing, NewStream, PartitionRow,
+    PartitionState, Seams, Source, SourceIdentity, StreamInfo, StreamView,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapper;
-use crate::model::{Generation, PartitionId, Position, WorkerId};
+use crate::model::{GapReason, Generation, PartitionId, Position, UNREAD_MAX, WorkerId};
 use crate::telemetry::events;
 
-/// Shards that were not listed for so long may have come and gone unseen: the service keeps them for
-/// 24 hours.
-const UNPOLLED: Duration = Duration::from_secs(23 * 3600);
 /// A worker that lives and has not listed all shards for so long loses its turn to another: a listing of
 /// 100,000 shards, those of a day included, takes four minutes.
 const LISTED_WITHIN: Duration = Duration::from_secs(300);
@@ -137,7 +134,7 @@ pub(crate) async fn discover<P: Seams>(ports: &P, survey: Survey) -> Result<Disc
     let lead = known.is_some()
         || broken.is_some()
         || ports.ledger().lead_discovery(&source, &worker, every, LISTED_WITHIN).await?;
-    let unpolled = lead && enrolment.listed_ago.is_some_and(|ago| ago > UNPOLLED);
+    let unpolled = lead && enrolment.listed_ago.is_some_and(|ago| ago > UNREAD_MAX);
     if let Some(reason) = broken.or(unpolled.then_some(GapReason::Unpolled)) {
         let stream_arn = stream_arn.to_string();
         let gap = Gap { reason, stream_arn, partition: None, after: None, since: None };

@@ -1,12 +1,12 @@
 //! The ledger as it stands, read in one transaction.
 
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Postgres, Row, Transaction};
+use sqlx::Row;
+use sqlx::postgres::PgRow;
 
 use crate::engine::ports::{LedgerView, LoadView, PartitionRow, PartitionState, Verified};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{EpochMillis, PartitionId, Position, WorkerId};
-use crate::postgres::{session, sqlstate};
+use crate::model::{EpochMillis, Halt, PartitionId, Position, UNREAD_MAX, WorkerId};
+use crate::postgres::session::{self, Tx};
 
 const SOURCE: &str = "\
     select generation, stream_arn, halted, listed_at is not null as listed, backfilling, \
@@ -34,7 +34,7 @@ const SOURCE: &str = "\
 const PARTITIONS: &str = "\
     select p.partition, p.parent, p.state, p.position, p.records, p.epoch, w.worker as owner, \
         round(extract(epoch from p.last_event_at) * 1000)::bigint as last_event_ms, \
-        p.position = 'horizon' and p.registered_at < now() - interval '23 hours' as overdue \
+        p.position = $2 and p.registered_at < now() - $3 * interval '1 second' as overdue \
     from dynaurora.partitions p join dynaurora.sources s on s.source = p.source \
         left join dynaurora.workers w on w.source = p.source and w.worker = p.owner \
             and w.alive_until > now() \
@@ -43,48 +43,36 @@ const PARTITIONS: &str = "\
     order by p.partition";
 
 /// The source's view; a reader is refused, since its view may be old.
-pub(crate) async fn load(
-    transaction: &mut Transaction<'static, Postgres>,
-    source: &str,
-    prepared: bool,
-) -> Result<LedgerView> {
-    let failed = |error| sqlstate::error("load the ledger", error);
-    session::refuse_reader(transaction).await?;
-    let row = sqlx::query(SOURCE)
-        .bind(source)
-        .persistent(prepared)
-        .fetch_optional(&mut **transaction)
-        .await
-        .map_err(failed)?
-        .ok_or_else(|| never_enrolled(source))?;
-    let mut view = source_view(&row).map_err(failed)?;
-    view.partitions = partitions(transaction, source, prepared).await.map_err(failed)?;
-    Ok(view)
+pub(super) async fn load(tx: &mut Tx, source: &str) -> Result<LedgerView> {
+    session::refuse_reader(tx).await?;
+    let known = tx.query(SOURCE).bind(source).optional(source_view).await?;
+    let view = known.ok_or_else(|| never_enrolled(source))?;
+    Ok(LedgerView { partitions: partitions(tx, source).await?, ..view })
 }
 
 /// The partitions of the source's newest stream and load.
-pub(crate) async fn partitions(
-    connection: &mut PgConnection,
-    source: &str,
-    prepared: bool,
-) -> sqlx::Result<Vec<PartitionRow>> {
-    let rows = sqlx::query(PARTITIONS).bind(source).persistent(prepared);
-    rows.fetch_all(connection).await?.iter().map(partition).collect()
+pub(super) async fn partitions(tx: &mut Tx, source: &str) -> Result<Vec<PartitionRow>> {
+    tx.query(PARTITIONS)
+        .bind(source)
+        .bind(Position::Horizon.to_string())
+        .bind(UNREAD_MAX.as_secs_f64())
+        .all(partition)
+        .await
 }
 
-pub(crate) fn never_enrolled(source: &str) -> Error {
+pub(super) fn never_enrolled(source: &str) -> Error {
     Error::new(ErrorKind::Unknown, format!("the ledger does not know the source {source}"))
 }
 
 /// A position as the ledger's text has it.
-pub(crate) fn position(text: &str) -> sqlx::Result<Position> {
+pub(super) fn position(text: &str) -> sqlx::Result<Position> {
     Position::parse(text).ok_or_else(|| unreadable("position"))
 }
 
 fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
     Ok(LedgerView {
         generation: row.try_get::<i32, _>("generation")?.unsigned_abs(),
-        halted: row.try_get("halted")?,
+        halted: row.try_get::<Option<&str>, _>("halted")?.map(Halt::parse),
         stream_arn: row.try_get::<String, _>("stream_arn")?.into(),
         listed: row.try_get("listed")?,
         load: LoadView {

@@ -1,10 +1,12 @@
 //! Gaps, listed and accepted by people.
 
-use sqlx::{FromRow, PgPool, Row};
+use sqlx::postgres::{PgPool, PgRow};
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::EpochMillis;
-use crate::postgres::sqlstate;
+use crate::model::{EpochMillis, GapReason, Position};
+use crate::postgres::session::in_transaction;
+use crate::postgres::sql::words::word;
 
 /// A gap as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,19 +29,17 @@ pub struct StoredGap {
     pub recorded_at: EpochMillis,
 }
 
-impl<'r> FromRow<'r, sqlx::postgres::PgRow> for StoredGap {
-    fn from_row(row: &'r sqlx::postgres::PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            source: row.try_get("source")?,
-            reason: row.try_get("reason")?,
-            state: row.try_get("state")?,
-            partition: row.try_get("partition")?,
-            after: row.try_get("after")?,
-            since: row.try_get::<Option<i64>, _>("since_ms")?.map(EpochMillis),
-            recorded_at: EpochMillis(row.try_get("recorded_ms")?),
-        })
-    }
+fn gap(row: &PgRow) -> sqlx::Result<StoredGap> {
+    Ok(StoredGap {
+        id: row.try_get("id")?,
+        source: row.try_get("source")?,
+        reason: row.try_get("reason")?,
+        state: row.try_get("state")?,
+        partition: row.try_get("partition")?,
+        after: row.try_get("after")?,
+        since: row.try_get::<Option<i64>, _>("since_ms")?.map(EpochMillis),
+        recorded_at: EpochMillis(row.try_get("recorded_ms")?),
+    })
 }
 
 const LIST: &str = "\
@@ -54,29 +54,53 @@ const LIST: &str = "\
 /// # Errors
 /// As the database answers.
 pub async fn list(pool: &PgPool, source: Option<&str>, past: bool) -> Result<Vec<StoredGap>> {
-    sqlx::query_as(LIST)
-        .bind(source)
-        .bind(past)
-        .fetch_all(pool)
-        .await
-        .map_err(|error| sqlstate::error("list the gaps", error))
+    in_transaction(pool, "list the gaps", async |tx| {
+        tx.query(LIST).bind(source).bind(past).all(gap).await
+    })
+    .await
 }
 
+const ACCEPT: &str = "\
+    update dynaurora.gaps set state = 'accepted' where id = $1 and state = 'open' \
+    returning id, source, reason, state, partition, after, \
+        round(extract(epoch from since) * 1000)::bigint as since_ms, \
+        round(extract(epoch from recorded_at) * 1000)::bigint as recorded_ms";
+
 /// What the shard, the stream or the table is from now on, so that the same gap is not found again.
-const GO_ON: [&str; 4] = [
-    "update dynaurora.partitions p set position = 'horizon', registered_at = now() \
-     from dynaurora.gaps g where g.id = $1 and g.reason = 'trimmed' and p.source = g.source \
-         and p.partition = g.partition and p.stream_arn = g.stream_arn",
-    "update dynaurora.partitions p set registered_at = now() \
-     from dynaurora.gaps g where g.id = $1 and g.reason = 'unpolled' and p.source = g.source \
-         and p.position = 'horizon' and p.stream_arn = g.stream_arn",
-    // The next listing enters the new stream's shards.
-    "update dynaurora.sources s set stream_arn = g.stream_arn from dynaurora.gaps g \
-     where g.id = $1 and g.reason in ('stream_changed', 'table_changed') and s.source = g.source",
-    // An empty id is that of whatever table the daemon finds next.
-    "update dynaurora.sources s set table_id = '' from dynaurora.gaps g \
-     where g.id = $1 and g.reason = 'table_changed' and s.source = g.source",
-];
+fn go_on() -> [String; 4] {
+    let horizon = word(Position::Horizon);
+    let [trimmed, unpolled, stream_changed, table_changed] = [
+        GapReason::Trimmed,
+        GapReason::Unpolled,
+        GapReason::StreamChanged,
+        GapReason::TableChanged,
+    ]
+    .map(|reason| word(reason.label()));
+    [
+        format!(
+            "update dynaurora.partitions p set position = {horizon}, registered_at = now() \
+             from dynaurora.gaps g where g.id = $1 and g.reason = {trimmed} \
+             and p.source = g.source and p.partition = g.partition \
+             and p.stream_arn = g.stream_arn"
+        ),
+        format!(
+            "update dynaurora.partitions p set registered_at = now() from dynaurora.gaps g \
+             where g.id = $1 and g.reason = {unpolled} and p.source = g.source \
+             and p.position = {horizon} and p.stream_arn = g.stream_arn"
+        ),
+        // The next listing enters the new stream's shards.
+        format!(
+            "update dynaurora.sources s set stream_arn = g.stream_arn from dynaurora.gaps g \
+             where g.id = $1 and g.reason in ({stream_changed}, {table_changed}) \
+             and s.source = g.source"
+        ),
+        // An empty id is that of whatever table the daemon finds next.
+        format!(
+            "update dynaurora.sources s set table_id = '' from dynaurora.gaps g \
+             where g.id = $1 and g.reason = {table_changed} and s.source = g.source"
+        ),
+    ]
+}
 
 const RESUME: &str = "\
     update dynaurora.sources s set halted = null from dynaurora.gaps a \
@@ -89,25 +113,17 @@ const RESUME: &str = "\
 /// # Errors
 /// `Usage` when there is no such gap, or it is not open; else as the database answers.
 pub async fn accept(pool: &PgPool, id: i64) -> Result<StoredGap> {
-    let failed = |error| sqlstate::error("accept a gap", error);
-    let mut transaction = pool.begin().await.map_err(failed)?;
-    let gap: Option<StoredGap> = sqlx::query_as(
-        "update dynaurora.gaps set state = 'accepted' where id = $1 and state = 'open' \
-         returning id, source, reason, state, partition, after, \
-             round(extract(epoch from since) * 1000)::bigint as since_ms, \
-             round(extract(epoch from recorded_at) * 1000)::bigint as recorded_ms",
-    )
-    .bind(id)
-    .fetch_optional(&mut *transaction)
+    in_transaction(pool, "accept a gap", async |tx| {
+        let accepted = tx.query(ACCEPT).bind(id).optional(gap).await?;
+        let accepted = accepted.ok_or_else(|| {
+            Error::new(ErrorKind::Usage, format!("there is no open gap {id}"))
+                .with_hint("`dynaurora gaps list` shows the open ones")
+        })?;
+        for sql in go_on() {
+            tx.query(AssertSqlSafe(sql)).bind(id).execute().await?;
+        }
+        tx.query(RESUME).bind(id).execute().await?;
+        Ok(accepted)
+    })
     .await
-    .map_err(failed)?;
-    let gap = gap.ok_or_else(|| {
-        Error::new(ErrorKind::Usage, format!("there is no open gap {id}"))
-            .with_hint("`dynaurora gaps list` shows the open ones")
-    })?;
-    for sql in GO_ON.into_iter().chain([RESUME]) {
-        sqlx::query(sql).bind(id).execute(&mut *transaction).await.map_err(failed)?;
-    }
-    transaction.commit().await.map_err(failed)?;
-    Ok(gap)
 }

@@ -43,7 +43,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::verify::hangs_on;
@@ -52,12 +51,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{ColumnSpec, TableSpec, VERSION_COLUMN};
 use crate::model::{Cells, Generation, RowAction, RowOp, TableIndex, Version};
 use crate::ops::ports::{Fate, RowRepair, Truth};
-use crate::postgres::session::{Lane, Pools, Session};
+use crate::postgres::session::{Lane, Pools, Tx};
+use crate::postgres::sql::columns::{joined, key_columns, parent_key, unnested_as};
 use crate::postgres::sql::encode::texts;
-use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
-use crate::postgres::sqlstate;
-use crate::postgres::target::history::HistoryRows;
-use crate::postgres::target::rows::EntityRows;
+use crate::postgres::sql::ident::{quoted, quoted_table};
+use crate::postgres::tables::history::HistoryRows;
+use crate::postgres::tables::rows::EntityRows;
 
 /// How long the reads may take while writers wait.
 const TRUTH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -91,13 +90,11 @@ impl Repairer {
         truth: impl Future<Output = Truth> + Send,
     ) -> Result<Vec<Fate>> {
         const WHAT: &str = "repair rows";
-        let failed = |error| sqlstate::error(WHAT, error);
         let rows = EntityRows::new(&self.tables, usize::from(table.0))?;
-        let work = |session: Session| async move {
-            let mut transaction = session.begin().await?;
-            self.lock(&mut transaction, table).await?;
-            let generation = self.generation(&mut transaction).await?;
-            let versions = self.versions(&mut transaction, table, wanted).await?;
+        let work = async |tx: &mut Tx| {
+            self.lock(tx, table).await?;
+            let generation = self.generation(tx).await?;
+            let versions = self.versions(tx, table, wanted).await?;
             let truth = tokio::time::timeout(TRUTH_TIMEOUT, truth).await.map_err(|_| {
                 Error::new(ErrorKind::Conflict, "read the items to repair: no answer in time")
             })??;
@@ -129,14 +126,13 @@ impl Repairer {
                 }
                 units.extend(op.map(|op| unit(op, version)));
             }
-            self.write(&mut transaction, &rows, &units).await?;
+            self.write(tx, &rows, &units).await?;
             if let Some(history) = history.filter(|_| !versions_kept.is_empty()) {
-                self.keep(&mut transaction, &history, &versions_kept).await?;
+                self.keep(tx, &history, &versions_kept).await?;
             }
-            transaction.commit().await.map_err(failed)?;
             Ok(fates)
         };
-        self.pools.attempt(Lane::Apply, WHAT, work).await
+        self.pools.transact(Lane::Apply, WHAT, work).await
     }
 
     fn without_a_trace(&self, op: RowOp) -> RowOp {
@@ -147,12 +143,7 @@ impl Repairer {
 
     /// Makes all of them so, by the guarded statements of every batch: first the version is taken off, so
     /// that the guard lets the very same version through.
-    async fn write(
-        &self,
-        connection: &mut PgConnection,
-        rows: &EntityRows,
-        units: &[Unit],
-    ) -> Result<()> {
+    async fn write(&self, tx: &mut Tx, rows: &EntityRows, units: &[Unit]) -> Result<()> {
         if units.is_empty() {
             return Ok(());
         }
@@ -162,10 +153,10 @@ impl Repairer {
             "update {} t set {} = -1 from (select {}) n where {}",
             quoted_table(&spec.name)?,
             quoted(VERSION_COLUMN)?,
-            unnested(own_keys(spec))?,
-            joined(own_keys(spec))?,
+            unnested_as(key_columns(spec), 1, "k")?,
+            joined("t", key_columns(spec), "n", "k")?,
         );
-        run(connection, demote, &keys, own_keys(spec)).await?;
+        run(tx, demote, &keys, key_columns(spec)).await?;
         let gone: Vec<&Cells> = units
             .iter()
             .filter(|unit| unit.op.action == RowAction::Delete)
@@ -174,92 +165,86 @@ impl Repairer {
         let children = self.tables.iter().filter(|child| hangs_on(child, rows.table()));
         for child in children.rev().filter(|_| !gone.is_empty()) {
             // Children whose parent is not there any more are not found through it.
-            let hanging = child.columns.get(..spec.key_columns).unwrap_or_default();
+            let hanging = parent_key(child, spec);
             let sql = format!(
                 "delete from {} t using (select {}) n where {}",
                 quoted_table(&child.name)?,
-                unnested(hanging)?,
-                joined(hanging)?,
+                unnested_as(hanging, 1, "k")?,
+                joined("t", hanging, "n", "k")?,
             );
-            run(connection, sql, &gone, hanging).await?;
+            run(tx, sql, &gone, hanging).await?;
         }
         let units: Vec<&Unit> = units.iter().collect();
         let tables = vec![TableApplied::default(); self.tables.len()];
         let mut applied = Applied { tables, dead_letters_superseded: 0 };
-        rows.write(connection, &units, self.pools.prepared(), &mut applied).await
+        rows.write(tx, &units, &mut applied).await
     }
 
     /// Adds versions to a history, behind the rows that they are of.
-    async fn keep(
-        &self,
-        connection: &mut PgConnection,
-        history: &HistoryRows,
-        units: &[Unit],
-    ) -> Result<()> {
+    async fn keep(&self, tx: &mut Tx, history: &HistoryRows, units: &[Unit]) -> Result<()> {
         let units: Vec<&Unit> = units.iter().collect();
         let tables = vec![TableApplied::default(); self.tables.len()];
         let mut applied = Applied { tables, dead_letters_superseded: 0 };
-        history.write(connection, &units, self.pools.prepared(), &mut applied).await
+        history.write(tx, &units, &mut applied).await
     }
 
-    async fn lock(&self, connection: &mut PgConnection, table: TableIndex) -> Result<()> {
+    async fn lock(&self, tx: &mut Tx, table: TableIndex) -> Result<()> {
         let mut names = vec![quoted_table(&self.spec(table)?.name)?];
         for child in self.tables.iter().filter(|child| hangs_on(child, table)) {
             names.push(quoted_table(&child.name)?);
         }
         let sql = format!("lock table {} in share row exclusive mode", names.join(", "));
-        sqlx::query(AssertSqlSafe(sql))
-            .persistent(false)
-            .execute(connection)
-            .await
-            .map(drop)
-            .map_err(|error| sqlstate::error("lock the tables to repair", error))
+        let lock = tx.query_once(AssertSqlSafe(sql)).named("lock the tables to repair");
+        lock.execute().await.map(drop)
     }
 
     /// The source's generation, unless it is being backfilled.
-    async fn generation(&self, connection: &mut PgConnection) -> Result<Generation> {
-        let failed = |error| sqlstate::error("read the source's generation", error);
+    async fn generation(&self, tx: &mut Tx) -> Result<Generation> {
         let sql = "select generation, backfilling from dynaurora.sources where source = $1";
-        let row = sqlx::query(sql).bind(&*self.source).fetch_optional(connection).await;
-        let row = row.map_err(failed)?.ok_or_else(|| {
-            let what = format!("the ledger does not know the source {}", self.source);
-            Error::new(ErrorKind::Config, what).with_hint("dynaurora run")
-        })?;
-        if row.try_get("backfilling").map_err(failed)? {
-            let what = format!("the source {} is being backfilled", self.source);
-            return Err(
-                Error::new(ErrorKind::Conflict, what).with_hint("try again when it is done")
-            );
+        let known = tx.query_once(sql).named("read the source's generation").bind(&*self.source);
+        let known = known.optional(|row| {
+            let generation: i32 = row.try_get("generation")?;
+            Ok((generation.unsigned_abs(), row.try_get("backfilling")?))
+        });
+        match known.await? {
+            Some((generation, false)) => Ok(generation),
+            Some((_, true)) => {
+                let what = format!("the source {} is being backfilled", self.source);
+                Err(Error::new(ErrorKind::Conflict, what).with_hint("try again when it is done"))
+            }
+            None => {
+                let what = format!("the ledger does not know the source {}", self.source);
+                Err(Error::new(ErrorKind::Config, what).with_hint("dynaurora run"))
+            }
         }
-        Ok(row.try_get::<i32, _>("generation").map_err(failed)?.unsigned_abs())
     }
 
     async fn versions(
         &self,
-        connection: &mut PgConnection,
+        tx: &mut Tx,
         table: TableIndex,
         wanted: &[RowRepair],
     ) -> Result<Vec<Option<String>>> {
         let spec = self.spec(table)?;
-        let failed = |error| sqlstate::error("read the versions of rows to repair", error);
         let sql = format!(
             "select n.ordinal, t.{}::text from (select {}, \
              generate_subscripts($1::text[], 1)::bigint as ordinal) n join {} t on {}",
             quoted(VERSION_COLUMN)?,
-            unnested(own_keys(spec))?,
+            unnested_as(key_columns(spec), 1, "k")?,
             quoted_table(&spec.name)?,
-            joined(own_keys(spec))?,
+            joined("t", key_columns(spec), "n", "k")?,
         );
-        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+        let mut query =
+            tx.query_once(AssertSqlSafe(sql)).named("read the versions of rows to repair");
         for column in 0..spec.key_columns {
             query = query.bind(texts(wanted, move |own| own.key.cell(column)));
         }
         let mut versions = vec![None; wanted.len()];
-        for row in query.fetch_all(connection).await.map_err(failed)? {
-            let at: i64 = row.try_get(0).map_err(failed)?;
-            let place = usize::try_from(at - 1).ok().and_then(|at| versions.get_mut(at));
+        let found = query.all(|row| Ok((row.try_get::<i64, _>(0)?, row.try_get(1)?)));
+        for (ordinal, version) in found.await? {
+            let place = usize::try_from(ordinal - 1).ok().and_then(|at| versions.get_mut(at));
             if let Some(place) = place {
-                *place = Some(row.try_get(1).map_err(failed)?);
+                *place = Some(version);
             }
         }
         Ok(versions)
@@ -281,36 +266,13 @@ fn unit(op: RowOp, version: Version) -> Unit {
     Unit { op, version, record: RecordRef { page: 0, index: 0 } }
 }
 
-fn own_keys(spec: &TableSpec) -> &[ColumnSpec] {
-    spec.columns.get(..spec.key_columns).unwrap_or_default()
-}
-
-fn unnested(keys: &[ColumnSpec]) -> Result<String> {
-    let arrays = keys.iter().enumerate().map(|(at, key)| {
-        Ok(format!("unnest(${}::text[])::{} as k{at}", at + 1, cast_type(&key.column_type)?))
-    });
-    Ok(arrays.collect::<Result<Vec<_>>>()?.join(", "))
-}
-
-fn joined(keys: &[ColumnSpec]) -> Result<String> {
-    let pairs = keys.iter().enumerate();
-    let pairs = pairs.map(|(at, key)| Ok(format!("t.{} = n.k{at}", quoted(&key.name)?)));
-    Ok(pairs.collect::<Result<Vec<_>>>()?.join(" and "))
-}
-
 /// Runs a statement over an array for each key column.
-async fn run(
-    connection: &mut PgConnection,
-    sql: String,
-    rows: &[&Cells],
-    keys: &[ColumnSpec],
-) -> Result<()> {
-    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+async fn run(tx: &mut Tx, sql: String, rows: &[&Cells], keys: &[ColumnSpec]) -> Result<()> {
+    let mut query = tx.query_once(AssertSqlSafe(sql));
     for column in 0..keys.len() {
         query = query.bind(texts(rows, move |cells| cells.cell(column)));
     }
-    let done = query.execute(connection).await;
-    done.map(drop).map_err(|error| sqlstate::error("repair rows", error))
+    query.execute().await.map(drop)
 }
 
 #[cfg(test)]

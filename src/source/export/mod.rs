@@ -7,8 +7,8 @@
 //! must hold instead: **every change after T is applied in the generation of the load.** A change of an older
 //! generation would lose to the export's older image, and for good.
 //!
-//! - The stream must hold T: it keeps 24 hours, so an older export is refused ([`AGE_MAX`]), and so is one of
-//!   before the stream was enabled.
+//! - The stream must hold T: it keeps 24 hours, so an older export is refused ([`UNREAD_MAX`]), and so is one
+//!   of before the stream was enabled.
 //! - Shards that were applied past T are rewound in the transaction that begins the load, to their first
 //!   record, and their descendants with them (`engine/ports/rewind.rs`). Their records then come again in
 //!   the order of the stream under the new generation; the last word on each key is the newest change again.
@@ -33,14 +33,12 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::engine::ports::{Page, ReadFrom, StreamInfo};
 use crate::error::{ErrorKind, Result};
-use crate::model::{EpochMillis, PartitionId};
+use crate::model::{EpochMillis, PartitionId, RETENTION, UNREAD_MAX, hours};
 use manifest::{Summary, refused};
 use pages::{ExportFile, OpenFiles};
 use s3::S3;
 use store::{Place, Store};
 
-/// The oldest export that may be loaded: one hour less than the stream holds, for what is read again.
-const AGE_MAX: Duration = Duration::from_secs(23 * 3600);
 /// How far the export's time and the times of the stream's records may be apart.
 const MARGIN: Duration = Duration::from_secs(300);
 /// Questions to S3 at a time, whether a file is there.
@@ -87,11 +85,12 @@ impl Export {
         }
         let Some((place, summary)) = self.exports.last() else { return Ok(()) };
         let age = now.0.saturating_sub(summary.exported_at.0);
-        if age > millis(AGE_MAX) {
-            let hours = age / 3_600_000;
+        if age > millis(UNREAD_MAX) {
             let what = format!(
-                "the export at {place} is {hours} hours old, and the stream holds 24: changes since \
-                 then may be lost"
+                "the export at {place} is {} hours old, and the stream holds {}: changes since \
+                 then may be lost",
+                age / 3_600_000,
+                hours(RETENTION),
             );
             return Err(refused(what).with_hint(anew));
         }

@@ -14,7 +14,7 @@ use super::manifest::{Checksum, from_hex, to_hex};
 use super::store::{Pieces, Place, Store};
 use crate::engine::ports::{Page, ReadFrom};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Change, Item, PartitionId, Position};
+use crate::model::{Change, Item, PartitionId, PartitionKind, Position};
 use crate::source::scan;
 
 /// Lines in a page: a scan's page of items of 500 bytes has as many.
@@ -38,7 +38,7 @@ pub(super) struct ExportFile {
 impl ExportFile {
     /// Reads the partition's name; `None` when it names no file.
     pub(super) fn of(partition: &PartitionId) -> Option<Self> {
-        let mut words = partition.as_str().strip_prefix("file/")?.splitn(3, '/');
+        let mut words = partition.name_of(PartitionKind::File)?.splitn(3, '/');
         let word = words.next()?;
         let (items, layer) = word.split_once('.').unwrap_or((word, "0"));
         let (items, layer) = (items.parse().ok()?, layer.parse().ok()?);
@@ -53,7 +53,8 @@ impl ExportFile {
     pub(super) fn partition(&self) -> PartitionId {
         let md5 = self.md5.as_ref().map_or_else(|| "-".to_owned(), to_hex);
         let layer = if self.layer == 0 { String::new() } else { format!(".{}", self.layer) };
-        PartitionId::new(format!("file/{}{layer}/{md5}/{}", self.items, self.place))
+        let name = format_args!("{}{layer}/{md5}/{}", self.items, self.place);
+        PartitionId::of_backfill(PartitionKind::File, name)
     }
 }
 

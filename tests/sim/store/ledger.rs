@@ -8,7 +8,7 @@ use dynaurora::engine::ports::{
     PartitionRow, PartitionState, Publication, Published, SourceIdentity,
 };
 use dynaurora::error::Result;
-use dynaurora::model::{Epoch, Generation, PartitionId, Position, WorkerId};
+use dynaurora::model::{Epoch, Generation, PartitionId, Position, UNREAD_MAX, WorkerId};
 use tokio::time::Instant;
 
 use super::faults::{Call, Sabotage};
@@ -156,7 +156,7 @@ impl Ledger for Store {
                 return Ok(());
             }
             if halt {
-                known.halted = Some(gap.reason.label().to_owned());
+                known.halted = Some(gap.reason.into());
             }
             if gap.reason == GapReason::Vanished {
                 let id = gap.partition.as_ref();
@@ -321,7 +321,7 @@ impl SourceState {
             epoch: row.epoch,
             owner: self.living_owner(row, now).cloned(),
             last_event_at: row.last_event_at,
-            overdue: at_horizon && entered_ago > Duration::from_secs(23 * 3600),
+            overdue: at_horizon && entered_ago > UNREAD_MAX,
         }
     }
 

@@ -8,7 +8,8 @@ use dynaurora::engine::ports::{
 };
 use dynaurora::error::Result;
 use dynaurora::model::{
-    Cells, Generation, PartitionId, PartitionKind, Position, SequenceNumber, TableIndex, Version,
+    Cells, Generation, Halt, PartitionId, PartitionKind, Position, SequenceNumber, TableIndex,
+    Version,
 };
 
 use tokio::time::Instant;
@@ -61,15 +62,14 @@ impl Loads for Store {
 fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
     let now = state.now();
     let source = state.source(&load.source)?;
-    let open = |reason: &str| {
-        let of = |gap: &&StoredGap| gap.state == GapState::Open;
-        source.gaps.iter().filter(of).any(|gap| gap.gap.reason.label() == reason)
-    };
-    let halted = source.halted.as_deref().is_some_and(|reason| !open(reason));
+    let open_gaps = source.gaps.iter().filter(|gap| gap.state == GapState::Open);
+    let open = |reason| open_gaps.clone().any(|gap| gap.gap.reason == reason);
+    let halted = source.halted.as_ref();
+    let halted = halted.is_some_and(|halt| !matches!(halt, Halt::Gap(of) if open(*of)));
     let refused = source.generation != load.replaces
         || (source.listed_at.is_none() && load.stream.is_none())
         || halted
-        || open(GapReason::TableChanged.label());
+        || open(GapReason::TableChanged);
     if refused {
         return Ok(false);
     }
@@ -203,9 +203,7 @@ fn fresh(generation: Generation, epoch: i64, now: Instant) -> Partition {
 fn end(state: &mut State, source: &str, generation: Generation) -> Result<bool> {
     let source = state.source(source)?;
     let unread = |(id, row): (&PartitionId, &Partition)| {
-        id.kind() != PartitionKind::Shard
-            && row.generation == generation
-            && row.state == PartitionState::Open
+        !id.is_shard() && row.generation == generation && row.state == PartitionState::Open
     };
     if source.generation != generation
         || !source.load.active

@@ -8,8 +8,8 @@ use dynaurora::apply::ports::{Batch, DeadLetter};
 use dynaurora::engine::ports::{Gap, LoadView, PartitionState, SourceIdentity};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{
-    Cells, Epoch, EpochMillis, Generation, PartitionId, Position, SequenceNumber, ShardListing,
-    TableIndex, Version, WorkerId,
+    Cells, Epoch, EpochMillis, Generation, Halt, PartitionId, Position, SequenceNumber,
+    ShardListing, TableIndex, Version, WorkerId,
 };
 use dynaurora::ops::ports::Verification;
 use tokio::time::Instant;
@@ -44,7 +44,7 @@ pub struct SourceState {
     /// The stream that was registered last.
     pub stream_arn: Arc<str>,
     pub generation: Generation,
-    pub halted: Option<String>,
+    pub halted: Option<Halt>,
     pub load: LoadView,
     pub partitions: BTreeMap<PartitionId, Partition>,
     pub listed_at: Option<Instant>,

@@ -1,0 +1,57 @@
+//! The words of the model as SQL: what the ledger and the tables hold as text or as a number, read by
+//! statements in the same way as by the program.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use crate::model::{PartitionKind, Position, SequenceNumber};
+
+/// What stands in `replays_to` where a shard was at its end when a load rewound it; else it is the position
+/// at which it was.
+pub(in crate::postgres) const REPLAYS_TO_END: &str = "end";
+
+/// A word of ours between quotes.
+pub(in crate::postgres) fn word(word: impl Display) -> String {
+    format!("'{word}'")
+}
+
+/// Whether a partition is a shard; else a load made it.
+pub(in crate::postgres) fn is_shard(alias: &str) -> String {
+    format!("{alias}.kind = {}", word(PartitionKind::Shard.label()))
+}
+
+/// The sequence number in a position after a record; NULL for any other.
+pub(in crate::postgres) fn sequence_after(column: &str) -> String {
+    let prefix = Position::AFTER;
+    format!("substring({column} from '^{prefix}([0-9]+)$')::numeric")
+}
+
+/// Whether this is the version of a scanned row: its sequence number is zero.
+pub(in crate::postgres) fn is_scanned(version: &str) -> String {
+    format!("mod({version}, 1e{}) = 0", SequenceNumber::DIGITS_MAX)
+}
+
+/// A span of time.
+pub(in crate::postgres) fn interval(span: Duration) -> String {
+    format!("interval '{} seconds'", span.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Version;
+
+    #[test]
+    fn the_text_of_a_position_is_that_of_the_model() {
+        let number = SequenceNumber::parse("42").unwrap();
+        assert_eq!(Position::After(number).to_string(), format!("{}42", Position::AFTER));
+        assert_eq!(sequence_after("p.at"), "substring(p.at from '^after:([0-9]+)$')::numeric");
+    }
+
+    #[test]
+    fn the_factor_of_a_generation_is_that_of_the_model() {
+        let first = Version { generation: 1, sequence: SequenceNumber::ZERO };
+        assert_eq!(first.to_string(), format!("1{}", "0".repeat(40)));
+        assert_eq!(is_scanned("v"), "mod(v, 1e40) = 0");
+    }
+}
