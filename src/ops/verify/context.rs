@@ -17,7 +17,6 @@ use crate::model::{
     Cells, Change, Generation, Item, KeyType, RowAction, RowOp, TableIndex, Version,
 };
 use crate::ops::ports::{Items, Letters, Sides};
-use crate::ops::verify::scan::Share;
 
 /// Items asked for at a time.
 const ITEMS_IN_FLIGHT: usize = 8;
@@ -106,11 +105,6 @@ impl<S: Sides> Context<S> {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.workers
-    }
-
-    /// A sample of the source.
-    pub(crate) fn sample(&self, part: f64, segments: u32) -> Share {
-        Share::sample(part, segments, &mut self.random())
     }
 
     /// The source of chance.
