@@ -29,10 +29,10 @@ pub trait Items: Source {
 
 /// Target rows beside what the mapping says they should be. Nothing is written.
 pub trait Rows: Send + Sync + 'static {
-    /// Compares rows of one entity's table, and what hangs on them; the answers come in the order of
-    /// `rows`. An upsert should be there as it stands, with these children and no others. Of a delete,
-    /// neither the row nor any child should be; of a soft delete, the row is as well marked as deleted,
-    /// and then its children stay.
+    /// Compares rows of one entity's table, none twice, and what hangs on them; the answers come in the
+    /// order of `rows`. An upsert should be there as it stands, with these children and no others. Of a
+    /// delete, neither the row nor any child should be; of a soft delete, the row is as well marked as
+    /// deleted, and then its children stay.
     fn compare(
         &self,
         table: TableIndex,
@@ -122,24 +122,25 @@ pub trait Repairs: Send + Sync + 'static {
     /// Makes up to [`REPAIR_ROWS_MAX`] rows of one entity's table what they should be, all or none.
     ///
     /// First all writers are kept off the table and its child tables, and those under way are waited for;
-    /// only then is `truth` asked, for each row: what it should be by a consistent read of its item, a
-    /// delete where it should not be, `None` where nobody can tell. A row that is there keeps its version
-    /// if some change of this generation or an earlier one can have given it; any other row gets the
-    /// version of a scanned one. What [`Guard`] does not let through stays, and so does a row with
-    /// version 0 that should not be there: dynaurora did not write it.
+    /// only then is `truth` awaited: what each row should be by a consistent read of its item. A row that
+    /// is there keeps its version if some change of this generation or an earlier one can have given it;
+    /// any other row gets the version of a scanned one. What [`Guard`] does not let through stays, and so
+    /// does a row with version 0 that should not be there: dynaurora did not write it.
     ///
     /// # Errors
     /// `Conflict` when the tables cannot be locked in time, the truth takes too long, or the source is being
     /// backfilled; `Data` when a row is refused. Nothing was written then.
-    fn repair<F>(
+    fn repair(
         &self,
         table: TableIndex,
         rows: &[RowRepair],
-        truth: impl FnOnce() -> F + Send,
-    ) -> impl Future<Output = Result<Vec<Fate>>> + Send
-    where
-        F: Future<Output = Result<Vec<Option<RowOp>>>> + Send;
+        truth: impl Future<Output = Truth> + Send,
+    ) -> impl Future<Output = Result<Vec<Fate>>> + Send;
 }
+
+/// What rows should be, in the order in which they were asked for: a delete where a row should not be, `None`
+/// where nobody can tell.
+pub type Truth = Result<Vec<Option<RowOp>>>;
 
 /// One row to repair.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -84,7 +84,7 @@ async fn repair<S: Sides>(
         let wanted = [RowRepair { key: row.clone(), guard, recorded }];
         let asked =
             Asked { item: Some(record.keys.clone()), row, version: Some(letter.version.clone()) };
-        let repairing = context.sides.target().repair(table, &wanted, || async {
+        let repairing = context.sides.target().repair(table, &wanted, async {
             if !named && op.action.ends_row() {
                 let item = context.items_now(std::slice::from_ref(&record.keys)).await?.pop();
                 return Ok(vec![item.flatten().is_none().then(|| op.clone())]);

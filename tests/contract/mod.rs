@@ -6,6 +6,7 @@
 pub mod freshness;
 pub mod ledger;
 pub mod loads;
+pub mod repair;
 pub mod rewind;
 pub mod sink;
 mod source;

@@ -7,6 +7,7 @@ use dynaurora::mapping::spec::VERSION_COLUMN;
 use dynaurora::model::{Cells, SequenceNumber, TableIndex, Version};
 use dynaurora::postgres::ledger::PostgresLedger;
 use dynaurora::postgres::migrations;
+use dynaurora::postgres::repair::ports::PostgresTarget;
 use dynaurora::postgres::session::Pools;
 use dynaurora::postgres::sql::ident;
 use dynaurora::postgres::tables::{PostgresSink, ddl};
@@ -14,11 +15,13 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::cluster::fresh_database;
 use super::rig::settings;
+use crate::contract::repair::{self, RepairRig};
 use crate::contract::{self, StoredRow, freshness, ledger, loads, rewind, sink};
 
 struct Rig {
     ledger: PostgresLedger,
     sink: PostgresSink,
+    target: PostgresTarget,
     pool: PgPool,
 }
 
@@ -30,7 +33,16 @@ async fn fresh() -> Rig {
     ddl::apply(&pool, &steps).await.unwrap();
     let pools = Arc::new(Pools::connect(settings(&url)).await.unwrap());
     let sink = PostgresSink::new(Arc::clone(&pools), &contract::tables()).unwrap();
-    Rig { ledger: PostgresLedger::new(pools), sink, pool }
+    let target = PostgresTarget::new(&pools, &contract::SOURCE.into(), &contract::tables());
+    Rig { ledger: PostgresLedger::new(pools), sink, target, pool }
+}
+
+impl RepairRig for Rig {
+    type Target = PostgresTarget;
+
+    fn target(&self) -> &PostgresTarget {
+        &self.target
+    }
 }
 
 impl contract::Rig for Rig {
@@ -109,4 +121,9 @@ async fn ledger_and_sink_keep_the_contract_of_loads() {
 #[tokio::test]
 async fn shards_are_rewound_as_the_contract_says() {
     rewind::suite(fresh).await;
+}
+
+#[tokio::test]
+async fn a_target_is_verified_and_repaired_as_the_contract_says() {
+    repair::suite(fresh).await;
 }

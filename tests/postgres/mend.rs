@@ -67,7 +67,7 @@ async fn a_delete_that_comes_during_a_repair_finds_the_row() {
     let (started, start) = tokio::sync::oneshot::channel();
     let repair = async {
         let wanted = [wanted("ada", Guard::Same(None))];
-        let truth = || async {
+        let truth = async {
             // The item is there when it is read; it is deleted a moment later.
             started.send(()).unwrap();
             somebody_waits(&rig).await;
@@ -95,7 +95,7 @@ async fn a_repair_waits_for_writers_before_it_asks_for_the_truth() {
     let asked = std::sync::atomic::AtomicBool::new(false);
     let repair = async {
         let wanted = [wanted("bo", Guard::Any)];
-        let truth = || async {
+        let truth = async {
             asked.store(true, std::sync::atomic::Ordering::SeqCst);
             known(vec![letter("bo", "ball", 0)]).await
         };
@@ -142,7 +142,7 @@ async fn rows_keep_their_versions_and_what_moved_is_left_alone() {
         burnt("d", 0),
         burnt("gone", 0),
     ];
-    let fates = repairer(&rig).repair(LETTERS, &wanted, || known(truth)).await.unwrap();
+    let fates = repairer(&rig).repair(LETTERS, &wanted, known(truth)).await.unwrap();
     let expected = [Fate::Written, Fate::Written, Fate::Moved, Fate::Deleted, Fate::Deleted];
     assert_eq!(fates, expected);
     let scanned = format!("1{}", "0".repeat(40));
@@ -165,14 +165,14 @@ async fn what_cannot_be_repaired_stays_as_it_is() {
     rig.run("alter table letters add check (body <> 'bad')").await;
     let repairer = repairer(&rig);
     let both = [wanted("a", Guard::Any), wanted("b", Guard::Any)];
-    let truth = || known(vec![letter("a", "bad", 0), letter("b", "good", 0)]);
+    let truth = known(vec![letter("a", "bad", 0), letter("b", "good", 0)]);
     let refused = repairer.repair(LETTERS, &both, truth).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Data);
-    let silent = || async { Ok(vec![None, None]) };
+    let silent = async { Ok(vec![None, None]) };
     let fates = repairer.repair(LETTERS, &both, silent).await.unwrap();
     assert_eq!(fates, [Fate::LeftAlone; 2]);
     rig.run("update dynaurora.sources set backfilling = true").await;
-    let truth = || known(vec![letter("a", "x", 0), letter("b", "y", 0)]);
+    let truth = known(vec![letter("a", "x", 0), letter("b", "y", 0)]);
     let busy = repairer.repair(LETTERS, &both, truth).await.unwrap_err();
     assert_eq!(busy.kind(), ErrorKind::Conflict);
     assert_eq!(rig.texts(ROWS).await, [row("a", "good", &version(5).to_string())]);
@@ -188,7 +188,7 @@ async fn settle(play: &Play, change: &Change, at: u64) {
     let recorded = Recorded { version: version(at).to_string(), end: "remove".to_owned() };
     let wanted =
         RowRepair { key: cells(&[Some("1")]), guard: Guard::Any, recorded: Some(recorded) };
-    let truth = || std::future::ready(Ok(rows.into_iter().map(Some).collect()));
+    let truth = std::future::ready(Ok(rows.into_iter().map(Some).collect()));
     repairer.repair(LETTERS, &[wanted], truth).await.unwrap();
 }
 
@@ -232,7 +232,7 @@ async fn a_history_keeps_what_a_retry_applied_once_and_in_its_place() {
     rows.retain(|op| op.action != RowAction::Record);
     let wanted =
         RowRepair { key: cells(&[Some("1")]), guard: Guard::Any, recorded: Some(recorded) };
-    let truth = || std::future::ready(Ok(rows.into_iter().map(Some).collect()));
+    let truth = std::future::ready(Ok(rows.into_iter().map(Some).collect()));
     repairer.repair(LETTERS, &[wanted], truth).await.unwrap();
     let newest = "select dynaurora_version::text || op || body from letters_history \
                   where valid_to is null";

@@ -7,6 +7,7 @@
 mod fold;
 mod loads;
 mod outcome;
+mod repairs;
 mod replay;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use dynaurora::model::{RowOp, TableIndex};
 
 use super::clock::{SimClock, pause};
 use super::store::{Knobs, Store};
+use crate::contract::repair::{self, RepairRig};
 use crate::contract::{Rig, StoredRow, freshness, ledger, loads, rewind, sink, tables};
 
 struct Memory {
@@ -42,6 +43,19 @@ impl Rig for Memory {
     async fn wait(&self, time: Duration) {
         pause(self.clock, time).await;
     }
+}
+
+impl RepairRig for Memory {
+    type Target = Store;
+
+    fn target(&self) -> &Store {
+        &self.store
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_store_is_verified_and_repaired_as_the_contract_says() {
+    repair::suite(async || Memory::fresh()).await;
 }
 
 #[tokio::test(start_paused = true)]

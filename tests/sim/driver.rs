@@ -22,6 +22,7 @@ use crate::world::World;
 use crate::world::streams::RETENTION_MILLIS;
 
 mod calm;
+mod operator;
 
 /// `DescribeStream` calls a second that the service takes for each stream.
 const LISTINGS_PER_SEC_MAX: usize = 10;
@@ -84,6 +85,8 @@ enum Happening {
     Load,
     Night,
     Restart(usize),
+    Damage,
+    Verify,
 }
 
 struct Simulation {
@@ -94,6 +97,7 @@ struct Simulation {
     entered: u64,
     slots: Vec<(u32, Option<Process>)>,
     tasks: JoinSet<(usize, u32, Result<()>)>,
+    operators: JoinSet<()>,
     violations: Vec<Violation>,
     tally: BTreeMap<&'static str, u64>,
 }
@@ -113,6 +117,8 @@ impl Happening {
             Self::Reenable => "streams enabled again",
             Self::Load => "loads by hand",
             Self::Night => "days without a worker",
+            Self::Damage => "rows damaged by hand",
+            Self::Verify => "repairs by hand",
         })
     }
 }
@@ -139,6 +145,7 @@ impl Simulation {
             entered: 0,
             slots,
             tasks: JoinSet::new(),
+            operators: JoinSet::new(),
             violations: Vec::new(),
             tally: BTreeMap::new(),
         }
@@ -210,6 +217,8 @@ impl Simulation {
             (every.reenable, Happening::Reenable),
             (every.load, Happening::Load),
             (every.night, Happening::Night),
+            (every.damage, Happening::Damage),
+            (every.verify, Happening::Verify),
         ];
         for (every, happening) in happenings {
             let Some(every) = every else { continue };
@@ -278,6 +287,8 @@ impl Simulation {
                 let segments = segments(self.around.plan.options.segments, None);
                 self.around.store.begin_by_hand(SOURCE, segments);
             }
+            Happening::Damage => self.damage(),
+            Happening::Verify => self.verify(),
             Happening::Outage => {
                 let lasting = lease.mul_f64(self.rng.f64() * 2.0);
                 self.around.store.outage(lasting);

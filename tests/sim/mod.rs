@@ -2,11 +2,13 @@
 //! world that writes and fails, and a checker of the protocol's numbered invariants.
 //!
 //! A seed is a run. `DYNAURORA_SEEDS=2000` runs more of them than usual, `DYNAURORA_FIRST_SEED` others;
-//! `DYNAURORA_LOADS=1` has loads in each rather than in a third of them.
+//! `DYNAURORA_LOADS=1` has loads in each rather than in a third of them, `DYNAURORA_DAMAGE=1` rows damaged by
+//! hand and repaired.
 
 pub mod checker;
 pub mod clock;
 pub mod driver;
+pub mod gate;
 pub mod north_pole;
 pub mod plan;
 pub mod process;
@@ -100,7 +102,8 @@ fn the_same_seed_gives_the_same_run() {
 
 fn planned(seed: u64) -> Plan {
     let plan = Plan::of(seed);
-    if number("DYNAURORA_LOADS").is_some() { plan.with_loads() } else { plan }
+    let plan = if number("DYNAURORA_LOADS").is_some() { plan.with_loads() } else { plan };
+    if number("DYNAURORA_DAMAGE").is_some() { plan.with_damage() } else { plan }
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -111,8 +114,9 @@ fn number(variable: &str) -> Option<u64> {
 /// What was broken, and the one command that shows it again.
 fn report(seed: u64, verdict: &Verdict) -> String {
     let loads = number("DYNAURORA_LOADS").map_or("", |_| "DYNAURORA_LOADS=1 ");
+    let damage = number("DYNAURORA_DAMAGE").map_or("", |_| "DYNAURORA_DAMAGE=1 ");
     let mut text = format!(
-        "seed {seed}: {loads}DYNAURORA_SEED={seed} cargo test --features demo --test it sim::replay_one \
+        "seed {seed}: {loads}{damage}DYNAURORA_SEED={seed} cargo test --features demo --test it sim::replay_one \
          -- --nocapture\n"
     );
     for violation in verdict.violations.iter().take(5) {

@@ -53,6 +53,10 @@ pub struct Every {
     pub load: Option<Duration>,
     /// Every process is gone for about as long as the stream keeps its records.
     pub night: Option<Duration>,
+    /// Somebody damages a row by hand.
+    pub damage: Option<Duration>,
+    /// Somebody verifies and repairs.
+    pub verify: Option<Duration>,
 }
 
 /// Within how many lease times a fleet shares its shards evenly after the last fault.
@@ -81,6 +85,8 @@ impl Plan {
             reenable: maybe(30..90).filter(|_| seed % 8 == 5),
             night: maybe(20..60).filter(|_| seed % 4 == 3),
             load: None,
+            damage: None,
+            verify: None,
         };
         let store = if rough { store_faults(&mut rng, lease_ttl) } else { Knobs::default() };
         let world = if rough { world_faults(&mut rng) } else { Faults::default() };
@@ -103,7 +109,17 @@ impl Plan {
             skew_millis_max: if rough { 5_000 } else { 0 },
             every,
         };
-        if seed % 3 == 2 { plan.with_loads() } else { plan }
+        let plan = if seed % 3 == 2 { plan.with_loads() } else { plan };
+        if rough && [2, 4].contains(&(seed % 6)) { plan.with_damage() } else { plan }
+    }
+
+    /// The same run with rows damaged by hand, and repaired, while everything else goes on.
+    pub fn with_damage(mut self) -> Self {
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ 0xda3a);
+        self.every.damage = Some(Duration::from_millis(rng.u64(200..2_000)));
+        self.every.verify = Some(Duration::from_secs(rng.u64(2..10)));
+        self.chaos += Duration::from_secs(rng.u64(10..40));
+        self
     }
 
     /// The same run with loads in the midst: an operator's, the first one of a new source, those of gaps.

@@ -56,6 +56,18 @@ fn i1_a_sink_that_writes_over_newer_rows_is_found() {
     found_among(|seed| Plan::of(seed).with_loads(), Sabotage::NoGuard, &expected);
 }
 
+#[test]
+fn i1_a_repair_that_raises_versions_is_found() {
+    let expected = [Invariant::Order, Invariant::Convergence];
+    found_among(|seed| Plan::of(seed).with_damage(), Sabotage::RepairsRaise, &expected);
+}
+
+#[test]
+fn i9_a_repair_without_its_lock_is_found() {
+    let expected = [Invariant::Resurrection];
+    found_among(|seed| Plan::of(seed).with_damage(), Sabotage::RepairsUnlocked, &expected);
+}
+
 fn found(sabotage: Sabotage, expected: &[Invariant]) {
     found_among(Plan::of, sabotage, expected);
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::SimClock;
+use super::gate::Gate;
 use super::north_pole::TABLE;
 use super::plan::Plan;
 use super::store::Store;
@@ -31,7 +32,7 @@ pub struct Surroundings {
 
 /// One running process.
 pub struct Process {
-    stalled: watch::Sender<bool>,
+    gate: Gate,
     stop: CancellationToken,
     handle: AbortHandle,
 }
@@ -44,19 +45,19 @@ impl Process {
         tasks: &mut JoinSet<(usize, u32, Result<()>)>,
         seed: u64,
     ) -> Self {
-        let (stalled, gate) = watch::channel(false);
+        let gate = Gate::default();
         let clock = around.clock;
         let source = WorldSource::new(Arc::clone(&around.world), TABLE)
             .with_clock(move || clock.wall())
             .with_latency(around.plan.latency_max);
         let most = around.plan.skew_millis_max;
         let skew = fastrand::Rng::with_seed(seed).i64(-most..=most);
-        let store = around.store.connect(stalled.clone());
+        let store = around.store.connect(gate.clone());
         let ports = Ports {
             source: Gated { inner: source, gate: gate.clone() },
             ledger: store.clone(),
             sink: store,
-            clock: Gated { inner: clock.skewed(skew), gate },
+            clock: Gated { inner: clock.skewed(skew), gate: gate.clone() },
         };
         let stop = CancellationToken::new();
         let run = SourceRun {
@@ -69,7 +70,7 @@ impl Process {
         };
         let engine = engine::run(Arc::new(ports), run, stop.clone());
         let handle = tasks.spawn(async move { (slot, life, engine.await) });
-        Self { stalled, stop, handle }
+        Self { gate, stop, handle }
     }
 
     /// Ends it at whatever it was about to do.
@@ -85,7 +86,7 @@ impl Process {
 
     /// Stops it like SIGSTOP, or lets it go on.
     pub fn stall(&self, stalled: bool) {
-        self.stalled.send_replace(stalled);
+        self.gate.shut(stalled);
     }
 }
 
@@ -93,14 +94,12 @@ impl Process {
 #[derive(Clone)]
 struct Gated<P> {
     inner: P,
-    gate: watch::Receiver<bool>,
+    gate: Gate,
 }
 
 impl<P> Gated<P> {
     async fn pass(&self) {
-        let mut gate = self.gate.clone();
-        // The only error is that nobody can stop this process any more.
-        drop(gate.wait_for(|stalled| !stalled).await);
+        self.gate.pass().await;
     }
 }
 

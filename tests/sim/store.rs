@@ -3,10 +3,12 @@
 //! Each call is one transaction at one moment. Faults are drawn around it: before (nothing happened), after
 //! (it happened, the answer is lost), or late (the caller died, the server did it all the same).
 
+mod damage;
 mod faults;
 mod journal;
 mod ledger;
 mod loads;
+mod repair;
 mod sink;
 mod state;
 
@@ -20,9 +22,9 @@ use dynaurora::engine::tail::lineage::{Readiness, readiness};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::mapping::spec::TableSpec;
 use dynaurora::model::{Cells, EpochMillis, PartitionId, Position, TableIndex, Version, WorkerId};
-use tokio::sync::watch;
 
 use super::clock::{SimClock, pause};
+use super::gate::Gate;
 use crate::contract::StoredRow;
 use faults::{Call, Fate, Faults};
 pub use faults::{Knobs, Sabotage};
@@ -38,7 +40,7 @@ pub type Key = Vec<Option<String>>;
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
-    stalled: watch::Sender<bool>,
+    gate: Gate,
 }
 
 struct Shared {
@@ -46,6 +48,8 @@ struct Shared {
     clock: SimClock,
     state: Mutex<State>,
     faults: Mutex<Faults>,
+    /// Whose turn it is to write: a batch's, a sweep's, or a repair's for as long as it holds its lock.
+    writers: tokio::sync::Mutex<()>,
 }
 
 impl Store {
@@ -57,13 +61,14 @@ impl Store {
             clock,
             state: Mutex::new(state),
             faults: Mutex::new(Faults::default()),
+            writers: tokio::sync::Mutex::new(()),
         };
-        Self { shared: Arc::new(shared), stalled: watch::Sender::new(false) }
+        Self { shared: Arc::new(shared), gate: Gate::default() }
     }
 
-    /// A connection whose calls stand still while `stalled` says so: a stopped process.
-    pub fn connect(&self, stalled: watch::Sender<bool>) -> Self {
-        Self { shared: Arc::clone(&self.shared), stalled }
+    /// A connection whose calls stand still while the gate is shut: a stopped process.
+    pub fn connect(&self, gate: Gate) -> Self {
+        Self { shared: Arc::clone(&self.shared), gate }
     }
 
     /// Sets the faults from now on, drawn from `seed`.
@@ -198,9 +203,9 @@ impl Store {
             pause(self.shared.clock, time).await;
         }
         if let Some(time) = fate.freeze {
-            self.stalled.send_replace(true);
+            self.gate.shut(true);
             pause(self.shared.clock, time).await;
-            self.stalled.send_replace(false);
+            self.gate.shut(false);
         }
         if fate.held_back {
             self.stand_still().await;
@@ -234,9 +239,7 @@ impl Store {
 
     /// Waits while the worker's process is stopped.
     async fn stand_still(&self) {
-        let mut stalled = self.stalled.subscribe();
-        // The only error is that nobody can stall this worker any more.
-        drop(stalled.wait_for(|stalled| !stalled).await);
+        self.gate.pass().await;
     }
 
     /// The state, with everything done that the server had in flight and that is due by now.

@@ -236,6 +236,15 @@ impl World {
         Ok(RecordsPage { records, view, next_iterator })
     }
 
+    /// `GetItem`, read consistently.
+    pub fn get_item(&mut self, name: &str, key: &Item) -> Result<Option<Item>, WorldError> {
+        self.meet(Operation::GetItem)?;
+        if !self.has_table(name) {
+            return Err(WorldError::NotFound);
+        }
+        Ok(self.item(name, key).cloned())
+    }
+
     /// `Scan` of one segment.
     pub fn scan(&mut self, name: &str, request: &ScanRequest) -> Result<ScanPage, WorldError> {
         self.meet(Operation::Scan)?;

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use dynaurora::engine::ports::{ListingPage, Page, ReadFrom, ShardIterator, Source, StreamInfo};
 use dynaurora::error::{Error, ErrorKind, Result};
-use dynaurora::model::{Change, EpochMillis, Item, PartitionId, Position, Segment, ShardListing};
+use dynaurora::model::{
+    Change, EpochMillis, Item, KeyType, PartitionId, Position, Segment, ShardListing,
+};
+use dynaurora::ops::ports::Items;
 
 use super::service::ShardView;
 use super::{IteratorType, ScanRequest, World, WorldError, values};
@@ -122,6 +125,19 @@ impl WorldSource {
         };
         let shards = page.shards.into_iter().map(listing).collect();
         Ok(ListingPage { shards, next: page.last_evaluated })
+    }
+}
+
+impl Items for WorldSource {
+    async fn key_schema(&self) -> Result<Vec<(String, KeyType)>> {
+        // Every key of a world is text.
+        let names = self.call("DescribeTable", |world| world.describe_table(&self.table)).await?;
+        Ok(names.key_attributes.into_iter().map(|name| (name, KeyType::S)).collect())
+    }
+
+    async fn item(&self, key: &Item) -> Result<(Option<Item>, Option<f64>)> {
+        let item = self.call("GetItem", |world| world.get_item(&self.table, key)).await?;
+        Ok((item, Some(1.0)))
     }
 }
 

@@ -17,7 +17,6 @@ use crate::model::{
     Cells, Change, Generation, Item, KeyType, RowAction, RowOp, TableIndex, Version,
 };
 use crate::ops::ports::{Items, Letters, Sides};
-use crate::ops::verify::scan::Share;
 
 /// Items asked for at a time.
 const ITEMS_IN_FLIGHT: usize = 8;
@@ -52,7 +51,7 @@ pub struct Subject {
 
 /// What a row should be, by its item's present state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Truth {
+pub(crate) enum Expected {
     /// This, or with a delete: nothing.
     Row(RowOp),
     /// The item is gone, and the mapping may have kept the row.
@@ -106,11 +105,6 @@ impl<S: Sides> Context<S> {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.workers
-    }
-
-    /// A sample of the source.
-    pub(crate) fn sample(&self, part: f64, segments: u32) -> Share {
-        Share::sample(part, segments, &mut self.random())
     }
 
     /// The source of chance.
@@ -182,7 +176,7 @@ impl<S: Sides> Context<S> {
         (key, item): (&Item, Option<Item>),
         (table, row): (TableIndex, &Cells),
         version: Option<&str>,
-    ) -> Truth {
+    ) -> Expected {
         let key_columns =
             self.mapper.tables().get(usize::from(table.0)).map_or(0, |spec| spec.key_columns);
         let nothing = self.absence(table, row.prefix(key_columns));
@@ -191,24 +185,24 @@ impl<S: Sides> Context<S> {
             let given =
                 version.is_some_and(|version| Version::given(version, self.generation).is_some());
             return match (named, self.mapper.keeps_rows(table) && given) {
-                (false, _) => Truth::Silent,
-                (true, true) => Truth::Kept,
-                (true, false) => Truth::Row(nothing),
+                (false, _) => Expected::Silent,
+                (true, true) => Expected::Kept,
+                (true, false) => Expected::Row(nothing),
             };
         };
         let mut rows = Vec::new();
         if let Outcome::Rejected(_) =
             self.mapper.map(&Change::scanned(key.clone(), item), &mut rows)
         {
-            return Truth::Unmappable;
+            return Expected::Unmappable;
         }
         let own = |op: &RowOp| {
             op.table == table && op.cells.iter().take(key_columns).eq(row.iter().take(key_columns))
         };
         match rows.into_iter().find(own) {
-            Some(op) => Truth::Row(op),
-            None if named => Truth::Row(nothing),
-            None => Truth::Silent,
+            Some(op) => Expected::Row(op),
+            None if named => Expected::Row(nothing),
+            None => Expected::Silent,
         }
     }
 

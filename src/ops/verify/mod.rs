@@ -63,7 +63,7 @@ pub async fn verify<S: Sides>(
     let clock = context.sides.clock();
     let started = clock.now();
     let share = match options.sample {
-        Some(part) if part < 1.0 => context.sample(part, options.segments),
+        Some(part) if part < 1.0 => Share::sample(part, options.segments, &mut context.random()),
         _ => Share::whole(options.segments),
     };
     let part = share.part;

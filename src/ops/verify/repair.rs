@@ -2,11 +2,11 @@
 //!
 //! `postgres/repair/repairer.rs` says why this neither loses a newer change nor brings a deleted row back.
 
-use super::context::{Context, Truth};
+use super::context::{Context, Expected};
 use super::settle::Drift;
 use crate::error::{ErrorKind, Result};
-use crate::model::{Cells, Item, RowOp, TableIndex};
-use crate::ops::ports::{Fate, Guard, REPAIR_ROWS_MAX, Repairs, RowRepair, Sides};
+use crate::model::{Cells, Item, TableIndex};
+use crate::ops::ports::{Fate, Guard, REPAIR_ROWS_MAX, Repairs, RowRepair, Sides, Truth};
 
 /// Repairs them and marks those that were repaired; returns why others were not. A row that has moved
 /// since it was compared is left to the next verification.
@@ -66,7 +66,7 @@ async fn repair_chunk<S: Sides>(context: &Context<S>, chunk: &mut [Drift]) -> Re
         })
         .collect();
     let target = context.sides.target();
-    let fates = target.repair(table, &rows, || truth(context, table, asked)).await?;
+    let fates = target.repair(table, &rows, truth(context, table, asked)).await?;
     for (drift, fate) in chunk.iter_mut().zip(fates) {
         drift.repaired = matches!(fate, Fate::Written | Fate::Deleted);
     }
@@ -85,7 +85,7 @@ pub(crate) async fn truth<S: Sides>(
     context: &Context<S>,
     table: TableIndex,
     asked: Vec<Asked>,
-) -> Result<Vec<Option<RowOp>>> {
+) -> Truth {
     let keys: Vec<Item> = asked.iter().filter_map(|asked| asked.item.clone()).collect();
     let mut items = context.items_now(&keys).await?.into_iter();
     let op = |asked: &Asked| {
@@ -95,8 +95,8 @@ pub(crate) async fn truth<S: Sides>(
         };
         let item = items.next().flatten();
         match context.truth((key, item), (table, &asked.row), asked.version.as_deref()) {
-            Truth::Row(op) => Some(op),
-            Truth::Kept | Truth::Unmappable | Truth::Silent => None,
+            Expected::Row(op) => Some(op),
+            Expected::Kept | Expected::Unmappable | Expected::Silent => None,
         }
     };
     Ok(asked.iter().map(op).collect())

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::context::{Context, Truth};
+use super::context::{Context, Expected};
 use crate::engine::ports::Clock;
 use crate::error::Result;
 use crate::model::{Cells, Item, RowOp, TableIndex, Version};
@@ -150,16 +150,16 @@ async fn look<S: Sides>(
     let mut by_table: Vec<(TableIndex, Vec<(Suspect, RowOp)>)> = Vec::new();
     for (suspect, truth) in suspects.into_iter().zip(expected) {
         let op = match truth {
-            Truth::Row(op) => op,
-            Truth::Kept => {
+            Expected::Row(op) => op,
+            Expected::Kept => {
                 settled.kept += 1;
                 continue;
             }
-            Truth::Unmappable => {
+            Expected::Unmappable => {
                 count_unmappable(context, &suspect, settled).await?;
                 continue;
             }
-            Truth::Silent => continue,
+            Expected::Silent => continue,
         };
         match by_table.iter_mut().find(|(table, _)| *table == suspect.table) {
             Some((_, own)) => own.push((suspect, op)),
@@ -218,11 +218,14 @@ fn judge(
 }
 
 /// What each row should be by its item's present state.
-async fn expectations<S: Sides>(context: &Context<S>, suspects: &[Suspect]) -> Result<Vec<Truth>> {
+async fn expectations<S: Sides>(
+    context: &Context<S>,
+    suspects: &[Suspect],
+) -> Result<Vec<Expected>> {
     let keys: Vec<&Item> = suspects.iter().filter_map(|suspect| suspect.item.as_ref()).collect();
     let mut items = context.items(&keys).await?.into_iter();
     let truth = |suspect: &Suspect| {
-        let Some(key) = &suspect.item else { return Truth::Row(suspect.absent(context)) };
+        let Some(key) = &suspect.item else { return Expected::Row(suspect.absent(context)) };
         let item = items.next().flatten();
         let version = suspect.seen.as_ref().and_then(|seen| seen.comparison.version.as_deref());
         context.truth((key, item), (suspect.table, &suspect.row), version)

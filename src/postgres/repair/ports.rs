@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::mapping::spec::TableSpec;
 use crate::model::{Reject, RowOp, TableIndex};
 use crate::ops::ports::{
-    Comparison, Fate, Letter, Letters, Progress, Repairs, RowRepair, Rows, RowsPage, Verification,
-    Verifications,
+    Comparison, Fate, Letter, Letters, Progress, Repairs, RowRepair, Rows, RowsPage, Truth,
+    Verification, Verifications,
 };
 use crate::postgres::listings::dead_letters::{self, DeadLetterState};
 use crate::postgres::session::Pools;
@@ -53,15 +53,12 @@ impl Rows for PostgresTarget {
 }
 
 impl Repairs for PostgresTarget {
-    async fn repair<F>(
+    async fn repair(
         &self,
         table: TableIndex,
         rows: &[RowRepair],
-        truth: impl FnOnce() -> F + Send,
-    ) -> Result<Vec<Fate>>
-    where
-        F: Future<Output = Result<Vec<Option<RowOp>>>> + Send,
-    {
+        truth: impl Future<Output = Truth> + Send,
+    ) -> Result<Vec<Fate>> {
         self.repairer.repair(table, rows, truth).await
     }
 }

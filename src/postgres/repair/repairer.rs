@@ -50,7 +50,7 @@ use crate::apply::ports::{Applied, RecordRef, TableApplied, Unit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{ColumnSpec, TableSpec, VERSION_COLUMN};
 use crate::model::{Cells, Generation, RowAction, RowOp, TableIndex, Version};
-use crate::ops::ports::{Fate, RowRepair};
+use crate::ops::ports::{Fate, RowRepair, Truth};
 use crate::postgres::session::{Lane, Pools, Tx};
 use crate::postgres::sql::columns::{joined, key_columns, parent_key, unnested_as};
 use crate::postgres::sql::encode::texts;
@@ -83,22 +83,19 @@ impl Repairer {
     /// # Errors
     /// `Conflict` when the lock is not to be had, DynamoDB is too slow, or the source is being backfilled;
     /// `Data` when a row is refused; then nothing was written.
-    pub async fn repair<F>(
+    pub async fn repair(
         &self,
         table: TableIndex,
         wanted: &[RowRepair],
-        truth: impl FnOnce() -> F,
-    ) -> Result<Vec<Fate>>
-    where
-        F: Future<Output = Result<Vec<Option<RowOp>>>>,
-    {
+        truth: impl Future<Output = Truth> + Send,
+    ) -> Result<Vec<Fate>> {
         const WHAT: &str = "repair rows";
         let rows = EntityRows::new(&self.tables, usize::from(table.0))?;
         let work = async |tx: &mut Tx| {
             self.lock(tx, table).await?;
             let generation = self.generation(tx).await?;
             let versions = self.versions(tx, table, wanted).await?;
-            let truth = tokio::time::timeout(TRUTH_TIMEOUT, truth()).await.map_err(|_| {
+            let truth = tokio::time::timeout(TRUTH_TIMEOUT, truth).await.map_err(|_| {
                 Error::new(ErrorKind::Conflict, "read the items to repair: no answer in time")
             })??;
             let mut fates = Vec::with_capacity(wanted.len());

@@ -31,6 +31,11 @@ pub struct Loads {
 }
 
 impl Loads {
+    /// The version of the newest delete of a row.
+    pub fn deleted_at(&self, at: &(TableIndex, Key)) -> Option<Version> {
+        self.deleted.get(at).copied()
+    }
+
     /// The keys of the items that an open dead letter holds.
     pub fn letters(&self) -> impl Iterator<Item = Item> {
         self.letters.values().map(|(_, key)| serde_json::from_str(key).expect("a key"))

@@ -85,7 +85,7 @@ impl End<'_> {
 
     /// I8 at the end: the tables are what the journal says, row by row.
     fn rows(&mut self) {
-        if self.is_loaded() {
+        if self.is_loaded() || self.replay.repairs.any {
             if self.replay.rows != *self.run.contents {
                 let what = "the tables are not what the journal says".to_owned();
                 self.broken(Invariant::KillSafe, what);

@@ -13,6 +13,7 @@ use dynaurora::model::{
 
 use super::fold::{Effect, Fold, Folded, effect_of};
 use super::loads::{Loads, is_of_load};
+use super::repairs::Repairs;
 use super::{Invariant, Run, Violation};
 use crate::sim::store::{Commit, Event, Key, Row};
 
@@ -28,6 +29,7 @@ pub struct Replay<'a> {
     pub(super) leases: BTreeMap<PartitionId, (Epoch, Option<WorkerId>)>,
     pub rows: BTreeMap<(TableIndex, Key), Row>,
     pub loads: Loads,
+    pub repairs: Repairs,
     pub fold: Fold,
     pub violations: Vec<Violation>,
 }
@@ -45,6 +47,7 @@ pub fn replay<'a>(run: &'a Run<'a>) -> Replay<'a> {
         leases: BTreeMap::new(),
         rows: BTreeMap::new(),
         loads: Loads::default(),
+        repairs: Repairs::default(),
         fold: Fold::default(),
         violations: Vec::new(),
     };
@@ -87,6 +90,10 @@ impl<'a> Replay<'a> {
             Event::LoadBegun { generation, partitions } => self.load_begun(*generation, partitions),
             Event::Swept { table, key, row } => self.swept((*table, key.clone()), row.as_ref()),
             Event::LoadEnded { generation } => self.load_ended(*generation),
+            Event::Damaged { table, key, row } => self.damaged((*table, key.clone()), row.as_ref()),
+            Event::Repaired { since, generation, effects } => {
+                self.repaired((*since, *generation), effects);
+            }
             Event::Synced { synced_up_to } => self.synced(*synced_up_to),
             Event::Committed(commit) => self.commit(&Arc::clone(commit)),
         }
@@ -363,11 +370,19 @@ impl<'a> Replay<'a> {
             let folded: Option<&Folded> = self.fold.rows.get(key);
             // What a soft delete marks may be what a load wrote.
             let judged = |folded: &&Folded| self.loads.begun == 0 || !folded.soft;
-            if folded.filter(judged).is_some_and(|folded| !folded.is(self.rows.get(key))) {
+            let row = self.rows.get(key);
+            if folded.is_some_and(|folded| folded.is(row)) {
+                self.repairs.heal(key);
+            } else if folded.is_some_and(|own| judged(&own)) && !self.repairs.excuse(key) {
                 let what = format!("row {key:?} is not the fold of its records");
                 self.broken(Invariant::KillSafe, what);
             }
         }
+    }
+
+    /// When the entry under way was committed, since the run started.
+    pub(super) fn at(&self) -> Duration {
+        self.at
     }
 
     pub fn broken(&mut self, invariant: Invariant, what: String) {

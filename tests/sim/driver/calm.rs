@@ -45,6 +45,9 @@ impl Simulation {
         }
         let lag = self.around.clock.now() - began;
         let balanced = self.balance(began).await;
+        if self.violations.is_empty() && self.in_step() && !self.is_halted() {
+            self.last_verification().await;
+        }
         if !told(&self.around.store) && !self.is_halted() {
             let what = "in step, but it is not said so".to_owned();
             self.violations.push(Violation { invariant: Invariant::Fresh, entry: None, what });

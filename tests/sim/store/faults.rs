@@ -53,6 +53,10 @@ pub enum Sabotage {
     SparesNothing,
     /// A publication counts for every lease of its worker, whatever it speaks for.
     NoUncover,
+    /// A repair gives its rows a higher version than they had.
+    RepairsRaise,
+    /// A repair keeps no writer off the tables while it asks for the truth.
+    RepairsUnlocked,
 }
 
 impl Default for Knobs {
@@ -81,7 +85,13 @@ pub enum Call {
     Renew,
     /// A batch.
     Apply,
+    /// Any statement of an operator's command, which gives up at the first failure.
+    Operator,
 }
+
+/// How much less often an operator's statements fail: a command of many of them is to come to its end at
+/// times.
+const OPERATOR_FAILS: f64 = 0.1;
 
 /// What happens to one call.
 #[derive(Debug, Default)]
@@ -129,7 +139,12 @@ impl Faults {
     }
 
     pub fn draw(&mut self, call: Call) -> Fate {
-        let knobs = self.knobs;
+        let mut knobs = self.knobs;
+        if call == Call::Operator {
+            for share in [&mut knobs.fails, &mut knobs.conflicts, &mut knobs.answer_lost] {
+                *share *= OPERATOR_FAILS;
+            }
+        }
         let fails = match call {
             Call::Renew if self.strikes("failed renewals", knobs.renew_fails) => {
                 Some(ErrorKind::Unavailable)

@@ -42,6 +42,14 @@ pub enum Event {
     LoadEnded { generation: Generation },
     /// What is said of how far the source is has changed.
     Synced { synced_up_to: Option<EpochMillis> },
+    /// Somebody damaged a row; `None` where it was deleted.
+    Damaged { table: TableIndex, key: Key, row: Option<Row> },
+    /// Rows were repaired by what their items were at some moment since the writers were kept off.
+    Repaired {
+        since: Duration,
+        generation: Generation,
+        effects: Vec<(TableIndex, Key, Option<Row>)>,
+    },
     /// A batch was applied.
     Committed(Arc<Commit>),
 }
@@ -88,6 +96,17 @@ impl fmt::Display for Event {
             Self::Swept { table, key, .. } => write!(f, "swept {key:?} of table {}", table.0),
             Self::LoadEnded { generation } => write!(f, "load of generation {generation} ended"),
             Self::Synced { synced_up_to } => write!(f, "synced up to {synced_up_to:?}"),
+            Self::Damaged { table, key, row } => {
+                let version = row.as_ref().map(|row| row.version.to_string());
+                write!(f, "damaged {key:?} of table {}, version {version:?}", table.0)
+            }
+            Self::Repaired { since, effects, .. } => {
+                write!(f, "repaired, as of {since:.3?}:")?;
+                effects.iter().try_for_each(|(table, key, row)| {
+                    let version = row.as_ref().map(|row| row.version.to_string());
+                    write!(f, " {key:?} of table {} {version:?};", table.0)
+                })
+            }
             Self::Committed(commit) => write!(f, "{commit}"),
         }
     }

@@ -288,7 +288,7 @@ pub fn step(shared: &Shared, state: &mut State, sweep: &Sweep) -> Result<Swept> 
 }
 
 /// Whether the row's item is known to be deleted.
-fn is_marked(row: &Row, deleted_at: Option<usize>) -> bool {
+pub fn is_marked(row: &Row, deleted_at: Option<usize>) -> bool {
     deleted_at.is_some_and(|at| row.cells.cell(at).is_some())
 }
 

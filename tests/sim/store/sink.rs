@@ -6,7 +6,7 @@ use std::time::Duration;
 use dynaurora::apply::ports::{Applied, Batch, KeyHash, Phase, Sink, TableApplied, Unit};
 use dynaurora::engine::ports::{PartitionState, Stale, Sweep, Swept, Target};
 use dynaurora::error::{Error, ErrorKind, Result};
-use dynaurora::model::{Cells, RowAction, SequenceNumber, TableIndex, Version, WorkerId};
+use dynaurora::model::{Cells, RowAction, RowOp, SequenceNumber, TableIndex, Version, WorkerId};
 use std::sync::{Arc, PoisonError};
 
 use super::faults::{Call, Knobs, Sabotage};
@@ -20,6 +20,7 @@ impl Sink for Store {
         let fate = self.faults().draw(Call::Apply);
         let mut orphan = Orphan { shared: &self.shared, batch, after: fate.orphan };
         self.reach(&fate).await?;
+        let turn = self.shared.writers.lock().await;
         orphan.after = None;
         let result = {
             let mut state = self.state();
@@ -27,6 +28,7 @@ impl Sink for Store {
             state.note_synced();
             result
         };
+        drop(turn);
         self.answer(&fate).await?;
         result
     }
@@ -43,7 +45,14 @@ impl Target for Store {
     }
 
     async fn sweep(&self, sweep: &Sweep) -> Result<Swept> {
-        self.call(Call::Ledger, |state| loads::step(&self.shared, state, sweep)).await
+        self.stand_still().await;
+        let fate = self.faults().draw(Call::Ledger);
+        self.reach(&fate).await?;
+        let turn = self.shared.writers.lock().await;
+        let result = loads::step(&self.shared, &mut self.state(), sweep);
+        drop(turn);
+        self.answer(&fate).await?;
+        result
     }
 }
 
@@ -141,9 +150,16 @@ fn supersede_scanned(source: &mut SourceState) {
 }
 
 /// Whether the database takes the data of these rows.
-fn accepts(refuses: fn(&dynaurora::model::RowOp) -> bool, units: &[Unit]) -> Result<()> {
-    let refused = |unit: &Unit| unit.op.action == RowAction::Upsert && refuses(&unit.op);
-    if units.iter().any(refused) {
+fn accepts(refuses: fn(&RowOp) -> bool, units: &[Unit]) -> Result<()> {
+    accepted(refuses, units.iter().map(|unit| &unit.op))
+}
+
+/// The same of the rows alone.
+pub fn accepted<'a>(
+    refuses: fn(&RowOp) -> bool,
+    mut ops: impl Iterator<Item = &'a RowOp>,
+) -> Result<()> {
+    if ops.any(|op| op.action == RowAction::Upsert && refuses(op)) {
         return Err(Error::new(ErrorKind::Data, "the database refuses a row").with_code("23514"));
     }
     Ok(())
@@ -196,7 +212,7 @@ fn write_rows(
                 let row = Row {
                     cells: unit.op.cells.clone(),
                     version: unit.version,
-                    children: sorted_children(unit),
+                    children: sorted_children(&unit.op),
                 };
                 rows.insert(key.clone(), row.clone());
                 effects.push((unit.op.table, key, Some(row)));
@@ -251,8 +267,8 @@ pub fn marked(row: &Cells, soft_delete: &Cells) -> Cells {
 }
 
 /// Child rows are a set: their order in the batch means nothing.
-fn sorted_children(unit: &Unit) -> Vec<(TableIndex, Cells)> {
-    let mut children = unit.op.children.clone();
+pub fn sorted_children(op: &RowOp) -> Vec<(TableIndex, Cells)> {
+    let mut children = op.children.clone();
     children.sort_by_cached_key(|(table, cells)| (*table, key_of(cells, cells.len())));
     children
 }

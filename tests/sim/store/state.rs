@@ -11,6 +11,7 @@ use dynaurora::model::{
     Cells, Epoch, EpochMillis, Generation, Halt, PartitionId, Position, SequenceNumber,
     ShardListing, TableIndex, Version, WorkerId,
 };
+use dynaurora::ops::ports::Verification;
 use tokio::time::Instant;
 
 use super::{Entry, Event, Key};
@@ -24,6 +25,8 @@ pub struct State {
     pub journal: Vec<Entry>,
     pub now: Option<Instant>,
     pub elapsed: Duration,
+    /// Whether a repair keeps all writers off the tables.
+    pub locked: bool,
     in_flight: Vec<(Instant, Batch)>,
 }
 
@@ -51,6 +54,8 @@ pub struct SourceState {
     pub dead_letters: Vec<StoredLetter>,
     /// What the journal says last of how far the source is.
     pub noted: Option<EpochMillis>,
+    /// What the last verification found.
+    pub verified: Option<Verification>,
 }
 
 /// A gap's row.
@@ -143,7 +148,7 @@ impl State {
 
     /// The batches in flight that are due, in the order in which they are.
     pub fn take_due(&mut self) -> Vec<Batch> {
-        if self.in_flight.is_empty() {
+        if self.locked || self.in_flight.is_empty() {
             return Vec::new();
         }
         let now = self.now();
@@ -170,6 +175,7 @@ impl SourceState {
             gaps: Vec::new(),
             dead_letters: Vec::new(),
             noted: None,
+            verified: None,
         }
     }
 

@@ -1,0 +1,74 @@
+//! Damage to the tables on purpose: what somebody does by hand, or a bug of another program.
+
+use dynaurora::model::{Cells, SequenceNumber, TableIndex, Version};
+
+use super::{Event, Store, key_of};
+
+impl Store {
+    /// Damages a row of an entity's table; does nothing where there is none. With `nameless` a row may be
+    /// added whose key tells of no item.
+    pub fn damage(&self, rng: &mut fastrand::Rng, nameless: bool) {
+        let specs = &self.shared.specs;
+        let own = |at: &usize| specs[*at].parent.is_none() && specs[*at].history_of.is_none();
+        let tables: Vec<usize> = (0..specs.len()).filter(own).collect();
+        let at = tables[rng.usize(..tables.len())];
+        let mut state = self.state();
+        if state.locked {
+            // Whoever writes by hand waits for a repair too.
+            return;
+        }
+        let rows = &mut state.tables[at];
+        if rows.is_empty() {
+            return;
+        }
+        let chosen = rows.iter().nth(rng.usize(..rows.len()));
+        let (mut key, mut row) = chosen.map(|(key, row)| (key.clone(), row.clone())).unwrap();
+        let keys = specs[at].key_columns;
+        let mut gone = false;
+        match rng.u8(..6) {
+            0 => gone = true,
+            1 => {
+                let column = rng.usize(keys..row.cells.len());
+                row.cells = with_cell(&row.cells, column, "damaged");
+            }
+            2 => {
+                let column = if nameless { keys - 1 } else { 0 };
+                let nobody = format!("nobody {}", rng.u8(..9));
+                row.cells = with_cell(&row.cells, column, &nobody);
+                row.children = row
+                    .children
+                    .iter()
+                    .map(|(table, cells)| (*table, with_cell(cells, column, &nobody)))
+                    .collect();
+                key = key_of(&row.cells, keys);
+            }
+            3 => row.version = set_back(row.version, rng),
+            4 => row.version.generation += 1,
+            _ => drop(row.children.pop()),
+        }
+        if gone {
+            rows.remove(&key);
+        } else {
+            rows.insert(key.clone(), row.clone());
+        }
+        let row = (!gone).then_some(row);
+        state.record(Event::Damaged { table: TableIndex(u16::try_from(at).unwrap()), key, row });
+    }
+}
+
+fn set_back(version: Version, rng: &mut fastrand::Rng) -> Version {
+    match rng.u8(..3) {
+        0 => Version { sequence: SequenceNumber::ZERO, ..version },
+        1 => {
+            let text = version.sequence.to_string();
+            let tenth = SequenceNumber::parse(&text[..text.len() - 1]);
+            Version { sequence: tenth.unwrap_or(SequenceNumber::ZERO), ..version }
+        }
+        _ => Version { generation: version.generation.max(2) - 1, ..version },
+    }
+}
+
+fn with_cell(cells: &Cells, column: usize, value: &str) -> Cells {
+    let own = cells.iter().enumerate();
+    own.map(|(at, cell)| if at == column { Some(value) } else { cell }).collect()
+}
