@@ -11,14 +11,16 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::service::Service;
-use super::wire::{self, LoadWish};
-use super::{ConfigArgs, Output, named, paste, print_json};
+use super::config_file::load as load_config;
+use super::{ConfigArgs, Output, paste, print_json};
 use crate::config::{Config, SourceConfig};
 use crate::engine::backfill::{self, Backfill, LoadOptions, progress};
 use crate::engine::ports::{Clock, Ledger, LedgerView};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::PartitionKind;
+use crate::ops::service::Service;
+use crate::ops::wire::{self, LoadWish};
+use crate::ops::{named, start};
 use crate::postgres::ledger::PostgresLedger;
 use crate::postgres::session::Pools;
 use crate::runtime::{self, SystemClock, signals};
@@ -115,7 +117,7 @@ impl LoadArgs {
 /// # Errors
 /// When the target or AWS cannot be reached, or a source is halted for something that a load cannot mend.
 pub async fn run(args: &BackfillArgs) -> Result<ExitCode> {
-    let mut config = wire::load(&args.config)?;
+    let mut config = load_config(&args.config)?;
     let asked =
         |source: &&SourceConfig| args.source.as_deref().is_none_or(|name| *source.name == *name);
     named::source(&config, args.source.as_deref())?;
@@ -124,7 +126,7 @@ pub async fn run(args: &BackfillArgs) -> Result<ExitCode> {
             .with_hint("say which source it is for: --source NAME"));
     }
     let pools = wire::target(&config).await?;
-    wire::prepare_target(&mut config, &pools).await?;
+    start::prepare_target(&mut config, &pools).await?;
     let mut loaded = Vec::new();
     for source in config.sources.iter().filter(asked) {
         loaded.push(load(args, (&config, source), &pools).await?);
@@ -232,7 +234,7 @@ async fn own_service(
 ) -> Result<Service> {
     anstream::eprintln!("no daemon runs, so this process does its work");
     let mut own = Service::new(runtime::worker_id(), fastrand::u64(..));
-    wire::add_sources(&mut own, only, pools, wish).await?;
+    start::add_sources(&mut own, only, pools, wish).await?;
     Ok(own)
 }
 

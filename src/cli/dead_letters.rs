@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, Output, named, paste, print_json, retry, wire};
+use super::config_file::load;
+use super::{ConfigArgs, Output, paste, print_json, retry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::trial::{self, TrialOp};
 use crate::model::{Reject, RejectReason};
+use crate::ops::{named, wire};
 use crate::postgres::listings::dead_letters::{
     DeadLetterFilter, DeadLetterState, StoredDeadLetter, list, show,
 };
@@ -101,7 +103,7 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
         let known = DeadLetterState::ALL.map(DeadLetterState::label);
         return Err(named::nothing("state of dead letters", &args.state, known));
     };
-    let config = wire::load(&args.config)?;
+    let config = load(&args.config)?;
     named::source(&config, args.source.as_deref())?;
     let pool = wire::target(&config).await?.pool().await?;
     let filter = DeadLetterFilter {
@@ -138,7 +140,7 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
 }
 
 async fn run_show(args: &ShowArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
+    let config = load(&args.config)?;
     let pool = wire::target(&config).await?.pool().await?;
     let Some(letter) = show(&pool, args.id).await? else {
         return Err(Error::new(ErrorKind::Gone, format!("there is no dead letter {}", args.id))

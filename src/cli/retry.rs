@@ -10,15 +10,17 @@ use std::sync::Arc;
 
 use clap::{ArgGroup, Args};
 
+use super::config_file::load;
 use super::dead_letters::REASONS;
-use super::resolve::resolve;
 use super::verify::{Asked, Context, scanned, truth};
-use super::{ConfigArgs, Output, named, paste, print_json, wire};
+use super::{ConfigArgs, Output, paste, print_json};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{HISTORY_COLUMNS, HISTORY_ENDS};
 use crate::mapping::{Outcome, Unmatched};
 use crate::model::{Change, ChangeOp, Item, Reject, RejectReason, RowAction, RowOp};
+use crate::ops::resolve::resolve;
+use crate::ops::{named, wire};
 use crate::postgres::listings::dead_letters::{
     DeadLetterState, StoredDeadLetter, keep_open, open_ids, settle, show,
 };
@@ -69,7 +71,7 @@ struct Fate {
 
 /// Tries them again; 1 where some stay open.
 pub(super) async fn retry(choice: &Choice) -> Result<ExitCode> {
-    let mut config = wire::load(&choice.config)?;
+    let mut config = load(&choice.config)?;
     let pools = wire::target(&config).await?;
     resolve(&mut config, &pools.pool().await?).await?;
     let mut fates = Vec::new();
@@ -91,7 +93,7 @@ pub(super) async fn retry(choice: &Choice) -> Result<ExitCode> {
 
 /// Gives them up.
 pub(super) async fn give_up(args: &DropArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.choice.config)?;
+    let config = load(&args.choice.config)?;
     let pools = wire::target(&config).await?;
     let pool = pools.pool().await?;
     let mut fates = Vec::new();

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::LOOK_EVERY;
-use crate::cli::wire::{self, RealPorts};
 use crate::config::{Config, SourceConfig};
 use crate::engine::backfill::rewind::{self, DatedLoad};
 use crate::engine::ports::{Clock, Ledger};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapper;
 use crate::model::PartitionId;
+use crate::ops::stream::describe;
+use crate::ops::wire::{self, RealPorts};
 use crate::postgres::session::Pools;
 use crate::runtime::SystemClock;
 use crate::source::Export;
@@ -36,7 +37,7 @@ impl ExportLoad {
         let ports = wire::ports(config, source, pools).await?;
         let export = ports.source.export(places).await?;
         tells_enough(&export, &source.mapper)?;
-        wire::describe(&ports.source, source).await?;
+        describe(&ports.source, source).await?;
         ports.source.check_export(&export, SystemClock.wall()).await?;
         let mapping = source.mapper.fingerprint();
         Ok(Self { ports, source: Arc::clone(&source.name), export, mapping })

@@ -7,7 +7,6 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Mutex;
 
 use crate::apply::letters::key_hash_of;
-use crate::cli::wire;
 use crate::config::{Config, SourceConfig};
 use crate::engine::backfill::budget::RateBudget;
 use crate::engine::ports::{Clock, Ledger, Page, ReadFrom, Source};
@@ -18,6 +17,7 @@ use crate::model::{
     Cells, Change, ChangeOp, Generation, Item, KeyType, RowAction, RowOp, SequenceNumber,
     TableIndex,
 };
+use crate::ops::wire;
 use crate::postgres::ledger::PostgresLedger;
 use crate::postgres::listings::dead_letters;
 use crate::postgres::repair::mend::{Mender, is_given};

@@ -20,11 +20,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::resolve::resolve;
-use super::{ConfigArgs, Output, named, paste, print_json, wire};
+use super::config_file::load;
+use super::{ConfigArgs, Output, paste, print_json};
 use crate::config::{Config, SourceConfig};
 use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::resolve::resolve;
+use crate::ops::{named, wire};
 use crate::postgres::repair::verifications::{self, Verification};
 use crate::postgres::session::Pools;
 use crate::runtime::SystemClock;
@@ -78,7 +80,7 @@ struct Report {
 /// # Errors
 /// When one of the servers does not answer; `Conflict` while a source is being backfilled.
 pub async fn run(args: &VerifyArgs) -> Result<ExitCode> {
-    let mut config = wire::load(&args.config)?;
+    let mut config = load(&args.config)?;
     let pools = wire::target(&config).await?;
     resolve(&mut config, &pools.pool().await?).await?;
     let sources = chosen(&config, args)?;

@@ -1,65 +1,30 @@
-//! From a checked config to running parts: the only place where the rooms meet.
+//! From a checked config to the rooms' options and ports.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sqlx::postgres::PgConnectOptions;
 
-use super::resolve::resolve;
-use super::service::{Service, SourcePlan};
-use super::{ConfigArgs, paste};
 use crate::apply::batch::Limits;
 use crate::config::{self, Auth, AwsConfig, Config, SourceConfig, TargetConfig};
 use crate::engine::backfill::Backfill;
-use crate::engine::ports::{Clock, Source, StreamInfo};
+use crate::engine::ports::Clock;
 use crate::engine::readers::Pace;
-use crate::engine::{OnGap, Options, Ports, usable};
+use crate::engine::{OnGap, Options, Ports};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::TableSpec;
 use crate::model::EpochMillis;
 use crate::postgres::ledger::PostgresLedger;
-use crate::postgres::migrations;
 use crate::postgres::session::{Password, Pools, Settings, Tls};
-use crate::postgres::target::{PostgresSink, ddl};
+use crate::postgres::target::PostgresSink;
 use crate::runtime::SystemClock;
 use crate::source::{
     ConnectOptions, DynamoSource, RdsUser, SourceOptions, TOKEN_TTL, connect, rds_token,
 };
-use crate::telemetry;
 
 /// Polls of empty shards a second in one process, all together. A poll costs some 0.2 ms of CPU, so this
 /// keeps an idle daemon near a hundredth of a core however many shards it watches.
 const IDLE_POLLS_PER_SEC_MAX: u32 = 50;
-
-/// Reads the config that a command names; what is wrong with it is printed, all of it.
-///
-/// # Errors
-/// `Config` when anything is wrong with it.
-pub fn load(args: &ConfigArgs) -> Result<Config> {
-    paste::remember(args);
-    Config::load(&args.config, &args.set, std::env::vars()).map_err(|diagnostics| {
-        anstream::eprintln!("{}\n", diagnostics.render(true));
-        let count = diagnostics.problems().len();
-        let problems =
-            if count == 1 { "1 problem".to_owned() } else { format!("{count} problems") };
-        Error::new(ErrorKind::Config, format!("{problems} in {}", args.config.display()))
-    })
-}
-
-/// Sets up logs and metrics as the config says.
-///
-/// # Errors
-/// As for [`telemetry::init`].
-pub fn telemetry(config: &Config) -> Result<telemetry::Telemetry> {
-    telemetry::init(&telemetry::Options {
-        log_format: match config.telemetry.log_format {
-            config::LogFormat::Text => telemetry::LogFormat::Text,
-            config::LogFormat::Json => telemetry::LogFormat::Json,
-        },
-        level: config.telemetry.log_level.clone(),
-        ..telemetry::Options::default()
-    })
-}
 
 /// Connects to the target.
 ///
@@ -165,46 +130,6 @@ pub async fn source(config: &Config, source: &SourceConfig) -> Result<DynamoSour
     Ok(DynamoSource::new(source.table.as_str(), &sdk, SourceOptions::default()))
 }
 
-/// Asks the source's table for its stream, which must be able to feed the mapping.
-///
-/// # Errors
-/// `Denied`, `Unreachable` as the service answers; `Config`, with the command that mends it, when the table
-/// or its stream is missing, or the stream is disabled or carries too little.
-pub async fn describe(dynamo: &DynamoSource, source: &SourceConfig) -> Result<StreamInfo> {
-    let info = dynamo.describe().await.map_err(|error| no_table(source, error))?;
-    usable(&info, &source.mapper)?;
-    let mut wrong = source.mapper.key_attributes();
-    wrong.retain(|name| !info.key_attributes.iter().any(|key| key == name));
-    if let Some(name) = wrong.first() {
-        let what = format!("{name} is no key attribute of table {}", source.table);
-        let hint = format!("its key attributes are {}", info.key_attributes.join(" and "));
-        return Err(Error::new(ErrorKind::Config, what).with_hint(hint));
-    }
-    if !info.enabled {
-        let table = &source.table;
-        let hint = format!(
-            "aws dynamodb update-table --table-name {table} --stream-specification \
-             StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES"
-        );
-        let what = format!("the stream of table {table} is disabled");
-        return Err(Error::new(ErrorKind::Config, what).with_hint(hint));
-    }
-    Ok(info)
-}
-
-/// What a missing table means to the operator; any other failure as it is.
-pub(super) fn no_table(source: &SourceConfig, error: Error) -> Error {
-    match error.kind() {
-        ErrorKind::Gone => {
-            let what = format!("there is no table {} in this account and region", source.table);
-            Error::new(ErrorKind::Config, what)
-                .with_hint(error.hint().unwrap_or("aws dynamodb list-tables").to_owned())
-                .with_source(error)
-        }
-        _ => error,
-    }
-}
-
 /// All target tables of all sources; one that several share is there once.
 #[must_use]
 pub fn tables(config: &Config) -> Vec<TableSpec> {
@@ -215,43 +140,6 @@ pub fn tables(config: &Config) -> Vec<TableSpec> {
         }
     }
     tables
-}
-
-/// Makes sure that the ledger and the target tables are as this version and this mapping need them; the
-/// ledger's migrations are run where the config allows it, and the mapping is compiled onto the tables.
-///
-/// # Errors
-/// `Schema` when the target needs `dynaurora apply` first; `Denied` when the role may not migrate.
-pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
-    let apply = "dynaurora apply";
-    let pool = pools.pool_to_read().await?;
-    let pending = migrations::pending(&pool).await?;
-    if !pending.is_empty() {
-        // A migration holds a lock of its session, which a pooler would hand on to somebody else.
-        if !config.target.migrate || !config.target.prepared_statements {
-            let what = format!("the ledger needs {} migrations", pending.len());
-            return Err(Error::new(ErrorKind::Schema, what).with_hint(apply));
-        }
-        migrations::migrate(&pools.pool().await?).await.map_err(|error| {
-            if error.kind() == ErrorKind::Denied { error.with_hint(apply) } else { error }
-        })?;
-    }
-    resolve(config, &pool).await?;
-    let mut missing = Vec::new();
-    for source in &config.sources {
-        missing.extend(ddl::plan(&pool, source.mapper.tables()).await?);
-    }
-    match missing.first() {
-        None => Ok(()),
-        Some(first) => {
-            let what = format!(
-                "the target's tables need {} changes first, such as: {}",
-                missing.len(),
-                first.what
-            );
-            Err(Error::new(ErrorKind::Schema, what).with_hint(apply))
-        }
-    }
 }
 
 /// What is wished of a source's loads.
@@ -310,28 +198,3 @@ pub async fn ports(
 
 /// The seams of a daemon.
 pub type RealPorts = Ports<DynamoSource, PostgresLedger, PostgresSink, SystemClock>;
-
-/// Adds the sources of the config to the service, or the one that is named, over the real servers.
-///
-/// # Errors
-/// As for [`describe`].
-pub async fn add_sources(
-    service: &mut Service,
-    (config, only): (&Config, Option<&str>),
-    pools: &Arc<Pools>,
-    load: LoadWish,
-) -> Result<()> {
-    let wanted = |source: &&SourceConfig| only.is_none_or(|name| *source.name == *name);
-    for source in config.sources.iter().filter(wanted) {
-        let ports = ports(config, source, pools).await?;
-        describe(&ports.source, source).await?;
-        let plan = SourcePlan {
-            name: Arc::clone(&source.name),
-            table: source.table.clone(),
-            mapper: Arc::clone(&source.mapper),
-            options: options(config, source, load),
-        };
-        service.add(plan, ports);
-    }
-    Ok(())
-}

@@ -1,0 +1,12 @@
+//! The use cases: what each command does, over ports, and the only wiring of rooms.
+//!
+//! Nothing here prints, and nothing knows the command line: what there is to tell is returned.
+
+pub mod named;
+pub mod resolve;
+pub mod sample;
+pub mod service;
+pub mod shared_tables;
+pub mod start;
+pub mod stream;
+pub mod wire;
