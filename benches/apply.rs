@@ -13,7 +13,9 @@ mod measured {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use dynaurora::apply::ports::{Advance, Batch, RecordRef, Sink, Unit};
+    use dynaurora::apply::ports::{
+        Advance, Batch, Fence, Lineage, Phase, RecordRef, Rows, Sink, Unit,
+    };
     use dynaurora::demo::postgres::{LocalPostgres, Options};
     use dynaurora::engine::ports::{Claim, Lease, Ledger, Listing, SourceIdentity};
     use dynaurora::mapping::spec::{ColumnSpec, ColumnType, TableName, TableSpec};
@@ -24,7 +26,7 @@ mod measured {
     use dynaurora::postgres::ledger::PostgresLedger;
     use dynaurora::postgres::migrations;
     use dynaurora::postgres::session::{Pools, Settings, Tls};
-    use dynaurora::postgres::target::{PostgresSink, ddl};
+    use dynaurora::postgres::tables::{PostgresSink, ddl};
     use sqlx::{PgConnection, PgPool};
 
     const ROWS: usize = 1_000;
@@ -61,7 +63,7 @@ mod measured {
             let applied = sink.apply(&batch).await.unwrap();
             ours_took.push(started.elapsed());
             assert_eq!(applied.tables[0].upserted, ROWS as u64);
-            lease.position = batch.advances[0].to.clone();
+            lease.position = batch.fence.advances[0].to.clone();
         }
         let (ours, plain) = (rows_per_second(&mut ours_took), rows_per_second(&mut plain_took));
         println!("apply: {ours:.0} rows/s; plain upsert: {plain:.0} rows/s; {:.2}", ours / plain);
@@ -140,12 +142,10 @@ mod measured {
         };
         Batch {
             source: SOURCE.into(),
-            generation: 1,
-            worker: Some(worker.clone()),
-            units,
-            advances: vec![advance],
-            stream_arn: STREAM.into(),
-            ..Batch::default()
+            phase: Phase::Steady,
+            rows: Rows { units, ..Rows::default() },
+            lineage: Lineage { stream_arn: STREAM.into(), ..Lineage::default() },
+            fence: Fence { worker: worker.clone(), generation: 1, advances: vec![advance] },
         }
     }
 

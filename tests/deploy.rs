@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use dynaurora::config::Config;
+use dynaurora::telemetry::metrics::TABLE;
 use serde_json::Value;
 
 fn read(name: &str) -> String {
@@ -214,15 +215,26 @@ fn metric_names(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
+/// The labels that an expression groups by.
+fn grouped_by(expression: &str) -> impl Iterator<Item = &str> {
+    let lists = expression.split("by (").skip(1).filter_map(|rest| rest.split(')').next());
+    lists.flat_map(|list| list.split(',')).map(str::trim)
+}
+
 #[test]
 fn alerts_ask_only_for_metrics_that_exist() {
-    let defined = ["events.rs", "events/fleet.rs", "events/loads.rs"]
-        .map(|file| read(&format!("src/telemetry/{file}")))
-        .concat();
     let alerts = read("deploy/prometheus/alerts.yml");
     let asked = metric_names(&alerts);
     for name in &asked {
-        assert!(defined.contains(&format!("\"{name}\"")), "{name} is not a metric");
+        assert!(TABLE.iter().any(|row| row.name == *name), "{name} is not a metric");
+    }
+    for expression in alerts.lines().filter_map(|line| line.trim().strip_prefix("expr: ")) {
+        let names = metric_names(expression);
+        for row in TABLE.iter().filter(|row| names.contains(row.name)) {
+            for label in grouped_by(expression) {
+                assert!(row.labels.iter().any(|own| own.name == label), "{} {label}", row.name);
+            }
+        }
     }
     for name in [
         "dynaurora_retention_headroom_seconds",
@@ -236,6 +248,18 @@ fn alerts_ask_only_for_metrics_that_exist() {
     for alert in alerts.split("- alert: ").skip(1) {
         for part in ["expr: ", "severity: ", "summary: "] {
             assert!(alert.contains(part), "{part} is missing in {alert}");
+        }
+    }
+}
+
+#[test]
+fn documents_name_only_metrics_that_exist() {
+    // A column of the target's tables, and a role.
+    let others = ["dynaurora_version", "dynaurora_reader"];
+    for document in ["README.md", "deploy/README.md", "docs/reliability.md"] {
+        for name in metric_names(&read(document)) {
+            let known = TABLE.iter().any(|row| row.name == name) || others.contains(&name);
+            assert!(known, "{document}: {name} is not a metric");
         }
     }
 }

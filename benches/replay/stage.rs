@@ -8,7 +8,7 @@ use dynaurora::config::Config;
 use dynaurora::demo::postgres::{LocalPostgres, Options};
 use dynaurora::ops::wire;
 use dynaurora::postgres::migrations;
-use dynaurora::postgres::target::ddl;
+use dynaurora::postgres::tables::ddl;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 

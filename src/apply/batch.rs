@@ -10,14 +10,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::letters::{dead_letter, key_hash, key_json};
-use super::page::{MappedPage, order};
-use super::ports::{Advance, Batch, DeadLetter, KeyHash, RecordRef, Unit};
-use crate::engine::ports::{Lease, Page};
-use crate::model::{
-    Change, Generation, PartitionId, Reject, RejectReason, RowAction, ShardListing, TableIndex,
-    Version, WorkerId,
+use super::page::{MappedPage, Page, order};
+use super::ports::{
+    Advance, Batch, DeadLetter, Fence, KeyHash, Lineage, Phase, RecordRef, Rows, Unit,
 };
-use crate::telemetry::events::{Outcome, RecordCounts};
+use crate::model::{
+    Change, Generation, Lease, PartitionId, RecordCounts, RecordOutcome, Reject, RejectReason,
+    RowAction, ShardListing, TableIndex, Version, WorkerId,
+};
 
 /// When a batch takes no further page.
 #[derive(Debug, Clone, Copy)]
@@ -153,15 +153,10 @@ impl Filling {
         }
         let batch = Batch {
             source: label.source,
-            generation: label.generation,
-            worker: Some(label.worker),
-            claims: label.claims,
-            units: kept,
-            rejects,
-            advances,
-            touched: touched.into_iter().collect(),
-            discovered,
-            stream_arn: label.stream_arn,
+            phase: Phase::of(label.backfilling, &advances),
+            rows: Rows { units: kept, rejects, touched: touched.into_iter().collect() },
+            lineage: Lineage { stream_arn: label.stream_arn, shards: discovered },
+            fence: Fence { worker: label.worker, generation: label.generation, advances },
         };
         let key_columns = tables.to_vec();
         Sealed { batch, records, superseded, pages, refused: 0, shadowed, key_columns }
@@ -180,7 +175,7 @@ pub struct Label {
     /// The worker.
     pub worker: WorkerId,
     /// Whether a backfill is active.
-    pub claims: bool,
+    pub backfilling: bool,
 }
 
 /// A sealed batch with the records that it came from.
@@ -212,7 +207,7 @@ impl Sealed {
     pub fn refuse(&mut self, refused: &[(usize, String)]) {
         let mut records: Vec<RecordRef> = Vec::new();
         for (unit, said) in refused {
-            let record = self.batch.units[*unit].record;
+            let record = self.batch.rows.units[*unit].record;
             if records.contains(&record) {
                 continue;
             }
@@ -220,21 +215,21 @@ impl Sealed {
             let RecordRef { page, index } = record;
             let held = &self.pages[page as usize];
             let change = &held.changes[index as usize];
-            let version = self.batch.units[*unit].version;
+            let version = self.batch.rows.units[*unit].version;
             let reject = Reject {
                 reason: RejectReason::Refused,
                 entity: None,
                 place: None,
                 detail: said.clone(),
             };
-            self.records.reclassify(change.op, Outcome::Mapped, Outcome::Rejected);
+            self.records.reclassify(change.op, RecordOutcome::Mapped, RecordOutcome::Rejected);
             let letter = dead_letter(&held.partition, change, version, reject);
-            self.batch.rejects.push(letter);
+            self.batch.rows.rejects.push(letter);
         }
         self.touch_again(records.len());
         self.refused += records.len();
         self.shadowed.retain(|unit| !records.contains(&unit.record));
-        let (gone, mut units): (Vec<_>, Vec<_>) = std::mem::take(&mut self.batch.units)
+        let (gone, mut units): (Vec<_>, Vec<_>) = std::mem::take(&mut self.batch.rows.units)
             .into_iter()
             .partition(|unit| records.contains(&unit.record));
         for lost in gone {
@@ -262,21 +257,20 @@ impl Sealed {
                 }
             }
         }
-        self.batch.units = units;
+        self.batch.rows.units = units;
     }
 
     /// For the keys of the newest rejects: the newest record that is none is what supersedes now.
     fn touch_again(&mut self, newest: usize) {
-        let Batch { rejects, touched, generation, .. } = &mut self.batch;
+        let generation = self.batch.fence.generation;
+        let Rows { rejects, touched, .. } = &mut self.batch.rows;
         let rejected: BTreeSet<(KeyHash, Version)> =
             rejects.iter().map(|letter| (letter.key_hash, letter.version)).collect();
         for letter in &rejects[rejects.len() - newest..] {
             let own = touched.binary_search_by_key(&letter.key_hash, |(hash, _)| *hash);
             let changes = self.pages.iter().flat_map(|page| &page.changes);
             let version = changes
-                .map(|change| {
-                    (change, Version { generation: *generation, sequence: change.sequence })
-                })
+                .map(|change| (change, Version { generation, sequence: change.sequence }))
                 .filter(|(change, version)| {
                     !rejected.contains(&(letter.key_hash, *version))
                         && key_json(&change.keys) == letter.key
@@ -299,7 +293,7 @@ impl Sealed {
     #[must_use]
     pub fn rejected(&self) -> Vec<(&'static str, u64)> {
         let mut counts: Vec<(&'static str, u64)> = Vec::new();
-        for letter in &self.batch.rejects {
+        for letter in &self.batch.rows.rejects {
             let reason = letter.reject.reason.label();
             match counts.iter_mut().find(|(known, _)| *known == reason) {
                 Some((_, count)) => *count += 1,

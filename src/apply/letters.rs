@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::ports::{DeadLetter, KeyHash};
-use crate::model::{Change, Item, PartitionId, Reject, Version};
+use crate::model::{Change, Item, PartitionId, Reject, StoredRecord, Version};
 
 pub(super) fn dead_letter(
     partition: &PartitionId,
@@ -11,26 +11,13 @@ pub(super) fn dead_letter(
     version: Version,
     reject: Reject,
 ) -> DeadLetter {
-    #[derive(serde::Serialize)]
-    struct Image<'a> {
-        op: &'static str,
-        keys: &'a Item,
-        new_image: Option<&'a Item>,
-        old_image: Option<&'a Item>,
-    }
-    let image = Image {
-        op: change.op.label(),
-        keys: &change.keys,
-        new_image: change.new_image.as_ref(),
-        old_image: change.old_image.as_ref(),
-    };
     let key = key_json(&change.keys);
     DeadLetter {
         partition: partition.clone(),
         version,
         key_hash: key_hash(&key),
         key,
-        image: serde_json::to_string(&image).expect("items always have a JSON form"),
+        image: StoredRecord::text_of(change),
         reject,
     }
 }

@@ -42,9 +42,10 @@ pub async fn apply_whole<K: Sink>(sink: &K, sealed: &mut Sealed) -> Result<Appli
 }
 
 async fn bisect<K: Sink>(sink: &K, sealed: &Sealed) -> Result<Vec<(usize, String)>> {
-    let mut bisect = Bisect::new(sealed.batch.units.len());
+    let mut bisect = Bisect::new(sealed.batch.rows.units.len());
     while let Some(probe) = bisect.probe() {
-        let units: Vec<Unit> = probe.iter().map(|unit| sealed.batch.units[*unit].clone()).collect();
+        let units: Vec<Unit> =
+            probe.iter().map(|unit| sealed.batch.rows.units[*unit].clone()).collect();
         match sink.probe(&sealed.batch, &units).await {
             Ok(()) => bisect.answer(Ok(())),
             Err(error) if error.kind() == ErrorKind::Data => {

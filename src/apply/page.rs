@@ -5,13 +5,30 @@ use std::cmp::Ordering;
 
 use super::letters::dead_letter;
 use super::ports::{DeadLetter, RecordRef, Unit};
-use crate::engine::ports::Page;
-use crate::mapping::{self, Mapper, Unmatched};
+use crate::mapping::{Mapper, Outcome, Unmatched};
 use crate::model::{
-    Change, ChangeOp, EpochMillis, Generation, Item, PartitionId, Reject, RejectReason, RowOp,
-    Version,
+    Change, ChangeOp, EpochMillis, Generation, Item, PartitionId, Position, RecordCounts,
+    RecordOutcome, Reject, RowOp, Version,
 };
-use crate::telemetry::events::{Outcome, RecordCounts};
+
+/// The service's own bookmark, valid for 15 minutes and never stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardIterator(pub String);
+
+/// What one read brought.
+#[derive(Debug)]
+pub struct Page {
+    /// The changes in order; none says nothing about the stream's end.
+    pub changes: Vec<Change>,
+    /// The position once these changes are applied; unchanged when there are none.
+    pub next: Position,
+    /// Where to go on; `None` when `end`.
+    pub iterator: Option<ShardIterator>,
+    /// Whether the partition holds nothing after these changes, ever.
+    pub end: bool,
+    /// The read units that a scan's page took; nothing for a stream's.
+    pub consumed_capacity: Option<f64>,
+}
 
 /// What a page is mapped with.
 #[derive(Debug, Clone, Copy)]
@@ -86,22 +103,22 @@ impl MappedPage {
         let version = Version { generation: context.generation, sequence: change.sequence };
         let mut reject = |reject| {
             self.rejects.push(dead_letter(context.partition, change, version, reject));
-            Outcome::Rejected
+            RecordOutcome::Rejected
         };
         // An item that no entity matches has no row: once it is gone, nothing is left to do for it.
         let gone = change.op == ChangeOp::Remove;
         let outcome = match context.mapper.map(change, scratch) {
-            mapping::Outcome::Mapped => Outcome::Mapped,
-            mapping::Outcome::Filtered => Outcome::Filtered,
-            mapping::Outcome::Unmatched => match context.mapper.unmatched() {
+            Outcome::Mapped => RecordOutcome::Mapped,
+            Outcome::Filtered => RecordOutcome::Filtered,
+            Outcome::Unmatched => match context.mapper.unmatched() {
                 Unmatched::Halt => return Err(UnmatchedItem { keys: change.keys.clone() }),
-                Unmatched::DeadLetter if gone => Outcome::Unmatched,
-                Unmatched::DeadLetter => reject(unmatched()),
-                Unmatched::Ignore | Unmatched::Count => Outcome::Unmatched,
+                Unmatched::DeadLetter if gone => RecordOutcome::Unmatched,
+                Unmatched::DeadLetter => reject(Reject::unmatched()),
+                Unmatched::Ignore | Unmatched::Count => RecordOutcome::Unmatched,
             },
-            mapping::Outcome::Rejected(why) => reject(why),
+            Outcome::Rejected(why) => reject(why),
         };
-        if outcome == Outcome::Rejected || outcome == Outcome::Unmatched && !gone {
+        if outcome == RecordOutcome::Rejected || outcome == RecordOutcome::Unmatched && !gone {
             self.passed_over.push(index);
         }
         self.records.count(change.op, outcome);
@@ -120,13 +137,4 @@ pub(super) fn order(a: &Unit, b: &Unit, tables: &[usize]) -> Ordering {
         .then_with(|| a.op.cells.cmp_prefix(&b.op.cells, keys))
         .then_with(|| b.version.cmp(&a.version))
         .then_with(|| b.record.cmp(&a.record))
-}
-
-fn unmatched() -> Reject {
-    Reject {
-        reason: RejectReason::Unmatched,
-        entity: None,
-        place: None,
-        detail: "no entity's key template matches this key".to_owned(),
-    }
 }

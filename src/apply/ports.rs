@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::model::{
-    Epoch, EpochMillis, Generation, PartitionId, PartitionKind, Position, Reject, RowOp,
-    ShardListing, Version, WorkerId,
+    Epoch, EpochMillis, Generation, PartitionId, Position, Reject, RowOp, ShardListing, Version,
+    WorkerId,
 };
 
 /// The target tables, together with the positions in one transaction.
@@ -29,39 +29,77 @@ pub trait Sink: Send + Sync + 'static {
     fn probe(&self, batch: &Batch, units: &[Unit]) -> impl Future<Output = Result<()>> + Send;
 }
 
-impl Batch {
-    /// Whether it is of a load's segments or files; the two kinds of partitions never meet in one batch.
-    #[must_use]
-    pub fn is_of_load(&self) -> bool {
-        self.advances.iter().any(|advance| advance.partition.kind() != PartitionKind::Shard)
-    }
-}
-
-/// What one transaction applies. Sealed by the engine: units are sorted, and unique by table, key and action.
-#[derive(Debug, Clone, Default)]
+/// What one transaction applies. The parts are apart: what is written, and who may write it.
+#[derive(Debug, Clone)]
 pub struct Batch {
     /// The source.
     pub source: Arc<str>,
-    /// The generation of every advance; the fence checks it.
-    pub generation: Generation,
-    /// Who applies; the fence checks it. Empty only in an empty batch.
-    pub worker: Option<WorkerId>,
-    /// Whether a backfill is active.
-    pub claims: bool,
-    /// The rows, sorted by table and key, one per key: the last change of each. Only a soft delete has the
-    /// change before it behind it, which is to be written first.
+    /// What a backfill means for this batch.
+    pub phase: Phase,
+    /// What is written.
+    pub rows: Rows,
+    /// Shards found at the end of another, entered in the same transaction.
+    pub lineage: Lineage,
+    /// Who may write it, and how far the positions move.
+    pub fence: Fence,
+}
+
+/// What a backfill means for a batch. Partitions of the two kinds never meet in one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// No backfill is active.
+    #[default]
+    Steady,
+    /// The batch is of the stream while a backfill is active: its deletes leave tombstones.
+    BesideBackfill,
+    /// The batch is of the backfill's own segments or files: it looks for tombstones.
+    OfBackfill,
+}
+
+/// What a batch writes.
+#[derive(Debug, Clone, Default)]
+pub struct Rows {
+    /// Sorted by table and key, one per key: the last change of each. Only a soft delete has the change
+    /// before it behind it, which is to be written first.
     pub units: Vec<Unit>,
     /// The records that cannot be mapped or stored.
     pub rejects: Vec<DeadLetter>,
-    /// The steps of the positions; a batch without any is never applied.
-    pub advances: Vec<Advance>,
     /// The keys of the records mapped in this batch with the version of the last one each: an open dead
     /// letter of such a key with a lower version is superseded. Filled only while dead letters may be open.
     pub touched: Vec<(KeyHash, Version)>,
-    /// Shards found at the end of another, entered in the same transaction.
-    pub discovered: Vec<ShardListing>,
-    /// The stream to which discovered shards belong.
+}
+
+/// New shards of a stream.
+#[derive(Debug, Clone, Default)]
+pub struct Lineage {
+    /// The stream.
     pub stream_arn: Arc<str>,
+    /// The shards.
+    pub shards: Vec<ShardListing>,
+}
+
+/// Who may write a batch: what must still hold in the ledger when the transaction ends.
+#[derive(Debug, Clone)]
+pub struct Fence {
+    /// Who holds the leases.
+    pub worker: WorkerId,
+    /// The generation of every advance.
+    pub generation: Generation,
+    /// The steps of the positions; a batch without any is never applied.
+    pub advances: Vec<Advance>,
+}
+
+impl Phase {
+    /// The phase of a batch that makes these steps.
+    #[must_use]
+    pub fn of(backfilling: bool, advances: &[Advance]) -> Self {
+        let of_stream = |own: &Advance| own.partition.is_shard();
+        match (backfilling, advances.iter().all(of_stream)) {
+            (false, _) => Self::Steady,
+            (true, true) => Self::BesideBackfill,
+            (true, false) => Self::OfBackfill,
+        }
+    }
 }
 
 /// One row, its version and the record that it came from.

@@ -17,7 +17,6 @@ use crate::config::{Config, SourceConfig};
 use crate::engine::backfill::{self, Backfill, LoadOptions, progress};
 use crate::engine::ports::{Clock, Ledger, LedgerView};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::PartitionKind;
 use crate::ops::service::Service;
 use crate::ops::wire::{self, LoadWish};
 use crate::ops::{named, start};
@@ -395,7 +394,7 @@ fn show(bar: &ProgressBar, view: &LedgerView, ratio: f64) {
 }
 
 fn items_read(view: &LedgerView) -> u64 {
-    let rows = view.partitions.iter().filter(|row| row.id.kind() != PartitionKind::Shard);
+    let rows = view.partitions.iter().filter(|row| !row.id.is_shard());
     rows.map(|row| row.records).sum()
 }
 

@@ -12,7 +12,7 @@ use crate::ops::resolve::resolve;
 use crate::ops::stream::describe;
 use crate::ops::wire;
 use crate::postgres::migrations;
-use crate::postgres::target::ddl;
+use crate::postgres::tables::ddl;
 
 /// Options of `check`.
 #[derive(Debug, Args)]

@@ -1,18 +1,23 @@
 //! `dynaurora dead-letters`: the records that could not be mapped or stored, with the reason of each.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::config_file::load;
-use super::{ConfigArgs, Output, paste, print_json, retry};
+use super::{ConfigArgs, Output, paste, print_json, verify};
+use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::trial::{self, TrialOp};
-use crate::model::{Reject, RejectReason};
+use crate::model::{Reject, RejectReason, StoredRecord};
+use crate::ops::resolve::resolve;
+use crate::ops::retry::{Retried, retry};
 use crate::ops::{named, wire};
 use crate::postgres::listings::dead_letters::{
-    DeadLetterFilter, DeadLetterState, StoredDeadLetter, list, show,
+    DeadLetterFilter, DeadLetterState, StoredDeadLetter, list, open_ids, settle, show,
 };
+use crate::postgres::session::Pools;
 use crate::telemetry::status::timestamp;
 
 /// Options of `dead-letters`.
@@ -29,9 +34,9 @@ enum Command {
     /// Show one with its whole record.
     Show(ShowArgs),
     /// Apply the items' present state; what succeeds is resolved.
-    Retry(retry::Choice),
+    Retry(Choice),
     /// Give them up.
-    Drop(retry::DropArgs),
+    Drop(DropArgs),
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +66,48 @@ struct ShowArgs {
     /// Print a mapping test that shows the rejected item, to paste into the config and mend there.
     #[arg(long)]
     as_test: bool,
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").required(true).args(["id", "all"])))]
+struct Choice {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Only those of this source.
+    #[arg(long)]
+    source: Option<String>,
+    /// The one with this number, as `list` shows it.
+    #[arg(long, conflicts_with = "reason")]
+    id: Option<i64>,
+    /// All that are open.
+    #[arg(long)]
+    all: bool,
+    /// Of all, those for this reason only.
+    #[arg(long)]
+    reason: Option<String>,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Options of `drop`.
+#[derive(Debug, Args)]
+struct DropArgs {
+    #[command(flatten)]
+    choice: Choice,
+    /// Why they are given up; it is kept with them.
+    #[arg(long)]
+    note: String,
+}
+
+/// What became of one dead letter; the JSON's shape only grows.
+#[derive(serde::Serialize)]
+struct Fate {
+    id: i64,
+    source: String,
+    state: &'static str,
+    detail: Option<String>,
 }
 
 /// A dead letter as it is printed; the JSON's shape only grows.
@@ -93,8 +140,8 @@ pub async fn run(args: &DeadLettersArgs) -> Result<ExitCode> {
     match &args.command {
         Command::List(args) => run_list(args).await,
         Command::Show(args) => run_show(args).await,
-        Command::Retry(choice) => Box::pin(retry::retry(choice)).await,
-        Command::Drop(args) => retry::give_up(args).await,
+        Command::Retry(choice) => Box::pin(run_retry(choice)).await,
+        Command::Drop(args) => run_drop(args).await,
     }
 }
 
@@ -157,13 +204,15 @@ async fn run_show(args: &ShowArgs) -> Result<ExitCode> {
 
 /// The rejected item as a test of the mapping.
 fn as_test(letter: &StoredDeadLetter) -> Result<String> {
-    let reason = REASONS.iter().find(|reason| reason.label() == letter.reason);
+    let reason = RejectReason::ALL.iter().find(|reason| reason.label() == letter.reason);
     let Some(reason) = reason.filter(|reason| **reason != RejectReason::Refused) else {
         let what = format!("the mapping takes the item of dead letter {}", letter.id);
         return Err(Error::new(ErrorKind::Usage, what)
             .with_hint(format!("the database refused its row: {}", letter.detail)));
     };
-    let record = retry::Record::read(letter)?;
+    let record = StoredRecord::read(&letter.image).ok_or_else(|| {
+        Error::new(ErrorKind::Unknown, format!("read the record of dead letter {}", letter.id))
+    })?;
     let op = match record.op.as_str() {
         "modify" => TrialOp::Modify,
         "remove" => TrialOp::Remove,
@@ -182,18 +231,6 @@ fn as_test(letter: &StoredDeadLetter) -> Result<String> {
     trial::rejected_text(&letter.source, op, &item.unwrap_or(record.keys), &reject)
         .map_err(|error| Error::new(ErrorKind::Unknown, "write the test").with_source(error))
 }
-
-/// Every reason that a stored dead letter can have.
-pub(super) const REASONS: [RejectReason; 8] = [
-    RejectReason::Unmatched,
-    RejectReason::Missing,
-    RejectReason::Type,
-    RejectReason::Format,
-    RejectReason::Range,
-    RejectReason::Nul,
-    RejectReason::Limit,
-    RejectReason::Refused,
-];
 
 fn printed(letter: StoredDeadLetter, whole: bool) -> Printed {
     let json = |text: &str| {
@@ -214,4 +251,103 @@ fn printed(letter: StoredDeadLetter, whole: bool) -> Printed {
         note: letter.note,
         source: letter.source,
     }
+}
+
+/// Tries them again; 1 where some stay open.
+async fn run_retry(choice: &Choice) -> Result<ExitCode> {
+    let mut config = load(&choice.config)?;
+    let pools = wire::target(&config).await?;
+    resolve(&mut config, &pools.pool().await?).await?;
+    let mut fates = Vec::new();
+    for (source, ids) in chosen(&config, choice, &pools).await? {
+        if ids.is_empty() {
+            continue;
+        }
+        let context = verify::context(&config, source, &pools, None).await?;
+        for id in ids {
+            let Some(retried) = Box::pin(retry(&context, id)).await? else { continue };
+            let Retried { resolved, detail } = retried;
+            let state = if resolved { DeadLetterState::Resolved } else { DeadLetterState::Open };
+            fates.push(fate(id, &source.name, state, detail));
+        }
+    }
+    report(&fates, choice.output)
+}
+
+/// Gives them up.
+async fn run_drop(args: &DropArgs) -> Result<ExitCode> {
+    let config = load(&args.choice.config)?;
+    let pools = wire::target(&config).await?;
+    let pool = pools.pool().await?;
+    let mut fates = Vec::new();
+    for (source, ids) in chosen(&config, &args.choice, &pools).await? {
+        for id in ids {
+            if settle(&pool, id, DeadLetterState::Dropped, Some(&args.note)).await? {
+                fates.push(fate(id, &source.name, DeadLetterState::Dropped, None));
+            }
+        }
+    }
+    report(&fates, args.choice.output)
+}
+
+async fn chosen<'a>(
+    config: &'a Config,
+    choice: &Choice,
+    pools: &Arc<Pools>,
+) -> Result<Vec<(&'a SourceConfig, Vec<i64>)>> {
+    named::source(config, choice.source.as_deref())?;
+    if let Some(reason) = &choice.reason {
+        let known = RejectReason::ALL.map(RejectReason::label);
+        if !known.contains(&reason.as_str()) {
+            return Err(named::nothing("reason of dead letters", reason, known));
+        }
+    }
+    let pool = pools.pool().await?;
+    if let Some(id) = choice.id {
+        let letter = show(&pool, id).await?.filter(|letter| letter.state == DeadLetterState::Open);
+        let Some(letter) = letter else {
+            let what = format!("there is no open dead letter {id}");
+            return Err(Error::new(ErrorKind::Gone, what).with_hint("dynaurora dead-letters list"));
+        };
+        let named = choice.source.as_ref().is_none_or(|name| *name == letter.source);
+        let own = config.sources.iter().find(|source| *source.name == *letter.source && named);
+        let own = own.ok_or_else(|| {
+            let what = format!("dead letter {id} belongs to the source {}", letter.source);
+            Error::new(ErrorKind::Usage, what).with_hint("name that source, and its config")
+        })?;
+        return Ok(vec![(own, vec![id])]);
+    }
+    let mut all = Vec::new();
+    for source in &config.sources {
+        if choice.source.as_ref().is_none_or(|name| **name == *source.name) {
+            all.push((source, open_ids(&pool, &source.name, choice.reason.as_deref()).await?));
+        }
+    }
+    Ok(all)
+}
+
+fn fate(id: i64, source: &str, state: DeadLetterState, detail: Option<String>) -> Fate {
+    Fate { id, source: source.to_owned(), state: state.label(), detail }
+}
+
+fn report(fates: &[Fate], output: Output) -> Result<ExitCode> {
+    let open = fates.iter().filter(|fate| fate.state == "open").count();
+    if output == Output::Json {
+        print_json(&fates)?;
+    } else {
+        for Fate { id, source, state, detail } in fates {
+            let detail = detail.as_deref().unwrap_or_default();
+            anstream::println!("{id:>6}  {source}  {state}  {detail}");
+        }
+        match (fates.len(), open) {
+            (0, _) => anstream::eprintln!("no open dead letters are meant"),
+            (_, 0) => paste::next("dynaurora verify"),
+            _ => {
+                let open = fates.iter().find(|fate| fate.state == "open");
+                let id = open.map_or(0, |fate| fate.id);
+                paste::next(&format!("dynaurora dead-letters show {id} --as-test"));
+            }
+        }
+    }
+    Ok(if open > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -23,7 +23,7 @@ use crate::ops::service::Service;
 use crate::ops::{start, wire};
 use crate::postgres::migrations;
 use crate::postgres::session::Pools;
-use crate::postgres::target::ddl;
+use crate::postgres::tables::ddl;
 use crate::runtime::{self, SystemClock};
 use crate::source::{ConnectOptions, connect};
 use crate::telemetry::{self, http};

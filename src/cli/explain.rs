@@ -15,7 +15,7 @@ use crate::mapping::spec::{TableSpec, VERSION_COLUMN};
 use crate::mapping::{Mapper, Outcome};
 use crate::model::{Cells, Change, ChangeOp, Item, RowAction, RowOp, SequenceNumber, Version};
 use crate::ops::named;
-use crate::postgres::target::shown::{Shown, shown};
+use crate::postgres::tables::shown::{Shown, shown};
 use crate::runtime::SystemClock;
 
 /// Options of `explain`.

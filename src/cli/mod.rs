@@ -20,7 +20,6 @@ pub mod init;
 pub mod mapping_tests;
 mod paste;
 pub mod plan;
-mod retry;
 pub mod run;
 pub mod status;
 pub mod tap;

@@ -12,7 +12,7 @@ use crate::ops::shared_tables::to_plan;
 use crate::ops::{named, wire};
 use crate::postgres::listings::grants;
 use crate::postgres::migrations;
-use crate::postgres::target::ddl::{self, StepKind};
+use crate::postgres::tables::ddl::{self, StepKind};
 
 /// Options of `plan`.
 #[derive(Debug, Args)]

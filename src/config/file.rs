@@ -183,14 +183,14 @@ pub(super) fn override_from_env(
 ) {
     let path = name.get(ENV_PREFIX.len()..).unwrap_or_default();
     let path = path.to_ascii_lowercase().replace("__", ".");
-    override_with(root, (name, &path, value), diagnostics);
+    override_with(root, name, &path, value, diagnostics);
 }
 
 /// Merges `target.pool=8`.
 pub(super) fn override_from_set(root: &mut Node, set: &str, diagnostics: &mut Diagnostics) {
     match set.split_once('=') {
         Some((path, value)) => {
-            override_with(root, ("--set", path.trim(), value.trim()), diagnostics);
+            override_with(root, "--set", path.trim(), value.trim(), diagnostics);
         }
         None => {
             let source = diagnostics.add_text("--set", set);
@@ -204,7 +204,9 @@ pub(super) fn override_from_set(root: &mut Node, set: &str, diagnostics: &mut Di
 /// A value is TOML where it can be read as such, and otherwise a string.
 fn override_with(
     root: &mut Node,
-    (name, path, value): (&str, &str, &str),
+    name: &str,
+    path: &str,
+    value: &str,
     diagnostics: &mut Diagnostics,
 ) {
     let next = u16::try_from(diagnostics.texts()).unwrap_or(u16::MAX);

@@ -60,7 +60,7 @@ pub async fn full_comparison(
     }
     for (at, rows) in expected.iter().enumerate() {
         let Differences { matching, missing, unexpected, examples } =
-            compare(pool, (mapper.tables(), at), rows).await?;
+            compare(pool, mapper.tables(), at, rows).await?;
         comparison.rows += matching;
         comparison.mismatches += missing + unexpected;
         comparison.examples.extend(examples);

@@ -9,18 +9,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use crate::apply::page::{Page, ShardIterator};
+pub use crate::model::Lease;
+
 use crate::apply::ports::Sink;
 use crate::error::Result;
-use crate::model::{
-    Change, Epoch, EpochMillis, Generation, PartitionId, Position, ShardListing, WorkerId,
-};
+use crate::model::{Epoch, EpochMillis, Generation, PartitionId, Position, ShardListing, WorkerId};
 
 mod entries;
 mod loads;
 mod rewind;
 mod seams;
 pub use entries::{
-    Claim, Continuity, Enrolment, Gap, GapReason, Lease, LedgerView, PartitionRow, PartitionState,
+    Claim, Continuity, Enrolment, Gap, GapReason, LedgerView, PartitionRow, PartitionState,
     Publication, Published, SourceIdentity, Verified,
 };
 pub use loads::{LoadView, Loads, NewLoad, NewStream, OpenLetter, Stale, Sweep, Swept};
@@ -129,25 +130,6 @@ pub struct ReadFrom {
     pub position: Position,
     /// Where the last page ended, while that is fresh.
     pub iterator: Option<ShardIterator>,
-}
-
-/// The service's own bookmark, valid for 15 minutes and never stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShardIterator(pub String);
-
-/// What one read brought.
-#[derive(Debug)]
-pub struct Page {
-    /// The changes in order; none says nothing about the stream's end.
-    pub changes: Vec<Change>,
-    /// The position once these changes are applied; unchanged when there are none.
-    pub next: Position,
-    /// Where to go on; `None` when `end`.
-    pub iterator: Option<ShardIterator>,
-    /// Whether the partition holds nothing after these changes, ever.
-    pub end: bool,
-    /// The read units that a scan's page took; nothing for a stream's.
-    pub consumed_capacity: Option<f64>,
 }
 
 // ---------------------------------------------------------------------------------------------- ledger

@@ -151,6 +151,26 @@ pub fn pause(failures: u32, random: &mut fastrand::Rng) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metrics::TABLE;
+
+    #[test]
+    fn metrics_know_every_stage_and_every_reason_of_a_gap() {
+        let values = |metric: &str, label: &str| {
+            let row = TABLE.iter().find(|row| row.name == metric).unwrap();
+            row.labels.iter().find(|own| own.name == label).unwrap().values
+        };
+        let stages = [Stage::Discover, Stage::Read, Stage::Ledger, Stage::Apply, Stage::Load];
+        let labels: [_; Stage::COUNT] = stages.map(Stage::label);
+        assert_eq!(values("dynaurora_retries_total", "stage"), labels);
+        let reasons = [
+            GapReason::Trimmed,
+            GapReason::Vanished,
+            GapReason::StreamChanged,
+            GapReason::TableChanged,
+            GapReason::Unpolled,
+        ];
+        assert_eq!(values("dynaurora_gaps_total", "reason"), reasons.map(GapReason::label));
+    }
 
     #[test]
     fn only_the_named_kinds_are_retried() {

@@ -28,7 +28,7 @@ use crate::engine::options::SourceRun;
 use crate::engine::ports::Seams;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Epoch, Generation, PartitionId, PartitionKind, ShardListing};
-use crate::telemetry::events;
+use crate::telemetry::{events, metrics};
 
 mod answers;
 mod loads;
@@ -162,7 +162,7 @@ impl<P: Seams> Worker<P> {
     }
 
     pub(super) async fn drive(mut self, stop: CancellationToken) -> Result<()> {
-        events::zero(&self.run.name, &self.table_names);
+        metrics::start(&self.run.name, &self.table_names);
         loop {
             let now = self.ports.clock().now();
             self.start_due(now);
@@ -322,7 +322,7 @@ impl<P: Seams> Worker<P> {
             stream_arn: Arc::clone(stream_arn),
             generation: self.generation,
             worker: self.run.worker.clone(),
-            claims: self.view.load.active,
+            backfilling: self.view.load.active,
         };
         let tables = Arc::clone(&self.key_columns);
         let (ports, era) = (Arc::clone(&self.ports), self.era);
@@ -427,7 +427,7 @@ async fn read<P: Seams>(
     let page = answer?;
     let mut children = Vec::new();
     // Only shards are continued by others.
-    let at_end = page.end && from.partition.kind() == PartitionKind::Shard;
+    let at_end = page.end && from.partition.is_shard();
     for _ in 0..if at_end { CHILD_LOOKUPS } else { 0 } {
         let now = ports.clock().now();
         let turn = turns.lock().unwrap_or_else(PoisonError::into_inner).take(now);

@@ -12,7 +12,7 @@ use super::compile::{Entity, Source};
 use super::definition::{
     ColumnDefinition, EntityDefinition, OnError, SourceDefinition, Span, Spanned,
 };
-use super::infer::{path_name, snake, unique};
+use super::infer::names::{path_name, snake, unique};
 use super::spec::{AutoColumn, ColumnType};
 use super::template::{CaptureNames, Captures, Template};
 use crate::model::{AttributeValue, Item, TableIndex};
@@ -54,7 +54,7 @@ impl SourceDefinition {
     /// Whether the key attributes must be asked for.
     #[must_use]
     pub fn needs_keys(&self) -> bool {
-        self.entities.iter().any(is_unresolved)
+        self.entities.iter().any(EntityDefinition::needs_keys)
     }
 
     /// The definition with the columns that are known in the place of `auto`.
@@ -67,11 +67,6 @@ impl SourceDefinition {
         }
         definition
     }
-}
-
-/// Whether the file says nothing of the key, so that only the source's table can.
-pub(crate) fn is_unresolved(entity: &EntityDefinition) -> bool {
-    entity.rows.auto.is_some() && entity.key.is_empty() && entity.rows.primary_key.is_none()
 }
 
 fn resolve(entity: &mut EntityDefinition, span: Span, known: &Known) {

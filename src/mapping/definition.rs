@@ -1,8 +1,21 @@
 //! What a mapping says before it is compiled: words as they were written, each with its place in
 //! the text.
 
-use super::Unmatched;
 use crate::model::AttributeValue;
+
+/// What becomes of an item that no entity's key template matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unmatched {
+    /// It is counted.
+    Ignore,
+    /// It is counted and logged.
+    Count,
+    /// It becomes a dead letter.
+    #[default]
+    DeadLetter,
+    /// The source halts.
+    Halt,
+}
 
 /// A stretch of bytes in one of the texts that a mapping was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
@@ -116,6 +129,13 @@ pub struct EntityDefinition {
     pub history: Option<Spanned<String>>,
     /// The tables of child rows.
     pub children: Vec<ChildDefinition>,
+}
+
+impl EntityDefinition {
+    /// Whether the file says nothing of the key, so that only the source's table can.
+    pub(crate) fn needs_keys(&self) -> bool {
+        self.rows.auto.is_some() && self.key.is_empty() && self.rows.primary_key.is_none()
+    }
 }
 
 /// One key attribute and its template.

@@ -7,83 +7,18 @@
 
 mod attributes;
 mod declared;
+pub(super) mod names;
 mod onetable;
+mod proposal;
 mod shape;
 mod workbench;
 
-use std::collections::BTreeMap;
+use serde_json::Value;
 
-use super::template::{CaptureNames, Template};
-use super::toml_text;
-use crate::model::{AttributeValue, Item};
-use attributes::Attributes;
-use declared::Declared;
-pub use declared::{ModelError, infer_model};
-use shape::{Shape, Shapes};
-
-/// Where AWS is, as far as somebody said so.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct InferPlace<'a> {
-    /// The Region.
-    pub region: Option<&'a str>,
-    /// The profile of the shared AWS files.
-    pub profile: Option<&'a str>,
-    /// The endpoint of a local stand-in.
-    pub endpoint: Option<&'a str>,
-}
-
-impl InferPlace<'_> {
-    /// The section of the config; empty where nobody said anything.
-    fn section(&self) -> String {
-        let said =
-            [("region", self.region), ("profile", self.profile), ("endpoint", self.endpoint)];
-        let lines = said
-            .into_iter()
-            .filter_map(|(name, value)| Some(format!("{name} = {}\n", toml_text::string(value?))));
-        let lines: String = lines.collect();
-        if lines.is_empty() { lines } else { format!("[aws]\n{lines}\n") }
-    }
-}
-
-/// What is known of the table that the items come from.
-#[derive(Debug, Clone, Copy)]
-pub struct InferRequest<'a> {
-    /// The name that the source gets.
-    pub source: &'a str,
-    /// The DynamoDB table.
-    pub table: &'a str,
-    /// The table's key attributes, the partition key first.
-    pub key_attributes: &'a [String],
-    /// Where it was found.
-    pub place: InferPlace<'a>,
-}
-
-/// Attributes that single-table designs keep an item's type in.
-const TYPE_ATTRIBUTES: [&str; 9] =
-    ["type", "Type", "_type", "entityType", "EntityType", "entity", "__typename", "_et", "kind"];
-
-/// One proposed entity: the items with one shape of key, or what a design says of them.
-struct Group<'i> {
-    name: String,
-    shape: Shape,
-    /// What it comes from, for people.
-    note: String,
-    /// The attribute that says what kind of item it is, and what it says.
-    kind: Option<(String, String)>,
-    columns: Columns<'i>,
-    /// The filter that tells it from a group whose template overlaps.
-    filter: Option<String>,
-    /// The group that it cannot be told from; it is then proposed as a comment.
-    hidden_by: Option<String>,
-}
-
-/// Where the columns of a group come from.
-enum Columns<'i> {
-    /// Its items.
-    Seen(Vec<&'i Item>),
-    /// A design.
-    Declared(Vec<Declared>),
-}
+use crate::model::Item;
+pub use declared::ModelError;
+pub use proposal::{InferPlace, InferRequest};
+use proposal::{groups, head, section};
 
 /// Proposes a config for these items.
 #[must_use]
@@ -93,263 +28,19 @@ pub fn infer_items(request: InferRequest<'_>, items: &[Item]) -> String {
     format!("{}{}{}", head(&origin), request.place.section(), section(request, &[], &groups))
 }
 
-/// What stands above all sources.
-fn head(origin: &str) -> String {
-    let origin: String = origin.chars().filter(|char| !char.is_control()).collect();
-    format!(
-        "# Proposed by dynaurora from {origin}.\n\
-         # Everything here is a guess from what was seen: read it before you run it.\n\
-         version = 1\n\n\
-         [target]\n\
-         url = \"postgres://dynaurora@localhost:5432/reads\"\n\
-         tls = \"disable\"   # only within one machine; leave it out for Aurora\n\n"
-    )
-}
-
-/// One source; `notes` are lines of TOML below its table's name.
-fn section(request: InferRequest<'_>, notes: &[String], groups: &[Group<'_>]) -> String {
-    let mut out = String::new();
-    let mut line = |text: String| {
-        out.push_str(&text);
-        out.push('\n');
-    };
-    line(format!("[source.{}]", toml_text::key(request.source)));
-    line(format!("table = {}", toml_text::string(request.table)));
-    for note in notes {
-        line(note.clone());
+/// Proposes a config for a design: a data model of NoSQL Workbench, or a OneTable schema as JSON.
+///
+/// Of a model's tables, `table` chooses one. A schema does not name its table: there `table` does.
+///
+/// # Errors
+/// When the text is no design, or has no such table.
+pub fn infer_model(text: &str, table: Option<&str>) -> Result<String, ModelError> {
+    let value: Value = serde_json::from_str(text)?;
+    if value.get("DataModel").is_some() {
+        return workbench::propose(value, table);
     }
-    if groups.is_empty() {
-        line("# No item was seen, so only the key is mapped.".into());
-        line(empty_mapping(request));
+    if value.get("models").is_some() {
+        return onetable::propose(value, table);
     }
-    for group in groups {
-        let text = entity(request, group);
-        line(match &group.hidden_by {
-            None => format!("\n{text}"),
-            Some(other) => format!(
-                "\n# A key of this group can also be one of `{other}`: give both a `where` \
-                 that tells them apart.\n{}",
-                commented(&text)
-            ),
-        });
-    }
-    out
-}
-
-/// The groups of a table's items; their names are none of those `taken`.
-fn groups<'i>(
-    request: InferRequest<'_>,
-    items: &'i [Item],
-    taken: &mut Vec<String>,
-) -> Vec<Group<'i>> {
-    let shapes = Shapes::learn(request.key_attributes, items);
-    let mut by_shape: BTreeMap<Vec<String>, Vec<&Item>> = BTreeMap::new();
-    for item in items {
-        by_shape.entry(shapes.label(item)).or_default().push(item);
-    }
-    let mut by_shape: Vec<_> = by_shape.into_values().collect();
-    by_shape.sort_by_key(|items| std::cmp::Reverse(items.len()));
-    let group = |own: Vec<&'i Item>| {
-        Some(Group {
-            name: String::new(),
-            shape: shapes.shape(&own)?,
-            note: format!("{} of {} items", own.len(), items.len()),
-            kind: type_value(&own),
-            columns: Columns::Seen(own),
-            filter: None,
-            hidden_by: None,
-        })
-    };
-    let mut groups: Vec<_> = by_shape.into_iter().filter_map(group).collect();
-    settle(request, &mut groups, taken);
-    groups
-}
-
-/// Names the groups, and tells those apart whose templates overlap.
-fn settle(request: InferRequest<'_>, groups: &mut [Group<'_>], taken: &mut Vec<String>) {
-    for group in &mut *groups {
-        let wanted = group
-            .kind
-            .as_ref()
-            .map(|(_, value)| snake(value))
-            .filter(|name| !name.is_empty())
-            .or_else(|| group.shape.name().map(|name| snake(&name)))
-            .filter(|name| !name.is_empty())
-            .unwrap_or_else(|| snake(request.source));
-        group.name = unique(&wanted, taken);
-        taken.push(group.name.clone());
-    }
-    tell_apart(groups);
-}
-
-/// Gives groups with overlapping templates filters on their type attribute, or hides the rarer one.
-fn tell_apart(groups: &mut [Group<'_>]) {
-    for later in 1..groups.len() {
-        let (before, rest) = groups.split_at_mut(later);
-        let Some(group) = rest.first_mut() else { continue };
-        for other in before.iter_mut().filter(|other| other.hidden_by.is_none()) {
-            if !overlaps(&other.shape, &group.shape) {
-                continue;
-            }
-            match (&other.kind, &group.kind) {
-                (Some((name, one)), Some((same, two))) if name == same && one != two => {
-                    other.filter = Some(type_filter(name, one));
-                    group.filter = Some(type_filter(name, two));
-                }
-                _ => {
-                    group.hidden_by = Some(other.name.clone());
-                    group.filter = None;
-                    break;
-                }
-            }
-        }
-    }
-}
-
-fn overlaps(left: &Shape, right: &Shape) -> bool {
-    let parsed = |template: &str| Template::parse(template, &mut CaptureNames::default()).ok();
-    left.templates.iter().all(|(attribute, template)| {
-        let theirs = right.templates.iter().find(|(name, _)| name == attribute);
-        match (parsed(template), theirs.and_then(|(_, theirs)| parsed(theirs))) {
-            (Some(own), Some(theirs)) => own.overlaps(&theirs),
-            _ => true,
-        }
-    })
-}
-
-/// The type attribute and its value, where all items of a group have the same.
-fn type_value(items: &[&Item]) -> Option<(String, String)> {
-    TYPE_ATTRIBUTES.into_iter().find_map(|name| {
-        let value = |item: &&Item| match item.attribute(name) {
-            Some(AttributeValue::S(text)) => Some(text.clone()),
-            _ => None,
-        };
-        let first = items.first().and_then(value)?;
-        let same = items.iter().all(|item| value(item).as_ref() == Some(&first));
-        (same && !first.is_empty() && first.len() <= 40).then(|| (name.to_owned(), first))
-    })
-}
-
-fn type_filter(name: &str, value: &str) -> String {
-    let name = name.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("\"{name}\" = '{}'", value.replace('\'', "''"))
-}
-
-fn entity(request: InferRequest<'_>, group: &Group<'_>) -> String {
-    let mut out = String::new();
-    let mut line = |text: String| {
-        out.push_str(&text);
-        out.push('\n');
-    };
-    let place = format!("source.{}.entity.{}", toml_text::key(request.source), group.name);
-    line(format!("[{place}]   # {}", group.note));
-    let key: Vec<_> = group
-        .shape
-        .templates
-        .iter()
-        .map(|(attribute, template)| {
-            format!("{} = {}", toml_text::key(attribute), toml_text::string(template))
-        })
-        .collect();
-    line(format!("key   = {{ {} }}", key.join(", ")));
-    if let Some(filter) = &group.filter {
-        line(format!("where = {}", toml_text::string(filter)));
-    }
-    line(format!("table = {}", toml_text::string(&group.name)));
-    let captures = group.shape.columns();
-    if captures.is_empty() {
-        line("# The key is the same for all: name the column that tells the rows apart.".into());
-    }
-    let mut taken: Vec<String> = captures.clone();
-    let rest = unique("extra", &taken);
-    taken.push(rest.clone());
-    line(format!("rest  = \"{rest}\"   # every attribute not mapped -> one jsonb column"));
-    if captures.is_empty() {
-        line("primary_key = [\"pk\"]".into());
-    }
-    line(format!("[{place}.columns]"));
-    for capture in &captures {
-        line(format!("{capture} = \"{{{capture}}}\""));
-    }
-    if captures.is_empty()
-        && let Some((attribute, _)) = group.shape.templates.first()
-    {
-        taken.push("pk".into());
-        line(format!("pk = {}", toml_text::string(&path_name(attribute))));
-    }
-    match &group.columns {
-        Columns::Seen(items) => {
-            Attributes::of(request.key_attributes, items).write(&mut taken, &mut line);
-        }
-        Columns::Declared(columns) => declared::write(columns, &mut taken, &mut line),
-    }
-    out.truncate(out.trim_end().len());
-    out
-}
-
-fn empty_mapping(request: InferRequest<'_>) -> String {
-    let names: Vec<_> = request.key_attributes.iter().map(|name| (name, snake(name))).collect();
-    let mut taken: Vec<String> = Vec::new();
-    let mut key = Vec::new();
-    let mut columns = Vec::new();
-    for (attribute, name) in names {
-        let name = unique(&name, &taken);
-        key.push(format!("{} = \"{{{name}}}\"", toml_text::key(attribute)));
-        columns.push(format!("{name} = \"{{{name}}}\""));
-        taken.push(name);
-    }
-    format!(
-        "key = {{ {} }}\nrest = \"extra\"\ncolumns = {{ {} }}",
-        key.join(", "),
-        columns.join(", ")
-    )
-}
-
-fn commented(text: &str) -> String {
-    text.lines().map(|line| format!("# {line}")).collect::<Vec<_>>().join("\n")
-}
-
-/// `sentAt` -> `sent_at`; empty when nothing of it can be an identifier.
-pub(super) fn snake(name: &str) -> String {
-    let mut out = String::new();
-    let mut before = '_';
-    for char in name.chars() {
-        if char.is_ascii_uppercase() && (before.is_ascii_lowercase() || before.is_ascii_digit()) {
-            out.push('_');
-        }
-        if char.is_ascii_alphanumeric() {
-            out.push(char.to_ascii_lowercase());
-        } else if before != '_' && !out.ends_with('_') {
-            out.push('_');
-        }
-        before = char;
-    }
-    let out = out.trim_matches('_');
-    let out = if out.starts_with(|char: char| char.is_ascii_digit()) {
-        format!("n{out}")
-    } else {
-        out.to_owned()
-    };
-    out.get(..40).map_or(out.clone(), str::to_owned)
-}
-
-/// The name, with a number where it is taken or reserved already.
-pub(super) fn unique(name: &str, taken: &[String]) -> String {
-    let name = if name.is_empty() { "attribute" } else { name };
-    let reserved = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid", "dynaurora_version"];
-    let free = |name: &str| !taken.iter().any(|own| own == name) && !reserved.contains(&name);
-    if free(name) {
-        return name.to_owned();
-    }
-    (2..).map(|number| format!("{name}_{number}")).find(|name| free(name)).unwrap_or_default()
-}
-
-/// An attribute's name as a path of the mapping language.
-pub(super) fn path_name(name: &str) -> String {
-    let plain = !name.is_empty()
-        && name.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-'));
-    if plain {
-        return name.to_owned();
-    }
-    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+    Err(ModelError::Unknown)
 }

@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use crate::model::{Cells, Change, Item, Reject, RejectReason, RowOp, TableIndex};
 use compile::{Compiled, Entity};
+pub use definition::Unmatched;
 use definition::{OnDelete, Problem, SourceDefinition};
 use row::Material;
 use spec::TableSpec;
@@ -40,20 +41,6 @@ pub struct Mapper {
     tables: Vec<TableSpec>,
     entities: Vec<Entity>,
     unmatched: Unmatched,
-}
-
-/// What becomes of an item that no entity's key template matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Unmatched {
-    /// It is counted.
-    Ignore,
-    /// It is counted and logged.
-    Count,
-    /// It becomes a dead letter.
-    #[default]
-    DeadLetter,
-    /// The source halts.
-    Halt,
 }
 
 /// What became of one change.

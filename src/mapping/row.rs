@@ -118,7 +118,7 @@ impl Family<'_> {
             }
             Ok(())
         };
-        each_element(entity, (child, before), value, &mut add)
+        each_element(entity, child, before, value, &mut add)
     }
 
     fn push(&mut self, table: TableIndex, cells: Cells) {
@@ -169,7 +169,8 @@ fn held<'v>(
 
 fn each_element(
     entity: &Entity,
-    (child, before): (&Child, usize),
+    child: &Child,
+    before: usize,
     value: &AttributeValue,
     add: &mut dyn FnMut(Element<'_>) -> Result<(), Reject>,
 ) -> Result<(), Reject> {

@@ -167,7 +167,7 @@ impl Trial {
                 mapper.tables().iter().position(|t| t.name.to_string() == expected.table.value);
             if let Some(index) = position.and_then(|at| u16::try_from(at).ok()) {
                 let came = self.rows_of(TableIndex(index), &rows);
-                compare(mapper, TableIndex(index), (expected, &came), &mut differences);
+                compare(mapper, TableIndex(index), expected, &came, &mut differences);
             }
         }
         differences
@@ -223,7 +223,8 @@ impl Trial {
 fn compare(
     mapper: &Mapper,
     index: TableIndex,
-    (expected, came): (&ExpectedTable, &[&Cells]),
+    expected: &ExpectedTable,
+    came: &[&Cells],
     differences: &mut Vec<Difference>,
 ) {
     let Some(table) = mapper.tables().get(usize::from(index.0)) else { return };

@@ -48,3 +48,31 @@ pub struct Change {
     /// The record's size as the service counts it, in bytes.
     pub bytes: usize,
 }
+
+impl Change {
+    /// The change that a scan makes of an item.
+    #[must_use]
+    pub fn scanned(keys: Item, item: Item) -> Self {
+        Self { new_image: Some(item), ..Self::bare(ChangeOp::Scan, keys) }
+    }
+
+    /// The removal of an item of which the image is known, or only the key.
+    #[must_use]
+    pub fn removal(keys: Item, old_image: Option<Item>) -> Self {
+        Self { old_image, ..Self::bare(ChangeOp::Remove, keys) }
+    }
+
+    /// A change that no stream told: without images, a time or a place in an order.
+    fn bare(op: ChangeOp, keys: Item) -> Self {
+        Self {
+            op,
+            sequence: SequenceNumber::ZERO,
+            keys,
+            new_image: None,
+            old_image: None,
+            changed_at: None,
+            expired: false,
+            bytes: 0,
+        }
+    }
+}

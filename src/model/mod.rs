@@ -5,10 +5,13 @@ pub use serde_dynamo::AttributeValue;
 
 mod cells;
 mod change;
+mod counts;
 mod item;
 mod key_type;
+mod lease;
 mod partition;
 mod position;
+mod record;
 mod reject;
 mod rows;
 mod segment;
@@ -19,10 +22,13 @@ mod worker;
 
 pub use cells::Cells;
 pub use change::{Change, ChangeOp};
+pub use counts::{RecordCounts, RecordOutcome};
 pub use item::Item;
 pub use key_type::KeyType;
+pub use lease::Lease;
 pub use partition::{PartitionId, PartitionKind, ShardListing};
 pub use position::Position;
+pub use record::StoredRecord;
 pub use reject::{Reject, RejectReason};
 pub use rows::{RowAction, RowOp, TableIndex};
 pub use segment::Segment;

@@ -1,54 +1,90 @@
 //! What is read in order: shards, segments and files, and shards as a listing shows them.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Position, SequenceNumber};
+use super::{Position, Segment, SequenceNumber};
 
-/// Anything that is read in order from a [`Position`]: a stream shard, a segment of a backfill scan, or a
-/// file of an export. The text is unique within its source and stream.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PartitionId(Arc<str>);
+/// Anything that is read in order from a [`Position`]. Its text is unique within its source and stream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PartitionId {
+    /// A file of an export: `file/…`.
+    File(Arc<str>),
+    /// A segment of a backfill's scan: `scan/NNN-of-MMM`.
+    Segment(Arc<str>, Segment),
+    /// A shard of the stream, by the service's own id.
+    Shard(Arc<str>),
+}
 
-/// What a partition is a part of; its name tells.
+/// What a partition is a part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PartitionKind {
-    /// A shard of the stream.
+    /// Of the stream.
     Shard,
-    /// A segment of a backfill's scan: `scan/NNN-of-MMM`.
+    /// Of a backfill's scan.
     Segment,
-    /// A file of an export: `file/…`.
+    /// Of an export.
     File,
 }
 
 impl PartitionId {
-    /// What it is a part of.
-    #[must_use]
-    pub fn kind(&self) -> PartitionKind {
-        if self.0.starts_with("scan/") {
-            PartitionKind::Segment
-        } else if self.0.starts_with("file/") {
-            PartitionKind::File
-        } else {
-            PartitionKind::Shard
+    /// Where the name of an export's file begins.
+    pub const FILE_PREFIX: &'static str = "file/";
+
+    /// Reads the text of an id. No shard's id holds a slash: the service allows letters, digits and dashes.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        let text = text.into();
+        if text.starts_with(Self::FILE_PREFIX) {
+            return Self::File(text);
+        }
+        match Segment::parse(&text) {
+            Some(segment) => Self::Segment(text, segment),
+            None => Self::Shard(text),
         }
     }
 
-    /// Wraps a shard id, or the name of a segment or file.
-    pub fn new(id: impl Into<Arc<str>>) -> Self {
-        Self(id.into())
+    /// What it is a part of.
+    #[must_use]
+    pub fn kind(&self) -> PartitionKind {
+        match self {
+            Self::File(_) => PartitionKind::File,
+            Self::Segment(..) => PartitionKind::Segment,
+            Self::Shard(_) => PartitionKind::Shard,
+        }
+    }
+
+    /// Whether it is a shard of the stream; all else belongs to a backfill.
+    #[must_use]
+    pub fn is_shard(&self) -> bool {
+        matches!(self, Self::Shard(_))
     }
 
     /// The text of the id.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        match self {
+            Self::File(text) | Self::Segment(text, _) | Self::Shard(text) => text,
+        }
+    }
+}
+
+impl Ord for PartitionId {
+    /// By the text, as the ledger sorts.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl PartialOrd for PartitionId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
 impl fmt::Display for PartitionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -69,5 +105,24 @@ impl ShardListing {
     #[must_use]
     pub fn start(&self) -> Position {
         self.starting.map_or(Position::Horizon, Position::At)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_knows_what_it_is_a_part_of_and_keeps_its_text() {
+        let kinds = [
+            ("shardId-00000001695097218-3c1e8f12", PartitionKind::Shard),
+            ("scan/002-of-016", PartitionKind::Segment),
+            ("file/12/-/s3://bucket/data/a.json.gz", PartitionKind::File),
+        ];
+        for (text, kind) in kinds {
+            let partition = PartitionId::new(text);
+            assert_eq!((partition.kind(), partition.as_str()), (kind, text));
+            assert_eq!(partition.is_shard(), kind == PartitionKind::Shard);
+        }
     }
 }

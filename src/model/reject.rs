@@ -24,6 +24,18 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Unmatched,
+        Self::Missing,
+        Self::Type,
+        Self::Format,
+        Self::Range,
+        Self::Nul,
+        Self::Limit,
+        Self::Refused,
+    ];
+
     /// The label that metrics and the `dead_letters` table carry.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -51,4 +63,17 @@ pub struct Reject {
     pub place: Option<Arc<str>>,
     /// What a person needs to know, without the value itself.
     pub detail: String,
+}
+
+impl Reject {
+    /// The reject of an item that no entity takes, in a source that wants to know.
+    #[must_use]
+    pub fn unmatched() -> Self {
+        Self {
+            reason: RejectReason::Unmatched,
+            entity: None,
+            place: None,
+            detail: "no entity's key template matches this key".to_owned(),
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::PartitionId;
 
 /// One of the equal parts into which a scan divides a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Segment {
     /// Which part, from 0.
     pub index: u32,
@@ -12,10 +12,10 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Reads the partition's name; `None` when it names no segment.
+    /// Reads a segment's name; `None` for any other.
     #[must_use]
-    pub fn of(partition: &PartitionId) -> Option<Self> {
-        let (index, total) = partition.as_str().strip_prefix("scan/")?.split_once("-of-")?;
+    pub fn parse(name: &str) -> Option<Self> {
+        let (index, total) = name.strip_prefix("scan/")?.split_once("-of-")?;
         let segment = Self { index: index.parse().ok()?, total: total.parse().ok()? };
         (segment.index < segment.total).then_some(segment)
     }
@@ -23,7 +23,8 @@ impl Segment {
     /// The partition of this segment, `scan/NNN-of-MMM`.
     #[must_use]
     pub fn partition(self) -> PartitionId {
-        PartitionId::new(format!("scan/{:03}-of-{:03}", self.index, self.total))
+        let name = format!("scan/{:03}-of-{:03}", self.index, self.total);
+        PartitionId::Segment(name.into(), self)
     }
 }
 
@@ -35,9 +36,9 @@ mod tests {
     fn segments_are_named_and_read_back() {
         let segment = Segment { index: 2, total: 16 };
         assert_eq!(segment.partition().as_str(), "scan/002-of-016");
-        assert_eq!(Segment::of(&segment.partition()), Some(segment));
+        assert_eq!(PartitionId::new("scan/002-of-016"), segment.partition());
         for other in ["scan/004-of-004", "shardId-00000001-0000", "scan/1", "scan/a-of-b"] {
-            assert_eq!(Segment::of(&PartitionId::new(other)), None, "{other}");
+            assert_eq!(Segment::parse(other), None, "{other}");
         }
     }
 }

@@ -22,6 +22,37 @@ pub struct Version {
     pub sequence: SequenceNumber,
 }
 
+impl Version {
+    /// Reads what `Display` prints: the generation, from 1, before the last forty digits. Anything else
+    /// in the version's column is no version that a change, or a scan, can have given a row.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let split = text.len().checked_sub(SequenceNumber::DIGITS_MAX)?;
+        let (generation, sequence) = text.split_at_checked(split)?;
+        let generation = generation.parse().ok().filter(|generation| *generation >= 1)?;
+        Some(Self { generation, sequence: SequenceNumber::parse(sequence)? })
+    }
+
+    /// The version of a row that a scan of this generation read.
+    #[must_use]
+    pub fn scanned(generation: Generation) -> Self {
+        Self { generation, sequence: SequenceNumber::ZERO }
+    }
+
+    /// What a row's version reads as, if some change or scan of this generation or an earlier one can have
+    /// given it.
+    #[must_use]
+    pub fn given(text: &str, generation: Generation) -> Option<Self> {
+        Self::parse(text).filter(|version| version.generation <= generation)
+    }
+
+    /// Whether a row is there that dynaurora never wrote: the version's column has 0 where nobody fills it.
+    #[must_use]
+    pub fn is_foreign(text: Option<&str>) -> bool {
+        text == Some("0")
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { generation, sequence } = self;
@@ -44,5 +75,17 @@ mod tests {
         let scan = Version { generation: 4, sequence: SequenceNumber::ZERO };
         assert!(version < scan);
         assert!(scan < Version { generation: 4, sequence: seq("1") });
+    }
+    #[test]
+    fn only_what_a_change_can_have_given_is_a_version() {
+        let own = Version { generation: 2, sequence: seq("000100000000003498069978") };
+        assert_eq!(Version::given(&own.to_string(), 2), Some(own));
+        assert_eq!(Version::given(&own.to_string(), 3), Some(own));
+        let future = Version { generation: 3, ..own }.to_string();
+        for odd in ["0", "-1", "17", "1.5", "NaN", &"9".repeat(40), &"9".repeat(60), &future] {
+            assert_eq!(Version::given(odd, 2), None, "{odd}");
+        }
+        assert!(Version::given(&Version::scanned(2).to_string(), 2).is_some());
+        assert!(Version::is_foreign(Some("0")) && !Version::is_foreign(None));
     }
 }

@@ -3,10 +3,13 @@
 //! Nothing here prints, and nothing knows the command line: what there is to tell is returned.
 
 pub mod named;
+pub mod ports;
 pub mod resolve;
+pub mod retry;
 pub mod sample;
 pub mod service;
 pub mod shared_tables;
 pub mod start;
 pub mod stream;
+pub mod verify;
 pub mod wire;

@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 use crate::mapping::Known;
 use crate::mapping::spec::{AutoColumn, ColumnType};
 use crate::model::TableIndex;
-use crate::postgres::target::ddl;
-use crate::postgres::target::extras::{AUTO_MARK, rest_attributes};
+use crate::postgres::tables::ddl;
+use crate::postgres::tables::extras::{AUTO_MARK, rest_attributes};
 
 /// Items that are looked at for attributes without a column; what they do not show waits in the rest column
 /// for the next `plan`.

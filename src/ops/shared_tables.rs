@@ -5,7 +5,7 @@ use sqlx::PgPool;
 use crate::config::Config;
 use crate::error::Result;
 use crate::mapping::spec::TableSpec;
-use crate::postgres::target::ddl;
+use crate::postgres::tables::ddl;
 
 /// The tables to plan for each source, in the order of the sources. A table that is not there yet is planned
 /// with its first source, as all of its sources need it; one that is there, with each of them.

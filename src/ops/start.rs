@@ -10,7 +10,7 @@ use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::migrations;
 use crate::postgres::session::Pools;
-use crate::postgres::target::ddl;
+use crate::postgres::tables::ddl;
 
 /// Makes sure that the ledger and the target tables are as this version and this mapping need them; the
 /// ledger's migrations are run where the config allows it, and the mapping is compiled onto the tables.
@@ -19,7 +19,7 @@ use crate::postgres::target::ddl;
 /// `Schema` when the target needs `dynaurora apply` first; `Denied` when the role may not migrate.
 pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
     let apply = "dynaurora apply";
-    let pool = pools.pool_to_read().await?;
+    let pool = pools.pool().await?;
     let pending = migrations::pending(&pool).await?;
     if !pending.is_empty() {
         // A migration holds a lock of its session, which a pooler would hand on to somebody else.

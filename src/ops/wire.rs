@@ -16,7 +16,7 @@ use crate::mapping::spec::TableSpec;
 use crate::model::EpochMillis;
 use crate::postgres::ledger::PostgresLedger;
 use crate::postgres::session::{Password, Pools, Settings, Tls};
-use crate::postgres::target::PostgresSink;
+use crate::postgres::tables::PostgresSink;
 use crate::runtime::SystemClock;
 use crate::source::{
     ConnectOptions, DynamoSource, RdsUser, SourceOptions, TOKEN_TTL, connect, rds_token,

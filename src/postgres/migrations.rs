@@ -1,9 +1,10 @@
 //! dynaurora's own tables: the files of `migrations/`, run by sqlx's migrator into the schema
 //! `dynaurora`.
 
-use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{PgPool, Row};
 
+use super::session::in_transaction;
 use super::sqlstate;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -12,6 +13,8 @@ pub const SCHEMA: &str = "dynaurora";
 
 /// The migrator's own table.
 const MIGRATIONS_TABLE: &str = "dynaurora._sqlx_migrations";
+
+const APPLIED: &str = "select version from dynaurora._sqlx_migrations where success";
 
 /// Brings dynaurora's own tables up to date. It holds an advisory lock meanwhile, so it needs a
 /// session of its own: not a pooler in transaction mode.
@@ -34,22 +37,14 @@ pub async fn migrate(pool: &PgPool) -> Result<()> {
 /// tables, an older one cannot tell. Else when the database cannot be read.
 pub async fn pending(pool: &PgPool) -> Result<Vec<String>> {
     let what = "read the applied migrations";
-    let failed = |error| sqlstate::error(what, error);
-    let present: bool = sqlx::query_scalar("select to_regclass($1) is not null")
-        .bind(MIGRATIONS_TABLE)
-        .persistent(false)
-        .fetch_one(pool)
-        .await
-        .map_err(failed)?;
-    let applied: Vec<i64> = if present {
-        sqlx::query_scalar("select version from dynaurora._sqlx_migrations where success")
-            .persistent(false)
-            .fetch_all(pool)
-            .await
-            .map_err(failed)?
-    } else {
-        Vec::new()
-    };
+    let applied = in_transaction(pool, what, async |tx| {
+        let present = tx.query("select to_regclass($1) is not null").bind(MIGRATIONS_TABLE);
+        if !present.one(|row| row.try_get(0)).await? {
+            return Ok(Vec::new());
+        }
+        tx.query(APPLIED).all(|row| row.try_get::<i64, _>(0)).await
+    })
+    .await?;
     let own = migrator();
     if let Some(unknown) = applied.iter().find(|version| !own.version_exists(**version)) {
         return Err(from_the_future(what).with_source(MigrateError::VersionMissing(*unknown)));

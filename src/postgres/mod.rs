@@ -1,6 +1,6 @@
 //! Everything that knows SQL: the apply transaction, the ledger, repairs, and what people ask for.
 //!
-//! Read [`target::PostgresSink`] first: the transaction is written there from top to bottom.
+//! Read [`tables::PostgresSink`] first: the transaction is written there from top to bottom.
 
 pub mod ledger;
 pub mod listings;
@@ -9,8 +9,8 @@ pub mod repair;
 pub mod session;
 pub mod sql;
 pub mod sqlstate;
-pub mod target;
+pub mod tables;
 
 pub use ledger::PostgresLedger;
 pub use session::{Pools, Settings, Tls};
-pub use target::PostgresSink;
+pub use tables::PostgresSink;

@@ -9,6 +9,7 @@ mod connect;
 mod decode;
 mod errors;
 mod export;
+mod items;
 mod rds_token;
 mod scan;
 mod streams;

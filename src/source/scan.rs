@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::types::{AttributeValue as SdkValue, ReturnConsumedCapacity
 
 use crate::engine::ports::{Page, ReadFrom};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{AttributeValue, Change, ChangeOp, Item, Position, Segment, SequenceNumber};
+use crate::model::{AttributeValue, Change, Item, Position, Segment};
 
 use super::decode;
 use super::errors::Rim;
@@ -72,16 +72,7 @@ pub(super) fn change(item: Item, key_attributes: &[String]) -> Result<Change> {
         })?;
         keys.push(name.clone(), value.clone());
     }
-    Ok(Change {
-        op: ChangeOp::Scan,
-        sequence: SequenceNumber::ZERO,
-        bytes: decode::item_bytes(&item),
-        keys,
-        new_image: Some(item),
-        old_image: None,
-        changed_at: None,
-        expired: false,
-    })
+    Ok(Change { bytes: decode::item_bytes(&item), ..Change::scanned(keys, item) })
 }
 
 fn position(key: &Item) -> Result<Position> {

@@ -3,7 +3,6 @@
 //! Everything is read-only and says nothing about items. The server has no access control of its own, so
 //! it belongs on the loopback address or inside a private network.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +15,9 @@ use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use serde_json::json;
 
+use super::Telemetry;
+use super::page::{self, History};
 use super::status::Status;
-use super::{Telemetry, page};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often histograms are folded and the page's history is sampled. Prometheus scrapes every 15 to 60
@@ -29,9 +29,6 @@ const HISTORY_SAMPLES: usize = 120;
 
 /// How long open connections may finish their answers once the shutdown has begun.
 const DRAIN: Duration = Duration::from_secs(1);
-
-/// The lags of the last minutes by source, in seconds, the oldest first.
-pub(super) type History = BTreeMap<String, VecDeque<f64>>;
 
 /// Binds the address, before anything else of the daemon starts.
 ///

@@ -2,6 +2,7 @@
 
 pub mod events;
 pub mod http;
+pub mod metrics;
 mod page;
 pub mod status;
 
@@ -12,6 +13,7 @@ use metrics_exporter_prometheus::{
 };
 use tracing_subscriber::EnvFilter;
 
+use self::metrics::Kind;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How the process logs.
@@ -74,10 +76,10 @@ pub fn init(options: &Options) -> Result<Telemetry> {
     init_logs(options)?;
     let recorder = recorder()?;
     let telemetry = Telemetry { metrics: recorder.handle() };
-    metrics::set_global_recorder(recorder).map_err(|_| {
+    ::metrics::set_global_recorder(recorder).map_err(|_| {
         Error::new(ErrorKind::Unknown, "a recorder of metrics is installed already")
     })?;
-    events::describe();
+    metrics::describe();
     Ok(telemetry)
 }
 
@@ -108,8 +110,9 @@ fn filter(level: &str) -> Result<EnvFilter> {
 fn recorder() -> Result<PrometheusRecorder> {
     let refused = |error| Error::new(ErrorKind::Unknown, "set up the metrics").with_source(error);
     let mut builder = PrometheusBuilder::new();
-    for (name, buckets) in events::HISTOGRAMS {
-        let matcher = Matcher::Full((*name).to_owned());
+    for row in metrics::TABLE {
+        let Kind::Histogram(buckets) = row.kind else { continue };
+        let matcher = Matcher::Full(row.name.to_owned());
         builder = builder.set_buckets_for_metric(matcher, buckets).map_err(refused)?;
     }
     Ok(builder.build_recorder())
@@ -123,18 +126,26 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{ChangeOp, EpochMillis};
-    use events::{BatchApplied, Freshness, Outcome, RecordCounts};
+    use crate::model::{ChangeOp, EpochMillis, RecordCounts, RecordOutcome};
+    use events::{BatchApplied, Freshness};
 
-    /// Metrics that a source would have after one batch, without touching the process's own recorder.
-    pub(crate) fn sample() -> Telemetry {
+    /// What the exposition shows after `emit`, without touching the process's own recorder.
+    pub(crate) fn recorded(emit: impl FnOnce()) -> Telemetry {
         let recorder = recorder().unwrap();
         let telemetry = Telemetry { metrics: recorder.handle() };
-        metrics::with_local_recorder(&recorder, || {
-            events::describe();
-            events::zero("santa", &["children".into()]);
+        ::metrics::with_local_recorder(&recorder, || {
+            metrics::describe();
+            emit();
+        });
+        telemetry
+    }
+
+    /// The metrics that a source has after one batch.
+    pub(crate) fn sample() -> Telemetry {
+        recorded(|| {
+            metrics::start("santa", &["children".into()]);
             let mut records = RecordCounts::default();
-            records.count(ChangeOp::Insert, Outcome::Mapped);
+            records.count(ChangeOp::Insert, RecordOutcome::Mapped);
             BatchApplied {
                 source: "santa",
                 records: &records,
@@ -151,15 +162,14 @@ pub(crate) mod tests {
                 synced_up_to: Some(EpochMillis(1_700_000_000_000)),
                 last_poll_at: None,
                 retention_headroom: Duration::from_secs(86_400),
-                shards: [("open", 1), ("owned", 1), ("waiting", 0), ("drained", 2)],
+                shards: [("reading", 1), ("free", 1), ("waiting", 0), ("drained", 2)],
                 dead_letters: 0,
                 gaps: 0,
                 verified: None,
                 halted: false,
             }
             .emit();
-        });
-        telemetry
+        })
     }
 
     #[test]
@@ -181,10 +191,11 @@ pub(crate) mod tests {
         assert_eq!(records.samples.len(), 16);
         let sum: f64 = records.samples.iter().map(|sample| sample.value).sum();
         assert!((sum - 1.0).abs() < f64::EPSILON);
-        for (name, buckets) in events::HISTOGRAMS {
-            let bounds = families[*name].bounds();
-            assert_eq!(bounds[..bounds.len() - 1], **buckets, "{name}");
-            assert!(bounds[bounds.len() - 1].is_infinite(), "{name}");
+        for row in metrics::TABLE {
+            let Kind::Histogram(buckets) = row.kind else { continue };
+            let bounds = families[row.name].bounds();
+            assert_eq!(bounds[..bounds.len() - 1], *buckets, "{}", row.name);
+            assert!(bounds[bounds.len() - 1].is_infinite(), "{}", row.name);
         }
     }
 

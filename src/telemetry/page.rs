@@ -1,8 +1,8 @@
 //! The page for people: the status as tables, redrawn every few seconds, with no script at all.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Display, Write};
 
-use super::http::History;
 use super::status::{ShardStatus, SourceStatus, Status, duration, timestamp};
 
 const HEAD: &str = r#"<!doctype html>
@@ -19,6 +19,9 @@ svg { width: 100%; height: 4rem; border-bottom: 1px solid var(--faint) }
 polyline { fill: none; stroke: currentColor; stroke-width: 1.5; vector-effect: non-scaling-stroke }
 </style></head><body>
 "#;
+
+/// The lags of the last minutes by source, in seconds, the oldest first.
+pub(super) type History = BTreeMap<String, VecDeque<f64>>;
 
 /// The whole page.
 pub(super) fn render(status: &Status, history: &History) -> String {

@@ -233,15 +233,15 @@ async fn publish(
 
 async fn apply(rig: &impl Rig, who: &WorkerId, lease: &Lease, to: u64, event: Option<i64>) {
     let mut step = batch(who, lease, to, vec![]);
-    step.advances[0].last_event_at = event.map(EpochMillis);
+    step.fence.advances[0].last_event_at = event.map(EpochMillis);
     rig.sink().apply(&step).await.unwrap();
 }
 
 /// Ends a shard, with the children that were found.
 async fn drain(rig: &impl Rig, who: &WorkerId, lease: &Lease, children: &[&str]) {
     let mut last = batch(who, lease, 9, vec![]);
-    last.advances[0].drained = true;
+    last.fence.advances[0].drained = true;
     let parent = Some(lease.partition.as_str());
-    last.discovered = children.iter().map(|name| shard(name, parent, Some(20))).collect();
+    last.lineage.shards = children.iter().map(|name| shard(name, parent, Some(20))).collect();
     rig.sink().apply(&last).await.unwrap();
 }

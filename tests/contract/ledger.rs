@@ -266,7 +266,7 @@ async fn a_drained_partition_is_not_leased(rig: &impl Rig) {
     let (ann, bob) = (worker("ann"), worker("bob"));
     let lease = leased(rig, &ann, "a").await;
     let mut last = batch(&ann, &lease, 9, vec![letter("42", 1, None, version(9))]);
-    last.advances[0].drained = true;
+    last.fence.advances[0].drained = true;
     rig.sink().apply(&last).await.unwrap();
     release(rig, &ann, &lease, true).await;
     let found = row(rig, "a").await;

@@ -1,6 +1,6 @@
 //! What every ledger and sink must do of loads.
 
-use dynaurora::apply::ports::{Batch, DeadLetter, Sink, Unit};
+use dynaurora::apply::ports::{Batch, DeadLetter, Phase, Sink, Unit};
 use dynaurora::engine::ports::{
     Claim, Gap, GapReason, Lease, Ledger, Loads, NewLoad, NewStream, PartitionState, Stale, Sweep,
     Swept, Target,
@@ -74,9 +74,9 @@ async fn leased_in(rig: &impl Rig, generation: Generation, name: &str) -> Lease 
 /// A batch of the load.
 fn page(generation: Generation, lease: &Lease, key: &str, units: Vec<Unit>) -> Batch {
     let mut batch = batch(&ann(), lease, 1, units);
-    batch.generation = generation;
-    batch.claims = true;
-    batch.advances[0].to = Position::Key(key.into());
+    batch.fence.generation = generation;
+    batch.fence.advances[0].to = Position::Key(key.into());
+    batch.phase = Phase::OfBackfill;
     batch
 }
 
@@ -89,7 +89,7 @@ async fn read_through(rig: &impl Rig, generation: Generation, mut units: Vec<Uni
     for name in SEGMENTS {
         let lease = leased_in(rig, generation, name).await;
         let mut last = page(generation, &lease, "{}", std::mem::take(&mut units));
-        last.advances[0].drained = true;
+        last.fence.advances[0].drained = true;
         rig.sink().apply(&last).await.unwrap();
     }
 }
@@ -129,8 +129,8 @@ async fn a_load_fences_what_is_in_flight(rig: &impl Rig) {
     assert!(again.epoch > lease.epoch + 1, "the load itself counts as an owner");
     assert_eq!(again.position, lease.position, "the tail goes on where it was");
     let mut anew = batch(&ann(), &again, 5, Vec::new());
-    anew.generation = 2;
-    anew.advances[0].records = 7;
+    anew.fence.generation = 2;
+    anew.fence.advances[0].records = 7;
     rig.sink().apply(&anew).await.unwrap();
     assert_eq!(row(rig, "a").await.records, 7);
 }
@@ -238,9 +238,9 @@ async fn a_sweep_deletes_what_was_not_found(rig: &impl Rig) {
     let tail = leased_in(rig, 2, "a").await;
     let at = Version { generation: 2, sequence: sequence(6) };
     let mut change = batch(&ann(), &tail, 6, vec![letter("43", 1, Some("changed"), at)]);
-    change.generation = 2;
-    change.claims = true;
-    change.rejects = vec![reject(2, 6, 44)];
+    change.fence.generation = 2;
+    change.phase = Phase::BesideBackfill;
+    change.rows.rejects = vec![reject(2, 6, 44)];
     rig.sink().apply(&change).await.unwrap();
 
     let spared = letter("44", 1, None, at).op.cells.prefix(2);
@@ -290,12 +290,12 @@ async fn a_scans_reject_and_another_do_not_stand_side_by_side(rig: &impl Rig) {
     begun(rig, 1).await;
     let lease = leased_in(rig, 2, SEGMENTS[0]).await;
     let mut first = page(2, &lease, "{}", Vec::new());
-    first.rejects = vec![reject(2, 0, 1), reject(2, 0, 2)];
+    first.rows.rejects = vec![reject(2, 0, 1), reject(2, 0, 2)];
     rig.sink().apply(&first).await.unwrap();
     let tail = leased_in(rig, 2, "a").await;
     let mut change = batch(&ann(), &tail, 5, Vec::new());
-    change.generation = 2;
-    change.rejects = vec![reject(2, 4, 1), reject(2, 5, 1)];
+    change.fence.generation = 2;
+    change.rows.rejects = vec![reject(2, 4, 1), reject(2, 5, 1)];
     rig.sink().apply(&change).await.unwrap();
     assert_eq!(view(rig).await.dead_letters, 3, "the scan's of the first key is out of date");
     let seen = |letters: Vec<dynaurora::engine::ports::OpenLetter>| -> Vec<String> {
@@ -308,7 +308,7 @@ async fn a_scans_reject_and_another_do_not_stand_side_by_side(rig: &impl Rig) {
     begun(rig, 2).await;
     let lease = leased_in(rig, 3, SEGMENTS[0]).await;
     let mut again = page(3, &lease, "{}", Vec::new());
-    again.rejects = vec![reject(3, 0, 1), reject(3, 0, 2)];
+    again.rows.rejects = vec![reject(3, 0, 1), reject(3, 0, 2)];
     rig.sink().apply(&again).await.unwrap();
     let open = seen(rig.ledger().open_letters(SOURCE, 10).await.unwrap());
     assert_eq!(open, [reject(3, 0, 1).image, reject(3, 0, 2).image], "a later scan is newer");

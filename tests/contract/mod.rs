@@ -17,7 +17,7 @@ mod source_faults;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynaurora::apply::ports::{Advance, Batch, RecordRef, Unit};
+use dynaurora::apply::ports::{Advance, Batch, Fence, Lineage, Phase, RecordRef, Rows, Unit};
 use dynaurora::engine::ports::{
     Claim, Lease, Ledger, LedgerView, Listing, PartitionRow, SourceIdentity, Target,
 };
@@ -188,12 +188,10 @@ fn unit(action: RowAction, cells: Cells, version: Version) -> Unit {
 pub fn batch(who: &WorkerId, lease: &Lease, to: u64, units: Vec<Unit>) -> Batch {
     Batch {
         source: SOURCE.into(),
-        generation: 1,
-        worker: Some(who.clone()),
-        units,
-        advances: vec![advance(lease, to)],
-        stream_arn: STREAM.into(),
-        ..Batch::default()
+        phase: Phase::Steady,
+        rows: Rows { units, ..Rows::default() },
+        lineage: Lineage { stream_arn: STREAM.into(), ..Lineage::default() },
+        fence: Fence { worker: who.clone(), generation: 1, advances: vec![advance(lease, to)] },
     }
 }
 

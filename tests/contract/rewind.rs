@@ -41,11 +41,9 @@ async fn applied(rig: &impl Rig) {
             ..advance(&lease, to)
         };
         let units = vec![letter(name, 1, None, version(to))];
-        let step = dynaurora::apply::ports::Batch {
-            advances: vec![step],
-            ..batch(&ann, &lease, to, units)
-        };
-        rig.sink().apply(&step).await.unwrap();
+        let mut batch = batch(&ann, &lease, to, units);
+        batch.fence.advances = vec![step];
+        rig.sink().apply(&batch).await.unwrap();
     }
 }
 
@@ -96,12 +94,10 @@ async fn moves(rig: &impl Rig, name: &str, to: Position, drained: bool) {
     let mut leases: Vec<Lease> = rig.ledger().acquire(&claim).await.unwrap();
     let lease = leases.pop().expect("it is free");
     let step = Advance { to, drained, ..advance(&lease, 1) };
-    let step = dynaurora::apply::ports::Batch {
-        generation: 2,
-        advances: vec![step],
-        ..batch(&ann, &lease, 1, vec![])
-    };
-    rig.sink().apply(&step).await.unwrap();
+    let mut batch = batch(&ann, &lease, 1, vec![]);
+    batch.fence.generation = 2;
+    batch.fence.advances = vec![step];
+    rig.sink().apply(&batch).await.unwrap();
     let held: Vec<(PartitionId, i64)> = vec![(lease.partition, lease.epoch)];
     rig.ledger().release(SOURCE, &ann, &held, false).await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! What every sink must do.
 
-use dynaurora::apply::ports::{Applied, Batch, DeadLetter, Sink, TableApplied, Unit};
+use dynaurora::apply::ports::{Applied, Batch, DeadLetter, Phase, Sink, TableApplied, Unit};
 use dynaurora::engine::ports::{Lease, PartitionState};
 use dynaurora::error::ErrorKind;
 use dynaurora::model::{
@@ -79,7 +79,7 @@ async fn rows_and_positions_move_together(rig: &impl Rig) {
         burnt("43", 1, version(7)),
     ];
     let mut first = batch(&ann(), &lease, 7, units.clone());
-    first.advances[0].last_event_at = Some(EpochMillis(1_796_083_200_000));
+    first.fence.advances[0].last_event_at = Some(EpochMillis(1_796_083_200_000));
     let applied = apply(rig, &first).await;
     assert_eq!(applied.tables.len(), 2, "one entry per table of the mapping");
     assert_eq!(applied.tables[0], counts(2, 0, 1), "there was nothing to delete");
@@ -121,7 +121,8 @@ async fn stale_owners_epochs_and_generations_are_fenced(rig: &impl Rig) {
     let stale = Lease { epoch: old.epoch, ..new.clone() };
     let stale = batch(&bob, &stale, 5, unit());
     assert_eq!(kind_of(rig, &stale).await, ErrorKind::Fenced, "the epoch is another");
-    let other = Batch { generation: 2, ..batch(&bob, &new, 5, unit()) };
+    let mut other = batch(&bob, &new, 5, unit());
+    other.fence.generation = 2;
     assert_eq!(kind_of(rig, &other).await, ErrorKind::Fenced, "the generation is another");
     assert_eq!(letters(rig).await, []);
     apply(rig, &batch(&bob, &new, 5, unit())).await;
@@ -133,9 +134,9 @@ async fn one_lost_lease_fences_the_whole_batch(rig: &impl Rig) {
     let held = leased(rig, &ann(), "a").await;
     let lost = leased(rig, &worker("bob"), "b").await;
     let mut both = batch(&ann(), &held, 5, vec![letter("42", 1, None, version(5))]);
-    both.rejects.push(dead_letter("43", 4));
-    both.advances.push(advance(&lost, 4));
-    both.discovered.push(shard("c", Some("a"), None));
+    both.rows.rejects.push(dead_letter("43", 4));
+    both.fence.advances.push(advance(&lost, 4));
+    both.lineage.shards.push(shard("c", Some("a"), None));
     assert_eq!(kind_of(rig, &both).await, ErrorKind::Fenced);
     assert_eq!(letters(rig).await, [], "no row");
     let after = view(rig).await;
@@ -147,7 +148,7 @@ async fn one_lost_lease_fences_the_whole_batch(rig: &impl Rig) {
     enrolled(rig, &[second]).await;
     let mine = leased(rig, &ann(), "d").await;
     let mut both = batch(&ann(), &held, 5, vec![letter("42", 1, None, version(5))]);
-    both.advances.push(advance(&mine, 9));
+    both.fence.advances.push(advance(&mine, 9));
     apply(rig, &both).await;
     assert_eq!(row(rig, "a").await.position, Position::After(sequence(5)), "many shards move");
     assert_eq!(row(rig, "d").await.position, Position::After(sequence(9)), "in one commit");
@@ -263,14 +264,16 @@ fn key_hash(child: &str) -> [u8; 32] {
 async fn dead_letters_are_kept_and_superseded(rig: &impl Rig) {
     let lease = ready(rig).await;
     let mut first = batch(&ann(), &lease, 6, vec![letter("44", 1, None, version(4))]);
-    first.rejects = vec![dead_letter("42", 5), dead_letter("43", 6)];
+    first.rows.rejects = vec![dead_letter("42", 5), dead_letter("43", 6)];
     assert_eq!(apply(rig, &first).await.dead_letters_superseded, 0);
     assert_eq!(view(rig).await.dead_letters, 2);
     assert_eq!(letters(rig).await.len(), 1, "the rest of the batch is applied");
 
-    let step = |to: u64, touched: &[(&str, u64)]| Batch {
-        touched: touched.iter().map(|(key, at)| (key_hash(key), version(*at))).collect(),
-        ..batch(&ann(), &moved(&lease, to - 1), to, vec![])
+    let step = |to: u64, touched: &[(&str, u64)]| {
+        let mut step = batch(&ann(), &moved(&lease, to - 1), to, vec![]);
+        let touched = touched.iter().map(|(key, at)| (key_hash(key), version(*at)));
+        step.rows.touched = touched.collect();
+        step
     };
     let older = apply(rig, &step(7, &[("42", 4), ("42x", 9), ("43", 6)])).await;
     assert_eq!(older.dead_letters_superseded, 0, "only a higher version of the same key");
@@ -281,7 +284,7 @@ async fn dead_letters_are_kept_and_superseded(rig: &impl Rig) {
     assert_eq!(again.dead_letters_superseded, 0, "what is superseded is not open");
 
     let mut same = step(10, &[("45", 10)]);
-    same.rejects = vec![dead_letter("45", 9), dead_letter("46", 10)];
+    same.rows.rejects = vec![dead_letter("45", 9), dead_letter("46", 10)];
     apply(rig, &same).await;
     assert_eq!(view(rig).await.dead_letters, 2, "43 and 46: within one batch too the newest wins");
 }
@@ -289,8 +292,8 @@ async fn dead_letters_are_kept_and_superseded(rig: &impl Rig) {
 async fn the_last_page_drains_and_discovers(rig: &impl Rig) {
     let lease = ready(rig).await;
     let mut last = batch(&ann(), &lease, 9, vec![letter("42", 1, None, version(9))]);
-    last.advances[0].drained = true;
-    last.discovered = vec![shard("b", Some("a"), Some(10)), shard("c", Some("a"), None)];
+    last.fence.advances[0].drained = true;
+    last.lineage.shards = vec![shard("b", Some("a"), Some(10)), shard("c", Some("a"), None)];
     apply(rig, &last).await;
     let found = row(rig, "a").await;
     assert_eq!(
@@ -302,13 +305,13 @@ async fn the_last_page_drains_and_discovers(rig: &impl Rig) {
     assert_eq!((found.state, found.position), (PartitionState::Open, Position::At(sequence(10))));
     assert_eq!(row(rig, "c").await.position, Position::Horizon);
     let mut again = batch(&ann(), &moved(&lease, 9), 9, vec![]);
-    again.advances[0].drained = true;
+    again.fence.advances[0].drained = true;
     assert_eq!(kind_of(rig, &again).await, ErrorKind::Fenced, "an end was applied already");
 
     let child = leased(rig, &ann(), "b").await;
     let mut known = batch(&ann(), &child, 12, vec![]);
-    known.discovered = vec![shard("b", Some("a"), Some(10)), shard("c", Some("a"), Some(11))];
-    known.stream_arn = STREAM.into();
+    known.lineage.shards = vec![shard("b", Some("a"), Some(10)), shard("c", Some("a"), Some(11))];
+    known.lineage.stream_arn = STREAM.into();
     apply(rig, &known).await;
     assert_eq!(row(rig, "b").await.position, Position::After(sequence(12)), "known shards stay");
     assert_eq!(row(rig, "c").await.position, Position::Horizon);
@@ -326,7 +329,7 @@ async fn refused_data_leaves_no_trace(rig: &impl Rig) {
     let lease = ready(rig).await;
     let good = letter("42", 1, None, version(5));
     let mut bad = batch(&ann(), &lease, 6, vec![good.clone(), refused(6)]);
-    bad.rejects.push(dead_letter("43", 4));
+    bad.rows.rejects.push(dead_letter("43", 4));
     assert_eq!(kind_of(rig, &bad).await, ErrorKind::Data);
     assert_eq!(letters(rig).await, []);
     assert_eq!(view(rig).await.dead_letters, 0);
@@ -339,10 +342,10 @@ async fn a_probe_writes_nothing(rig: &impl Rig) {
     let lease = ready(rig).await;
     let good = wishing(letter("42", 1, Some("a"), version(5)), &["train"]);
     let whole = batch(&ann(), &lease, 6, vec![good.clone(), refused(6)]);
-    rig.sink().probe(&whole, &whole.units[..1]).await.unwrap();
-    let error = rig.sink().probe(&whole, &whole.units).await.unwrap_err();
+    rig.sink().probe(&whole, &whole.rows.units[..1]).await.unwrap();
+    let error = rig.sink().probe(&whole, &whole.rows.units).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Data);
-    let error = rig.sink().probe(&whole, &whole.units[1..]).await.unwrap_err();
+    let error = rig.sink().probe(&whole, &whole.rows.units[1..]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Data);
     assert_eq!((letters(rig).await, rig.rows(TOYS).await), (vec![], vec![]));
     assert_eq!(row(rig, "a").await.position, lease.position);
@@ -357,7 +360,9 @@ async fn claims_keep_a_scan_from_raising_the_dead(rig: &impl Rig) {
     let scanned = Version { generation: 1, sequence: SequenceNumber::ZERO };
     let step = |to: u64, units: Vec<Unit>| {
         let at = if to == 5 { lease.clone() } else { moved(&lease, to - 1) };
-        Batch { claims: true, ..batch(&ann(), &at, to, units) }
+        let mut step = batch(&ann(), &at, to, units);
+        step.phase = Phase::BesideBackfill;
+        step
     };
     apply(rig, &step(5, vec![burnt("42", 1, version(5)), letter("43", 1, None, version(4))])).await;
     let earlier = Version { generation: 0, ..version(9) };

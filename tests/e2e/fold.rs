@@ -84,7 +84,7 @@ pub(super) async fn target_is_the_fold(stage: &Stage) -> usize {
         }
     }
     for (at, rows) in expected.iter().enumerate() {
-        let found = compare(&stage.pool, (mapper.tables(), at), rows).await.unwrap();
+        let found = compare(&stage.pool, mapper.tables(), at, rows).await.unwrap();
         let clean = found.missing + found.unexpected == 0;
         assert!(clean, "after {count} records, at {}: {found:#?}", partition.position);
     }

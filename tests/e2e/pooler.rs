@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
+use super::daemon::Ended;
 use super::stage::{SOON_SECS, Stage, pause, within};
 use super::tls::belongs_to_the_server;
 use super::writers::Writers;
@@ -60,6 +61,25 @@ impl Pooler {
     }
 }
 
+/// What an operator asks beside busy daemons.
+async fn commands_work(stage: &Stage, settings: &[&str]) {
+    let questions: [&[&str]; 4] = [
+        &["plan", "--exit-code"],
+        &["gaps", "list", "--output", "json"],
+        &["dead-letters", "list", "--output", "json"],
+        &["verify", "--settle-secs", "5", "--output", "json"],
+    ];
+    for words in questions {
+        command_ends(stage, words, settings).await;
+    }
+}
+
+async fn command_ends(stage: &Stage, words: &[&str], settings: &[&str]) -> Ended {
+    let ended = stage.command(&[words, settings].concat()).await;
+    assert_eq!(ended.code, Some(0), "{words:?}: {} {}", ended.stdout, ended.stderr);
+    ended
+}
+
 #[tokio::test]
 async fn through_a_pooler_two_daemons_work_die_and_converge() {
     let Some(pooler) = Pooler::start().await else {
@@ -94,6 +114,7 @@ async fn through_a_pooler_two_daemons_work_die_and_converge() {
             (stage.number(rows).await > before + 50).then_some(())
         })
         .await;
+        commands_work(&stage, &more[2..]).await;
         one.kill().await;
         one = std::mem::replace(&mut other, stage.daemon_with(&more));
         pause(Duration::from_millis(300)).await;
@@ -103,6 +124,11 @@ async fn through_a_pooler_two_daemons_work_die_and_converge() {
     writers.stop().await;
     let found = stage.converge().await;
     assert!(found.rows > 100, "{found:?}");
+    stage.run("update children set name = 'x' where ctid = (select min(ctid) from children)").await;
+    let repair = ["verify", "--repair", "--settle-secs", "1", "--output", "json"];
+    let report = command_ends(&stage, &repair, &more[2..]).await.json();
+    assert_eq!(report["sources"][0]["repaired"], 1, "{report}");
+    assert!(stage.converge().await.rows > 100);
     for daemon in [one, other] {
         assert_eq!(daemon.logged("source halted").len(), 0);
         let retries = daemon.logged("attempt failed, trying again");

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use dynaurora::apply::ports::{Batch, Sink, TableApplied};
+use dynaurora::apply::ports::{Phase, Sink, TableApplied};
 use dynaurora::engine::ports::{Ledger, PartitionState};
 use dynaurora::error::ErrorKind;
 use dynaurora::model::{EpochMillis, PartitionId, Position, SequenceNumber, Version};
-use dynaurora::postgres::target::PostgresSink;
+use dynaurora::postgres::tables::PostgresSink;
 use tokio::task::JoinSet;
 
 use super::rig::{
-    LETTERS, Rig, SOURCE, batch, burnt, dead_letter, letter, moved, sequence, shard, tables,
-    version, wishing, worker,
+    LETTERS, Rig, SOURCE, batch, beside, burnt, changed, dead_letter, letter, moved, sequence,
+    shard, tables, version, wishing, worker,
 };
 
 const ROWS: &str = "select child || '=' || body from letters order by child";
@@ -32,10 +32,10 @@ async fn rule_9_rows_children_letters_shards_and_the_position_move_in_one_commit
     let lease = rig.lease(&ann, "a").await;
     let first = wishing(letter("1", "a", 5), &[(0, "train"), (1, "kite")]);
     let mut whole = batch(&ann, &lease, 9, vec![first, letter("2", "b", 6), burnt("3", 7)]);
-    whole.rejects = vec![dead_letter("4", 8)];
-    whole.discovered = vec![shard("c")];
-    whole.advances[0].drained = true;
-    whole.advances[0].last_event_at = Some(EpochMillis(1_796_083_200_123));
+    whole.rows.rejects = vec![dead_letter("4", 8)];
+    whole.lineage.shards = vec![shard("c")];
+    whole.fence.advances[0].drained = true;
+    whole.fence.advances[0].last_event_at = Some(EpochMillis(1_796_083_200_123));
     let applied = rig.apply(&whole).await.unwrap();
     assert_eq!(applied.tables, [counts(2, 0, 1), counts(2, 0, 0)]);
     assert_eq!(texts(&rig, ROWS).await, ["1=a", "2=b"]);
@@ -63,20 +63,20 @@ async fn a_batch_that_the_fence_refuses_leaves_nothing() {
     let units = || vec![wishing(letter("0", "x", 9), &[(0, "x")]), burnt("1", 9)];
     let whole = |lease| {
         let mut whole = batch(&ann, lease, 9, units());
-        whole.rejects = vec![dead_letter("4", 8)];
-        whole.discovered = vec![shard("c")];
-        whole.claims = true;
+        whole.rows.rejects = vec![dead_letter("4", 8)];
+        whole.lineage.shards = vec![shard("c")];
+        whole.phase = Phase::BesideBackfill;
         whole
     };
     let stale_epoch = dynaurora::engine::ports::Lease { epoch: 7, ..mine.clone() };
     let before = moved(&mine, 4);
     let mut two = whole(&mine);
-    two.advances.extend(batch(&ann, &other, 3, vec![]).advances);
+    two.fence.advances.extend(batch(&ann, &other, 3, vec![]).fence.advances);
     let refused = [
         whole(&before),
         whole(&stale_epoch),
-        Batch { generation: 2, ..whole(&mine) },
-        Batch { worker: Some(bob.clone()), ..whole(&mine) },
+        changed(whole(&mine), |own| own.fence.generation = 2),
+        changed(whole(&mine), |own| own.fence.worker = bob.clone()),
         two,
     ];
     for batch in refused {
@@ -88,7 +88,7 @@ async fn a_batch_that_the_fence_refuses_leaves_nothing() {
         assert_eq!(rig.count(table).await, 0, "{table}");
     }
     assert_eq!(rig.count("dynaurora.partitions").await, 2);
-    let fenceless = Batch { advances: vec![], ..whole(&mine) };
+    let fenceless = changed(whole(&mine), |own| own.fence.advances.clear());
     assert_eq!(rig.apply(&fenceless).await.unwrap_err().kind(), ErrorKind::Unknown);
     rig.apply(&whole(&mine)).await.unwrap();
     assert_eq!(texts(&rig, ROWS).await, ["0=x"]);
@@ -159,8 +159,9 @@ async fn a_scan_page_cannot_raise_what_a_delete_in_flight_removes() {
     let (tail, scan) = (rig.lease(&ann, "a").await, rig.lease(&bob, "b").await);
     let page = |to: u64| {
         let mut page = batch(&bob, &scan, to, vec![letter("1", "scanned", 0)]);
-        page.units[0].version = Version { generation: 1, sequence: SequenceNumber::ZERO };
-        Batch { claims: true, ..page }
+        page.rows.units[0].version = Version { generation: 1, sequence: SequenceNumber::ZERO };
+        page.phase = Phase::OfBackfill;
+        page
     };
     // The delete stands in its transaction, claim taken, its fence waiting for a lock of ours.
     let mut stall = rig.pool.begin().await.unwrap();
@@ -168,7 +169,7 @@ async fn a_scan_page_cannot_raise_what_a_delete_in_flight_removes() {
         .execute(&mut *stall)
         .await
         .unwrap();
-    let delete = Batch { claims: true, ..batch(&ann, &tail, 5, vec![burnt("1", 5)]) };
+    let delete = beside(batch(&ann, &tail, 5, vec![burnt("1", 5)]));
     let mut tasks = JoinSet::new();
     for batch in [delete, page(1)] {
         let sink = PostgresSink::new(Arc::clone(&rig.pools), &tables()).unwrap();
@@ -183,7 +184,7 @@ async fn a_scan_page_cannot_raise_what_a_delete_in_flight_removes() {
     }
     assert_eq!(texts(&rig, ROWS).await, Vec::<String>::new());
     let wrote = batch(&ann, &moved(&tail, 5), 6, vec![letter("2", "a kite", 6)]);
-    rig.apply(&Batch { claims: true, ..wrote }).await.unwrap();
+    rig.apply(&beside(wrote)).await.unwrap();
     assert_eq!(rig.count("dynaurora.claims").await, 1, "only a delete leaves one");
     let target = texts(&rig, "select target from dynaurora.claims").await;
     assert_eq!(target, ["letters"]);
@@ -196,9 +197,9 @@ async fn a_delete_waits_for_the_scan_page_that_holds_its_row() {
     let tail = rig.lease(&ann, "a").await;
     let scan = rig.lease(&bob, "b").await;
     let mut page = batch(&bob, &scan, 1, vec![letter("1", "scanned", 0)]);
-    page.units[0].version = Version { generation: 1, sequence: SequenceNumber::ZERO };
-    page.claims = true;
-    let delete = Batch { claims: true, ..batch(&ann, &tail, 5, vec![burnt("1", 5)]) };
+    page.rows.units[0].version = Version { generation: 1, sequence: SequenceNumber::ZERO };
+    page.phase = Phase::OfBackfill;
+    let delete = beside(batch(&ann, &tail, 5, vec![burnt("1", 5)]));
     // The page has written its row, which nobody sees yet, and its fence waits for a lock of ours.
     let mut stall = rig.pool.begin().await.unwrap();
     sqlx::query("select from dynaurora.partitions where partition = 'b' for update")

@@ -9,7 +9,7 @@ use dynaurora::postgres::ledger::PostgresLedger;
 use dynaurora::postgres::migrations;
 use dynaurora::postgres::session::Pools;
 use dynaurora::postgres::sql::ident;
-use dynaurora::postgres::target::{PostgresSink, ddl};
+use dynaurora::postgres::tables::{PostgresSink, ddl};
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::cluster::fresh_database;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dynaurora::apply::ports::{Batch, Sink};
+use dynaurora::apply::ports::Sink;
 use dynaurora::engine::ports::Ledger;
 use dynaurora::error::ErrorKind;
 use dynaurora::mapping::spec::{ColumnType, TableName, TableSpec};
@@ -10,13 +10,13 @@ use dynaurora::postgres::ledger::PostgresLedger;
 use dynaurora::postgres::listings::grants;
 use dynaurora::postgres::migrations;
 use dynaurora::postgres::session::Pools;
-use dynaurora::postgres::target::{PostgresSink, ddl};
+use dynaurora::postgres::tables::{PostgresSink, ddl};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::cluster::fresh_database;
 use super::rig::{
-    LEASE_TTL, Rig, SOURCE, batch, column, dead_letter, letter, settings, tables, version, wishing,
-    worker,
+    LEASE_TTL, Rig, SOURCE, batch, beside, column, dead_letter, letter, settings, tables, version,
+    wishing, worker,
 };
 
 async fn database() -> PgPool {
@@ -259,7 +259,8 @@ async fn full_cycle(ledger: &PostgresLedger, sink: &PostgresSink) {
     let units = vec![wishing(letter("1", "a", 5), &[(0, "kite")]), super::rig::burnt("2", 5)];
     let touched = vec![(dead_letter("1", 1).key_hash, version(5))];
     let rejects = vec![dead_letter("1", 3)];
-    let whole = Batch { rejects, touched, claims: true, ..batch(&ann, &lease, 5, units) };
+    let mut whole = beside(batch(&ann, &lease, 5, units));
+    (whole.rows.rejects, whole.rows.touched) = (rejects, touched);
     sink.apply(&whole).await.unwrap();
     ledger.renew(SOURCE, &ann, LEASE_TTL).await.unwrap();
     let covers = [(lease.partition.clone(), lease.epoch)];

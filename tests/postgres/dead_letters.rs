@@ -1,13 +1,12 @@
 //! Dead letters as people see them.
 
-use dynaurora::apply::ports::Batch;
 use dynaurora::engine::ports::Ledger;
 use dynaurora::error::ErrorKind;
 use dynaurora::postgres::listings::dead_letters::{
     DeadLetterFilter, DeadLetterState, counts, list, open_ids, settle, show,
 };
 
-use super::rig::{Rig, SOURCE, batch, dead_letter, moved, version, worker};
+use super::rig::{Rig, SOURCE, batch, changed, dead_letter, moved, version, worker};
 
 #[tokio::test]
 async fn dead_letters_are_stored_whole_superseded_listed_and_settled() {
@@ -15,10 +14,10 @@ async fn dead_letters_are_stored_whole_superseded_listed_and_settled() {
     let ann = worker("ann");
     let lease = rig.lease(&ann, "a").await;
     let letters = ["1", "2", "3"].map(|child| dead_letter(child, 5));
-    let first = Batch { rejects: letters.to_vec(), ..batch(&ann, &lease, 5, vec![]) };
+    let first = changed(batch(&ann, &lease, 5, vec![]), |own| own.rows.rejects = letters.to_vec());
     rig.apply(&first).await.unwrap();
     let touched = vec![(letters[0].key_hash, version(6)), (letters[1].key_hash, version(5))];
-    let next = Batch { touched, ..batch(&ann, &moved(&lease, 5), 6, vec![]) };
+    let next = changed(batch(&ann, &moved(&lease, 5), 6, vec![]), |own| own.rows.touched = touched);
     assert_eq!(rig.apply(&next).await.unwrap().dead_letters_superseded, 1);
 
     let all = list(&rig.pool, DeadLetterFilter::default()).await.unwrap();
@@ -58,7 +57,7 @@ async fn settled_dead_letters_are_kept_for_a_month_and_open_ones_for_ever() {
     let ann = worker("ann");
     let lease = rig.lease(&ann, "a").await;
     let letters = ["1", "2", "3"].map(|child| dead_letter(child, 5));
-    let first = Batch { rejects: letters.to_vec(), ..batch(&ann, &lease, 5, vec![]) };
+    let first = changed(batch(&ann, &lease, 5, vec![]), |own| own.rows.rejects = letters.to_vec());
     rig.apply(&first).await.unwrap();
     let ids = open_ids(&rig.pool, SOURCE, Some("nul")).await.unwrap();
     assert_eq!(ids.len(), 3);

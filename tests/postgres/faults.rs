@@ -9,7 +9,7 @@ use dynaurora::error::{Error, ErrorKind};
 use dynaurora::postgres::ledger::PostgresLedger;
 use dynaurora::postgres::migrations;
 use dynaurora::postgres::session::{Password, Pools, Settings};
-use dynaurora::postgres::target::PostgresSink;
+use dynaurora::postgres::tables::PostgresSink;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 
@@ -40,7 +40,7 @@ async fn connections_that_the_server_ended_are_replaced() {
     let ann = worker("ann");
     let lease = rig.lease(&ann, "a").await;
     let whole = batch(&ann, &lease, 5, vec![letter("1", "a", 5)]);
-    rig.sink.probe(&whole, &whole.units).await.unwrap();
+    rig.sink.probe(&whole, &whole.rows.units).await.unwrap();
     // A connection goes back to its pool in a task of its own.
     while rig.pools.pool().await.unwrap().num_idle() == 0 {
         tokio::task::yield_now().await;
@@ -238,11 +238,11 @@ async fn what_is_missing_or_altered_is_a_matter_of_the_schema() {
     let ann = worker("ann");
     let lease = rig.lease(&ann, "a").await;
     let whole = batch(&ann, &lease, 5, vec![letter("1", "a", 5)]);
-    rig.sink.probe(&whole, &whole.units).await.unwrap();
+    rig.sink.probe(&whole, &whole.rows.units).await.unwrap();
     rig.run("alter table letters add column more text").await;
-    rig.sink.probe(&whole, &whole.units).await.unwrap();
+    rig.sink.probe(&whole, &whole.rows.units).await.unwrap();
     rig.run("alter table letters alter column body type varchar(50)").await;
-    rig.sink.probe(&whole, &whole.units).await.unwrap();
+    rig.sink.probe(&whole, &whole.rows.units).await.unwrap();
     rig.run("alter table letters alter column body type jsonb using to_jsonb(body)").await;
     let error = rig.apply(&whole).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Schema, Some("42804")));

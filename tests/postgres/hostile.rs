@@ -5,7 +5,7 @@ use dynaurora::mapping::spec::{
 };
 use dynaurora::model::{RowAction, RowOp, TableIndex};
 use dynaurora::postgres::sql::ident::NAME_BYTES_MAX;
-use dynaurora::postgres::target::shown::shown;
+use dynaurora::postgres::tables::shown::shown;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use sqlx::{AssertSqlSafe, Executor, PgPool, SqlSafeStr};

@@ -8,10 +8,10 @@ use dynaurora::engine::ports::{
     Claim, Gap, GapReason, Ledger, Listing, Loads, NewLoad, PartitionState,
 };
 use dynaurora::error::ErrorKind;
-use dynaurora::model::{Epoch, PartitionId, PartitionKind, WorkerId};
+use dynaurora::model::{Epoch, PartitionId, WorkerId};
 use dynaurora::postgres::ledger::PostgresLedger;
 use dynaurora::postgres::session::{Pools, Settings};
-use dynaurora::postgres::target::PostgresSink;
+use dynaurora::postgres::tables::PostgresSink;
 use tokio::task::JoinSet;
 
 use super::rig::{LEASE_TTL, Rig, SOURCE, STREAM, batch, letter, settings, shard, tables, worker};
@@ -196,7 +196,7 @@ async fn i6_a_shard_that_nobody_read_from_its_horizon_for_a_day_is_overdue() {
     .await;
     let overdue = async || -> Vec<bool> {
         let view = rig.ledger.load(SOURCE).await.unwrap();
-        let shards = view.partitions.iter().filter(|row| row.id.kind() == PartitionKind::Shard);
+        let shards = view.partitions.iter().filter(|row| row.id.is_shard());
         shards.map(|row| row.overdue).collect()
     };
     assert_eq!(overdue().await, [true, false]);

@@ -49,7 +49,7 @@ pub(super) struct Play {
     ann: WorkerId,
     lease: Lease,
     generation: Generation,
-    claims: bool,
+    backfilling: bool,
 }
 
 impl Play {
@@ -65,7 +65,7 @@ impl Play {
         rig.register(&["a"]).await;
         let ann = worker("ann");
         let lease = rig.lease(&ann, "a").await;
-        Self { rig, mapper, ann, lease, generation: 1, claims: false }
+        Self { rig, mapper, ann, lease, generation: 1, backfilling: false }
     }
 
     fn batch(&self, changes: Vec<Change>, to: u64) -> Batch {
@@ -90,7 +90,7 @@ impl Play {
             stream_arn: STREAM.into(),
             generation: self.generation,
             worker: self.ann.clone(),
-            claims: self.claims,
+            backfilling: self.backfilling,
         };
         filling.seal(label, &keys).batch
     }
@@ -159,10 +159,10 @@ async fn a_soft_delete_marks_the_row_and_a_later_change_clears_it() {
     assert_eq!(play.texts(TOYS).await, ["10kite", "20kite"]);
     let live =
         |id: &str, body: &str| [Some(id), Some(body), Some("{}"), None].into_iter().collect();
-    let found = compare(&play.rig.pool, (play.mapper.tables(), 0), &[live("2", "b")]).await;
+    let found = compare(&play.rig.pool, play.mapper.tables(), 0, &[live("2", "b")]).await;
     assert_eq!(found.unwrap().unexpected, 0, "what is marked is of no item");
     let toys = [[Some("2"), Some("0"), Some("kite")].into_iter().collect()];
-    let found = compare(&play.rig.pool, (play.mapper.tables(), 1), &toys).await.unwrap();
+    let found = compare(&play.rig.pool, play.mapper.tables(), 1, &toys).await.unwrap();
     assert_eq!((found.missing, found.unexpected), (0, 0));
 
     play.apply(vec![put("1", 10, "again")]).await;
@@ -186,7 +186,7 @@ async fn a_soft_delete_in_the_same_batch_marks_the_newest_row() {
 #[tokio::test]
 async fn a_scan_page_raises_nothing_from_a_soft_delete() {
     let mut play = Play::new().await;
-    play.claims = true;
+    play.backfilling = true;
     play.apply(vec![put("1", 5, "a")]).await;
     // I9: the one row is marked, the other was never there.
     play.apply(vec![remove("1", 8), remove("2", 9)]).await;
@@ -268,7 +268,7 @@ async fn a_sweep_marks_what_a_load_did_not_find() {
     play.rig.run("update dynaurora.sources set generation = 2, backfilling = true").await;
     play.rig.run("update dynaurora.partitions set generation = 2").await;
     play.generation = 2;
-    play.claims = true;
+    play.backfilling = true;
     play.apply(vec![scan("3", "c")]).await;
     play.rig.run("insert into letters (id, extra) values ('by hand', '{}')").await;
     let sweep = Sweep {

@@ -7,7 +7,8 @@ use dynaurora::apply::ports::Unit;
 use dynaurora::engine::ports::Clock;
 use dynaurora::error::{ErrorKind, Result};
 use dynaurora::model::{Cells, Change, RowAction, RowOp};
-use dynaurora::postgres::repair::mend::{Guard, Mended, Mender, Recorded, Wound};
+use dynaurora::ops::ports::{Fate, Guard, Recorded, RowRepair};
+use dynaurora::postgres::repair::repairer::Repairer;
 use dynaurora::runtime::SystemClock;
 
 use super::lifecycle::{HISTORY, Play, put, remove, scan};
@@ -15,16 +16,16 @@ use super::rig::{
     LETTERS, Rig, SOURCE, batch, burnt, cells, letter, moved, tables, version, wishing, worker,
 };
 
-fn mender(rig: &Rig) -> Mender {
-    Mender::new(Arc::clone(&rig.pools), SOURCE.into(), &tables())
+fn repairer(rig: &Rig) -> Repairer {
+    Repairer::new(Arc::clone(&rig.pools), SOURCE.into(), &tables())
 }
 
 fn key(child: &str) -> Cells {
     cells(&[Some(child), Some("1")])
 }
 
-fn wound(child: &str, guard: Guard) -> Wound {
-    Wound { key: key(child), guard, recorded: None }
+fn wanted(child: &str, guard: Guard) -> RowRepair {
+    RowRepair { key: key(child), guard, recorded: None }
 }
 
 /// The truth that a test knows beforehand.
@@ -62,24 +63,24 @@ async fn a_delete_that_comes_during_a_repair_finds_the_row() {
     rig.run("delete from letters; delete from toys").await;
 
     let gone = batch(&ann, &moved(&lease, 5), 9, vec![burnt("ada", 9)]);
-    let mender = mender(&rig);
+    let repairer = repairer(&rig);
     let (started, start) = tokio::sync::oneshot::channel();
     let repair = async {
-        let wounds = [wound("ada", Guard::Same(None))];
+        let wanted = [wanted("ada", Guard::Same(None))];
         let truth = || async {
             // The item is there when it is read; it is deleted a moment later.
             started.send(()).unwrap();
             somebody_waits(&rig).await;
             known(vec![first.clone()]).await
         };
-        mender.mend(LETTERS, &wounds, truth).await.unwrap()
+        repairer.repair(LETTERS, &wanted, truth).await.unwrap()
     };
     let delete = async {
         start.await.unwrap();
         rig.apply(&gone).await.unwrap()
     };
     let (fates, applied) = tokio::join!(repair, delete);
-    assert_eq!(fates, [Mended::Written]);
+    assert_eq!(fates, [Fate::Written]);
     assert_eq!(applied.tables[0].deleted, 1, "the delete waited, and found the row");
     assert_eq!((rig.count("letters").await, rig.count("toys").await), (0, 0));
 }
@@ -90,15 +91,15 @@ async fn a_repair_waits_for_writers_before_it_asks_for_the_truth() {
     let mut other = rig.pool.begin().await.unwrap();
     let insert = "insert into letters values ('ada', 1, 'from elsewhere', 1)";
     sqlx::raw_sql(insert).execute(&mut *other).await.unwrap();
-    let mender = mender(&rig);
+    let repairer = repairer(&rig);
     let asked = std::sync::atomic::AtomicBool::new(false);
     let repair = async {
-        let wounds = [wound("bo", Guard::Any)];
+        let wanted = [wanted("bo", Guard::Any)];
         let truth = || async {
             asked.store(true, std::sync::atomic::Ordering::SeqCst);
             known(vec![letter("bo", "ball", 0)]).await
         };
-        mender.mend(LETTERS, &wounds, truth).await.unwrap()
+        repairer.repair(LETTERS, &wanted, truth).await.unwrap()
     };
     let commit = async {
         somebody_waits(&rig).await;
@@ -106,7 +107,7 @@ async fn a_repair_waits_for_writers_before_it_asks_for_the_truth() {
         other.commit().await.unwrap();
     };
     let (fates, ()) = tokio::join!(repair, commit);
-    assert_eq!(fates, [Mended::Written]);
+    assert_eq!(fates, [Fate::Written]);
     let scanned = format!("1{}", "0".repeat(40));
     assert!(rig.texts(ROWS).await.contains(&row("bo", "ball", &scanned)));
 }
@@ -127,12 +128,12 @@ async fn rows_keep_their_versions_and_what_moved_is_left_alone() {
     .await;
     let same = || Guard::Same(Some(five.clone()));
     let future = Guard::Same(Some(format!("9{}", "0".repeat(50))));
-    let wounds = [
-        wound("a", same()),
-        wound("b", future),
-        wound("c", Guard::Same(Some(version(4).to_string()))),
-        wound("d", same()),
-        wound("gone", Guard::Same(None)),
+    let wanted = [
+        wanted("a", same()),
+        wanted("b", future),
+        wanted("c", Guard::Same(Some(version(4).to_string()))),
+        wanted("d", same()),
+        wanted("gone", Guard::Same(None)),
     ];
     let truth = vec![
         wishing(letter("a", "good", 0), &[(0, "kite")]),
@@ -141,9 +142,8 @@ async fn rows_keep_their_versions_and_what_moved_is_left_alone() {
         burnt("d", 0),
         burnt("gone", 0),
     ];
-    let fates = mender(&rig).mend(LETTERS, &wounds, || known(truth)).await.unwrap();
-    let expected =
-        [Mended::Written, Mended::Written, Mended::Moved, Mended::Deleted, Mended::Deleted];
+    let fates = repairer(&rig).repair(LETTERS, &wanted, || known(truth)).await.unwrap();
+    let expected = [Fate::Written, Fate::Written, Fate::Moved, Fate::Deleted, Fate::Deleted];
     assert_eq!(fates, expected);
     let scanned = format!("1{}", "0".repeat(40));
     let left = [row("a", "good", &five), row("b", "good", &scanned), row("c", "bad", &five)];
@@ -163,17 +163,17 @@ async fn what_cannot_be_repaired_stays_as_it_is() {
     let lease = rig.lease(&ann, "a").await;
     rig.apply(&batch(&ann, &lease, 5, vec![letter("a", "good", 5)])).await.unwrap();
     rig.run("alter table letters add check (body <> 'bad')").await;
-    let mender = mender(&rig);
-    let both = [wound("a", Guard::Any), wound("b", Guard::Any)];
+    let repairer = repairer(&rig);
+    let both = [wanted("a", Guard::Any), wanted("b", Guard::Any)];
     let truth = || known(vec![letter("a", "bad", 0), letter("b", "good", 0)]);
-    let refused = mender.mend(LETTERS, &both, truth).await.unwrap_err();
+    let refused = repairer.repair(LETTERS, &both, truth).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Data);
     let silent = || async { Ok(vec![None, None]) };
-    let fates = mender.mend(LETTERS, &both, silent).await.unwrap();
-    assert_eq!(fates, [Mended::LeftAlone; 2]);
+    let fates = repairer.repair(LETTERS, &both, silent).await.unwrap();
+    assert_eq!(fates, [Fate::LeftAlone; 2]);
     rig.run("update dynaurora.sources set backfilling = true").await;
     let truth = || known(vec![letter("a", "x", 0), letter("b", "y", 0)]);
-    let busy = mender.mend(LETTERS, &both, truth).await.unwrap_err();
+    let busy = repairer.repair(LETTERS, &both, truth).await.unwrap_err();
     assert_eq!(busy.kind(), ErrorKind::Conflict);
     assert_eq!(rig.texts(ROWS).await, [row("a", "good", &version(5).to_string())]);
 }
@@ -181,14 +181,15 @@ async fn what_cannot_be_repaired_stays_as_it_is() {
 /// Makes the letter `1` what a change says, in the place of change number `at`, which was rejected.
 async fn settle(play: &Play, change: &Change, at: u64) {
     let tables = play.mapper.tables();
-    let mender = Mender::new(Arc::clone(&play.rig.pools), SOURCE.into(), tables);
+    let repairer = Repairer::new(Arc::clone(&play.rig.pools), SOURCE.into(), tables);
     let mut rows = Vec::new();
     play.mapper.map(change, &mut rows);
     rows.retain(|op| op.action != RowAction::Record);
     let recorded = Recorded { version: version(at).to_string(), end: "remove".to_owned() };
-    let wound = Wound { key: cells(&[Some("1")]), guard: Guard::Any, recorded: Some(recorded) };
+    let wanted =
+        RowRepair { key: cells(&[Some("1")]), guard: Guard::Any, recorded: Some(recorded) };
     let truth = || std::future::ready(Ok(rows.into_iter().map(Some).collect()));
-    mender.mend(LETTERS, &[wound], truth).await.unwrap();
+    repairer.repair(LETTERS, &[wanted], truth).await.unwrap();
 }
 
 /// The history without its times; those of a repair are those of the test.
@@ -225,13 +226,14 @@ async fn a_history_keeps_what_a_retry_applied_once_and_in_its_place() {
     play.rig.run("update dynaurora.sources set generation = 2").await;
     let scanned = format!("2{}", "0".repeat(40));
     let recorded = Recorded { version: scanned.clone(), end: "remove".to_owned() };
-    let mender = Mender::new(Arc::clone(&play.rig.pools), SOURCE.into(), play.mapper.tables());
+    let repairer = Repairer::new(Arc::clone(&play.rig.pools), SOURCE.into(), play.mapper.tables());
     let mut rows = Vec::new();
     play.mapper.map(&scan("1", "e"), &mut rows);
     rows.retain(|op| op.action != RowAction::Record);
-    let wound = Wound { key: cells(&[Some("1")]), guard: Guard::Any, recorded: Some(recorded) };
+    let wanted =
+        RowRepair { key: cells(&[Some("1")]), guard: Guard::Any, recorded: Some(recorded) };
     let truth = || std::future::ready(Ok(rows.into_iter().map(Some).collect()));
-    mender.mend(LETTERS, &[wound], truth).await.unwrap();
+    repairer.repair(LETTERS, &[wanted], truth).await.unwrap();
     let newest = "select dynaurora_version::text || op || body from letters_history \
                   where valid_to is null";
     assert_eq!(play.texts(newest).await, [format!("{scanned}scane")]);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynaurora::apply::ports::{Advance, Applied, Batch, DeadLetter, RecordRef, Sink, Unit};
+use dynaurora::apply::ports::{
+    Advance, Applied, Batch, DeadLetter, Fence, Lineage, Phase, RecordRef, Rows, Sink, Unit,
+};
 use dynaurora::engine::ports::{Claim, Lease, Ledger, Listing, SourceIdentity};
 use dynaurora::error::Result;
 use dynaurora::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableName, TableSpec};
@@ -14,7 +16,7 @@ use dynaurora::model::{
 use dynaurora::postgres::ledger::PostgresLedger;
 use dynaurora::postgres::migrations;
 use dynaurora::postgres::session::{Pools, Settings, Tls};
-use dynaurora::postgres::target::{PostgresSink, ddl};
+use dynaurora::postgres::tables::{PostgresSink, ddl};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -191,23 +193,33 @@ pub(crate) fn burnt(child: &str, at: u64) -> Unit {
 
 /// A batch that moves one lease.
 pub(crate) fn batch(who: &WorkerId, lease: &Lease, to: u64, units: Vec<Unit>) -> Batch {
+    let advance = Advance {
+        partition: lease.partition.clone(),
+        epoch: lease.epoch,
+        from: lease.position.clone(),
+        to: Position::After(sequence(to)),
+        drained: false,
+        records: 0,
+        last_event_at: None,
+    };
     Batch {
         source: SOURCE.into(),
-        generation: 1,
-        worker: Some(who.clone()),
-        units,
-        advances: vec![Advance {
-            partition: lease.partition.clone(),
-            epoch: lease.epoch,
-            from: lease.position.clone(),
-            to: Position::After(sequence(to)),
-            drained: false,
-            records: 0,
-            last_event_at: None,
-        }],
-        stream_arn: STREAM.into(),
-        ..Batch::default()
+        phase: Phase::Steady,
+        rows: Rows { units, ..Rows::default() },
+        lineage: Lineage { stream_arn: STREAM.into(), ..Lineage::default() },
+        fence: Fence { worker: who.clone(), generation: 1, advances: vec![advance] },
     }
+}
+
+/// The batch with one thing changed.
+pub(crate) fn changed(mut batch: Batch, change: impl FnOnce(&mut Batch)) -> Batch {
+    change(&mut batch);
+    batch
+}
+
+/// The batch as it is made while a backfill is active.
+pub(crate) fn beside(batch: Batch) -> Batch {
+    changed(batch, |own| own.phase = Phase::BesideBackfill)
 }
 
 /// The lease once its partition has come to a position.

@@ -197,6 +197,6 @@ async fn rule_5_every_value_is_there_exactly() {
         assert!(exact, "{case:#?}");
     }
     let rows: Vec<_> = units.into_iter().map(|unit| unit.op.cells).collect();
-    let found = compare(&rig.pool, (mapper.tables(), 0), &rows).await.unwrap();
+    let found = compare(&rig.pool, mapper.tables(), 0, &rows).await.unwrap();
     assert_eq!((found.matching, found.missing, found.unexpected), (ITEMS as u64, 0, 0));
 }

@@ -62,9 +62,9 @@ async fn every_type_comes_out_as_it_went_in() {
         .await
         .unwrap();
     dynaurora::postgres::migrations::migrate(&pool).await.unwrap();
-    let steps = dynaurora::postgres::target::ddl::plan(&pool, &specs).await.unwrap();
-    dynaurora::postgres::target::ddl::apply(&pool, &steps).await.unwrap();
-    let again = dynaurora::postgres::target::ddl::plan(&pool, &specs).await.unwrap();
+    let steps = dynaurora::postgres::tables::ddl::plan(&pool, &specs).await.unwrap();
+    dynaurora::postgres::tables::ddl::apply(&pool, &steps).await.unwrap();
+    let again = dynaurora::postgres::tables::ddl::plan(&pool, &specs).await.unwrap();
     assert_eq!(again, [], "what was made fits");
     let rig = Rig::open(url, pool, &specs).await;
     rig.register(&["a"]).await;
@@ -211,8 +211,8 @@ async fn refused_data_is_told_from_all_else_and_never_quoted() {
             }
         };
         told(rig.apply(&whole).await.unwrap_err());
-        told(rig.sink.probe(&whole, &whole.units[1..]).await.unwrap_err());
-        rig.sink.probe(&whole, &whole.units[..1]).await.unwrap();
+        told(rig.sink.probe(&whole, &whole.rows.units[1..]).await.unwrap_err());
+        rig.sink.probe(&whole, &whole.rows.units[..1]).await.unwrap();
         assert_eq!(rig.count("strict").await, 1, "{code}: nothing was written");
     }
 }
@@ -230,7 +230,7 @@ async fn a_deferred_constraint_speaks_in_the_probe_and_at_the_commit() {
     let lease = rig.lease(&ann, "a").await;
     let whole = batch(&ann, &lease, 5, vec![letter("nobody", "a", 5)]);
     for error in [
-        rig.sink.probe(&whole, &whole.units).await.unwrap_err(),
+        rig.sink.probe(&whole, &whole.rows.units).await.unwrap_err(),
         rig.apply(&whole).await.unwrap_err(),
     ] {
         assert_eq!((error.kind(), error.code()), (ErrorKind::Data, Some("23503")));

@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use dynaurora::engine::ports::{ListingPage, Page, ReadFrom, ShardIterator, Source, StreamInfo};
 use dynaurora::error::{Error, ErrorKind, Result};
-use dynaurora::model::{
-    Change, ChangeOp, EpochMillis, Item, PartitionId, Position, Segment, SequenceNumber,
-    ShardListing,
-};
+use dynaurora::model::{Change, EpochMillis, Item, PartitionId, Position, Segment, ShardListing};
 
 use super::service::ShardView;
 use super::{IteratorType, ScanRequest, World, WorldError, values};
@@ -159,7 +156,7 @@ impl Source for WorldSource {
     }
 
     async fn read(&self, from: &ReadFrom) -> Result<Page> {
-        if let Some(segment) = Segment::of(&from.partition) {
+        if let PartitionId::Segment(_, segment) = from.partition {
             return self.read_segment(segment, from).await;
         }
         let iterator = self.iterator(from).await?;
@@ -177,16 +174,8 @@ impl Source for WorldSource {
 }
 
 fn scanned(item: Item, key_attributes: &[String]) -> Change {
-    Change {
-        op: ChangeOp::Scan,
-        sequence: SequenceNumber::ZERO,
-        keys: values::project(&item, key_attributes),
-        bytes: values::item_bytes(&item),
-        new_image: Some(item),
-        old_image: None,
-        changed_at: None,
-        expired: false,
-    }
+    let (keys, bytes) = (values::project(&item, key_attributes), values::item_bytes(&item));
+    Change { bytes, ..Change::scanned(keys, item) }
 }
 
 fn misplaced(position: &Position) -> Error {

@@ -1,13 +1,13 @@
 use super::*;
 use crate::apply::bisect::Bisect;
-use crate::apply::page::PageContext;
-use crate::engine::ports::Page;
+use crate::apply::page::{Page, PageContext};
 use crate::mapping::definition::{
     ColumnDefinition, EntityDefinition, RowsDefinition, SourceDefinition, Span, Spanned,
 };
 use crate::mapping::{Mapper, Unmatched};
-use crate::model::Item;
-use crate::model::{Cells, ChangeOp, EpochMillis, Position, RowAction, RowOp, SequenceNumber};
+use crate::model::{
+    Cells, ChangeOp, EpochMillis, Item, Position, RowAction, RowOp, SequenceNumber,
+};
 
 fn unit(table: u16, key: &str, sequence: &str, record: u32) -> Unit {
     Unit {
@@ -70,7 +70,7 @@ fn label() -> Label {
         stream_arn: "arn".into(),
         generation: 1,
         worker: WorkerId::new("me"),
-        claims: false,
+        backfilling: false,
     }
 }
 
@@ -86,6 +86,7 @@ fn sealing_keeps_the_last_change_per_key_sorted_by_table_and_key() {
     let sealed = sealed(units, Vec::new());
     let kept: Vec<_> = sealed
         .batch
+        .rows
         .units
         .iter()
         .map(|unit| (unit.op.table.0, unit.op.cells.cell(0), unit.op.cells.cell(1)))
@@ -129,7 +130,7 @@ fn the_order_is_that_of_sequence_numbers_whatever_the_times() {
     filling.add(MappedPage::new(page, context).unwrap(), Vec::new(), &lease, false);
     let sealed = filling.seal(label(), &[1]);
     let kept: Vec<_> =
-        sealed.batch.units.iter().map(|unit| unit.version.sequence.to_string()).collect();
+        sealed.batch.rows.units.iter().map(|unit| unit.version.sequence.to_string()).collect();
     assert_eq!(kept, ["11"]);
 }
 
@@ -164,15 +165,15 @@ fn two_pages_of_one_partition_make_one_step() {
 fn a_refused_record_leaves_with_all_its_rows_and_becomes_a_dead_letter() {
     let units = vec![unit(0, "a", "1", 0), unit(0, "b", "2", 1), unit(1, "b", "2", 1)];
     let mut sealed = sealed(units, vec![change("a", "1"), change("b", "2")]);
-    sealed.records.count(ChangeOp::Insert, Outcome::Mapped);
-    sealed.records.count(ChangeOp::Insert, Outcome::Mapped);
+    sealed.records.count(ChangeOp::Insert, RecordOutcome::Mapped);
+    sealed.records.count(ChangeOp::Insert, RecordOutcome::Mapped);
     sealed.refuse(&[(1, "23514 children_score_check".to_owned())]);
-    assert_eq!(sealed.batch.units.len(), 1);
-    let [letter] = sealed.batch.rejects.as_slice() else { panic!("one dead letter") };
+    assert_eq!(sealed.batch.rows.units.len(), 1);
+    let [letter] = sealed.batch.rows.rejects.as_slice() else { panic!("one dead letter") };
     assert_eq!(letter.key, r#"{"pk":{"S":"b"}}"#);
     assert_eq!(letter.reject.detail, "23514 children_score_check");
     assert_eq!(sealed.rejected(), [("refused", 1)]);
-    assert_eq!(sealed.records.of(Outcome::Rejected), 1);
+    assert_eq!(sealed.records.of(RecordOutcome::Rejected), 1);
     assert_eq!(sealed.records.total(), 2);
 }
 
@@ -217,17 +218,21 @@ fn i8_the_change_before_a_refused_one_of_the_same_key_takes_effect() {
     let mut sealed = sealed(units, changes);
     let hash = |key: &str| key_hash(&key_json(&change(key, "1").keys));
     let version = |sequence: &str| unit(0, "a", sequence, 0).version;
-    sealed.batch.touched = vec![(hash("a"), version("4"))];
+    sealed.batch.rows.touched = vec![(hash("a"), version("4"))];
     let rows = |sealed: &Sealed| -> Vec<u32> {
-        sealed.batch.units.iter().map(|unit| unit.record.index).collect()
+        sealed.batch.rows.units.iter().map(|unit| unit.record.index).collect()
     };
     assert_eq!((rows(&sealed), sealed.superseded[0]), (vec![3, 1], 2));
     for (before, superseded) in [(2, 1), (0, 0)] {
-        sealed.records.count(ChangeOp::Insert, Outcome::Mapped);
+        sealed.records.count(ChangeOp::Insert, RecordOutcome::Mapped);
         sealed.refuse(&[(0, "no".to_owned())]);
         assert_eq!((rows(&sealed), sealed.superseded[0]), (vec![before, 1], superseded));
     }
-    assert_eq!(sealed.batch.touched, [(hash("a"), version("1"))], "it supersedes nothing newer");
+    assert_eq!(
+        sealed.batch.rows.touched,
+        [(hash("a"), version("1"))],
+        "it supersedes nothing newer"
+    );
 }
 
 #[test]
@@ -249,17 +254,17 @@ fn behind_a_soft_delete_stands_the_change_before_it() {
     };
     let changes = || (1..=6).map(|number| change("a", &number.to_string())).collect();
     let rows = |sealed: &Sealed| -> Vec<u32> {
-        sealed.batch.units.iter().map(|unit| unit.record.index).collect()
+        sealed.batch.rows.units.iter().map(|unit| unit.record.index).collect()
     };
     let first = sealed(units(), changes());
     assert_eq!((rows(&first), first.superseded[0]), (vec![5, 3], 4));
     // Refused, each is replaced by what would have stood in its place without it.
     for (refused, left) in [(0, vec![4, 3]), (1, vec![5, 2])] {
         let mut sealed = sealed(units(), changes());
-        sealed.records.count(ChangeOp::Insert, Outcome::Mapped);
+        sealed.records.count(ChangeOp::Insert, RecordOutcome::Mapped);
         sealed.refuse(&[(refused, "no".to_owned())]);
         assert_eq!((rows(&sealed), sealed.superseded[0]), (left, 3));
-        let newer = sealed.batch.touched.len();
+        let newer = sealed.batch.rows.touched.len();
         assert_eq!(newer, usize::from(refused == 1), "the soft delete supersedes the refused row");
     }
 }

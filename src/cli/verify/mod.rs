@@ -1,18 +1,6 @@
-//! `dynaurora verify`: is the target what the source says? Both are read, consistently and typed, in both
-//! directions; what is merely on its way is told from what is wrong.
+//! `dynaurora verify`: is the target what the source says? `ops/verify` finds out; this asks and reports.
 
-mod context;
-mod passes;
-mod repair;
 mod report;
-mod scan;
-mod settle;
-
-#[cfg(test)]
-mod keys_tests;
-
-pub(super) use context::{Context, scanned};
-pub(super) use repair::{Asked, truth};
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,16 +11,18 @@ use clap::Args;
 use super::config_file::load;
 use super::{ConfigArgs, Output, paste, print_json};
 use crate::config::{Config, SourceConfig};
-use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::ports::Parties;
 use crate::ops::resolve::resolve;
+use crate::ops::verify::context::{Context, Subject};
+use crate::ops::verify::{self as ops, Options};
 use crate::ops::{named, wire};
-use crate::postgres::repair::verifications::{self, Verification};
+use crate::postgres::ledger::PostgresLedger;
+use crate::postgres::repair::ports::PostgresTarget;
 use crate::postgres::session::Pools;
 use crate::runtime::SystemClock;
-use passes::{Passes, Plan};
+use crate::source::DynamoSource;
 use report::{Meter, SourceReport};
-use scan::Share;
 
 /// Options of `verify`.
 #[derive(Debug, Args)]
@@ -112,45 +102,50 @@ pub async fn run(args: &VerifyArgs) -> Result<ExitCode> {
     })
 }
 
+/// One source with both of its sides, ready to be verified.
+///
+/// # Errors
+/// When one of them does not answer; `Conflict` while the source is being backfilled.
+pub(super) async fn context(
+    config: &Config,
+    source: &SourceConfig,
+    pools: &Arc<Pools>,
+    max_rcu: Option<f64>,
+) -> Result<Context<Both>> {
+    let sides = Parties {
+        items: wire::source(config, source).await?,
+        ledger: PostgresLedger::new(Arc::clone(pools)),
+        target: PostgresTarget::new(pools, &source.name, source.mapper.tables()),
+        clock: SystemClock,
+    };
+    let (name, mapper) = (Arc::clone(&source.name), Arc::clone(&source.mapper));
+    Context::open(sides, Subject { name, mapper, max_rcu, seed: fastrand::u64(..) }).await
+}
+
+/// Both sides as they really are.
+pub(super) type Both = Parties<DynamoSource, PostgresLedger, PostgresTarget, SystemClock>;
+
 async fn verify(
     args: &VerifyArgs,
     config: &Config,
     source: &SourceConfig,
     pools: &Arc<Pools>,
 ) -> Result<SourceReport> {
-    let started = SystemClock.now();
-    let context = Arc::new(Context::open(config, source, pools, args.max_rcu).await?);
-    let share = match args.sample {
-        Some(part) if part < 1.0 => Share::sample(part, args.segments),
-        _ => Share::whole(args.segments),
-    };
-    let part = share.part;
-    let plan = Plan {
-        tables: context.own_tables(args.table.as_deref()),
-        share,
-        readers: args.segments,
+    let context = Arc::new(context(config, source, pools, args.max_rcu).await?);
+    let options = Options {
+        table: args.table.clone(),
+        sample: args.sample,
+        repair: args.repair,
+        segments: args.segments,
         lag: Duration::from_secs(args.settle_secs),
     };
     let meter = Meter::new(&source.name);
-    let mut found = Passes::new(&context, plan, &meter).run().await?;
-    if args.repair {
-        repair::mend(&context, &mut found.settled.drift).await?;
-    }
+    let verified = ops::verify(&context, &options, &meter).await?;
     meter.done();
-    let took = SystemClock.now() - started;
-    let report = SourceReport::new(&context, &found, (part, took), args.show_values);
-    let verification = Verification {
-        took,
-        share: part,
-        items: report.items,
-        mismatched: report.mismatched,
-        repaired: report.repaired,
-    };
-    // Neither a part of the target nor an open question is an answer that a metric may show.
-    if args.table.is_none() && report.undecided == 0 {
-        verifications::record(&pools.pool().await?, &source.name, verification).await?;
+    for why in &verified.not_repaired {
+        anstream::eprintln!("not repaired: {why}");
     }
-    Ok(report)
+    Ok(SourceReport::new(&context, &verified, args.show_values))
 }
 
 fn chosen<'a>(config: &'a Config, args: &VerifyArgs) -> Result<Vec<&'a SourceConfig>> {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Serialize, Serializer};
 
-use super::context::Context;
-use super::passes::Found;
-use super::settle::Drift;
 use crate::mapping::spec::TableSpec;
-use crate::postgres::repair::verify::{Difference, Fault};
+use crate::ops::ports::{Difference, Fault, Observer, Sides};
+use crate::ops::verify::Verified;
+use crate::ops::verify::context::Context;
+use crate::ops::verify::settle::Drift;
 
 /// Differences shown to people; the JSON has all.
 const SHOWN_MAX: usize = 20;
@@ -36,25 +36,27 @@ impl Meter {
         Self(bar)
     }
 
-    pub(crate) fn items(&self, items: u64, differences: usize) {
+    pub(crate) fn done(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl Observer for Meter {
+    fn items(&self, items: u64, differing: usize) {
         self.0.set_position(items);
-        if differences > 0 {
-            self.0.set_message(format!("items, {differences} rows differ"));
+        if differing > 0 {
+            self.0.set_message(format!("items, {differing} rows differ"));
         }
     }
 
-    pub(crate) fn rows(&self, rows: u32) {
+    fn rows(&self, rows: u32) {
         self.0.set_message("rows");
         self.0.inc(u64::from(rows));
     }
 
-    pub(crate) fn again(&self) {
+    fn again(&self) {
         self.0.set_position(0);
         self.0.set_message("items, the second time");
-    }
-
-    pub(crate) fn done(&self) {
-        self.0.finish_and_clear();
     }
 }
 
@@ -126,26 +128,24 @@ struct PrintedValue {
 }
 
 impl SourceReport {
-    pub(crate) fn new(
-        context: &Context,
-        found: &Found,
-        (share, took): (f64, Duration),
+    pub(crate) fn new<S: Sides>(
+        context: &Context<S>,
+        verified: &Verified,
         show_values: bool,
     ) -> Self {
-        let specs = context.mapper.tables();
+        let Verified { found, share, took, .. } = verified;
+        let specs = context.mapper().tables();
         let mut tables: Vec<TableReport> = Vec::new();
         let mut differences = Vec::new();
-        let mut repaired = 0;
         for drift in &found.settled.drift {
-            for difference in &drift.answer.differences {
+            for difference in &drift.comparison.differences {
                 let Some(spec) = specs.get(usize::from(difference.table.0)) else { continue };
                 count(&mut tables, spec, &difference.fault);
-                repaired += u64::from(drift.repaired);
                 differences.push(printed(spec, difference, drift, show_values));
             }
         }
         let settled = &found.settled;
-        let whole = share >= 1.0;
+        let whole = *share >= 1.0;
         let why = if whole {
             "the key does not tell the item; one that cannot be mapped, or was not read, may be theirs"
         } else {
@@ -156,12 +156,12 @@ impl SourceReport {
             Some(Unchecked { table, rows: *rows, why })
         });
         Self {
-            source: context.name.to_string(),
-            share,
+            source: context.name().to_string(),
+            share: *share,
             items: found.items,
             rows: found.rows,
             mismatched: differences.len() as u64,
-            repaired,
+            repaired: found.repaired(),
             dead_letters: settled.dead_letters,
             unmappable: found.rejected.max(settled.unmappable),
             kept: settled.kept,
@@ -169,7 +169,7 @@ impl SourceReport {
             undecided: settled.undecided,
             unchecked: unchecked.collect(),
             stopped_early: found.stopped_early,
-            workers: context.workers,
+            workers: context.workers(),
             took_secs: took.as_secs_f64(),
             tables,
             differences,

@@ -14,10 +14,7 @@ use crate::engine::options::OnGap;
 use crate::engine::ports::{Loads, Seams, Target};
 use crate::error::Result;
 use crate::mapping::Mapper;
-use crate::model::{
-    Cells, Change, ChangeOp, Generation, Item, PartitionId, PartitionKind, Segment, SequenceNumber,
-    TableIndex,
-};
+use crate::model::{Cells, Generation, PartitionId, Segment, StoredRecord, TableIndex};
 
 /// Items to a segment where nobody says how many segments there are: some minutes of reading for one worker,
 /// and enough of them for a fleet to share.
@@ -70,7 +67,7 @@ pub fn next_step(view: &LedgerView, wish: Backfill, on_gap: OnGap) -> Step {
         let unread = view
             .partitions
             .iter()
-            .any(|row| row.id.kind() != PartitionKind::Shard && row.state == PartitionState::Open);
+            .any(|row| !row.id.is_shard() && row.state == PartitionState::Open);
         return if unread || view.load.replaying > 0 { Step::Rest } else { Step::Finish };
     }
     match wish {
@@ -87,7 +84,7 @@ pub fn progress(view: &LedgerView) -> Option<f64> {
     if !view.load.active {
         return None;
     }
-    let rows = view.partitions.iter().filter(|row| row.id.kind() != PartitionKind::Shard);
+    let rows = view.partitions.iter().filter(|row| !row.id.is_shard());
     let (mut all, mut ended, mut records) = (0_u32, 0_u32, 0_u64);
     for row in rows {
         all += 1;
@@ -246,39 +243,12 @@ pub(crate) async fn finish<P: Seams>(ports: &P, finish: &Finish) -> Result<Finis
 fn spared(mapper: &Mapper, letters: &[OpenLetter]) -> Result<Vec<(TableIndex, Cells)>, i64> {
     let mut spared = Vec::new();
     for letter in letters {
-        let changes = images(&letter.image).ok_or(letter.id)?;
-        for change in changes {
+        let record = StoredRecord::read(&letter.image).ok_or(letter.id)?;
+        for change in record.removals() {
             mapper.row_keys(&change, &mut spared).map_err(|_| letter.id)?;
         }
     }
     Ok(spared)
-}
-
-/// The removals of a record's images: what its rows may be. Without an image the keys alone must tell.
-fn images(record: &str) -> Option<Vec<Change>> {
-    #[derive(serde::Deserialize)]
-    struct Record {
-        keys: Item,
-        new_image: Option<Item>,
-        old_image: Option<Item>,
-    }
-    let Record { keys, new_image, old_image } = serde_json::from_str(record).ok()?;
-    let removal = |old_image| Change {
-        op: ChangeOp::Remove,
-        sequence: SequenceNumber::ZERO,
-        keys: keys.clone(),
-        new_image: None,
-        old_image,
-        changed_at: None,
-        expired: false,
-        bytes: 0,
-    };
-    let known: Vec<_> = [new_image, old_image].into_iter().flatten().map(Some).collect();
-    Some(if known.is_empty() {
-        vec![removal(None)]
-    } else {
-        known.into_iter().map(removal).collect()
-    })
 }
 
 #[cfg(test)]

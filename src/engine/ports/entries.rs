@@ -137,17 +137,6 @@ pub struct Claim<'a> {
     pub lease_ttl: Duration,
 }
 
-/// A lease: the right to read and advance one partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
-    /// The partition.
-    pub partition: PartitionId,
-    /// The epoch that fences off every earlier owner.
-    pub epoch: Epoch,
-    /// How far the partition is applied.
-    pub position: Position,
-}
-
 /// How far a worker is, told for all the shards that it speaks for at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Publication<'a> {

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{PartitionRow, PartitionState};
-use crate::model::{EpochMillis, PartitionId, PartitionKind, Position};
+use crate::model::{EpochMillis, PartitionId, Position};
 
 /// What must be read again, and where it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Rewind {
 /// stand at their start anyway.
 #[must_use]
 pub(crate) fn past(rows: &[PartitionRow], as_of: EpochMillis) -> Vec<&PartitionRow> {
-    let shards = || rows.iter().filter(|row| row.id.kind() == PartitionKind::Shard);
+    let shards = || rows.iter().filter(|row| row.id.is_shard());
     let mut found: HashSet<&PartitionId> =
         shards().filter(|row| is_past(row, as_of)).map(|row| &row.id).collect();
     loop {

@@ -236,7 +236,7 @@ impl<P: Seams> Worker<P> {
         self.lanes[lane].failures = 0;
         self.well(Stage::Apply);
         self.tell_applied(&sealed, &applied, took);
-        let rejected = sealed.batch.rejects.len() as u64;
+        let rejected = sealed.batch.rows.rejects.len() as u64;
         if let Some(share) = self.rejects.note(sealed.records.total(), rejected) {
             let what = format!("{:.0} % of the last records became dead letters", share * 100.0);
             return Err(Error::new(ErrorKind::Config, what).with_hint(
@@ -256,7 +256,7 @@ impl<P: Seams> Worker<P> {
             // dead letter of this batch: read them again.
             self.reload(now);
         }
-        for advance in &sealed.batch.advances {
+        for advance in &sealed.batch.fence.advances {
             self.lanes[lane].readers.applied(&advance.partition, advance.last_event_at);
             if advance.drained {
                 self.lanes[lane].readers.remove(&advance.partition);

@@ -14,7 +14,6 @@ use crate::engine::retry::{Directive, Stage, directive, explained, pause};
 use crate::engine::tail::freshness::{self, ShardProgress, SourceStatus};
 use crate::engine::tail::lineage::{Readiness, readiness};
 use crate::error::{Error, Result};
-use crate::model::PartitionKind;
 use crate::telemetry::events;
 
 impl<P: Seams> Worker<P> {
@@ -76,7 +75,7 @@ impl<P: Seams> Worker<P> {
             })
             .collect();
         self.records += sealed.records.total();
-        let advances = &sealed.batch.advances;
+        let advances = &sealed.batch.fence.advances;
         events::BatchApplied {
             source: &self.run.name,
             records: &sealed.records,
@@ -85,7 +84,7 @@ impl<P: Seams> Worker<P> {
             took,
             // What a load brings is as old as it is, and no lag.
             last_event_at: (advances.iter())
-                .filter(|advance| advance.partition.kind() == PartitionKind::Shard)
+                .filter(|advance| advance.partition.is_shard())
                 .filter_map(|advance| advance.last_event_at)
                 .max(),
             now: self.ports.clock().wall(),
@@ -129,9 +128,7 @@ impl<P: Seams> Worker<P> {
         let mut shards = [("reading", 0), ("free", 0), ("waiting", 0), ("drained", 0)];
         for (row, readiness) in self.view.partitions.iter().zip(readiness) {
             let state = match readiness {
-                Readiness::Readable if row.id.kind() != PartitionKind::Shard => {
-                    usize::from(row.owner.is_none())
-                }
+                Readiness::Readable if !row.id.is_shard() => usize::from(row.owner.is_none()),
                 Readiness::Readable if row.owner.is_some() && !self.has_lost(row) => 0,
                 Readiness::Readable => {
                     // What the whole source is synced up to holds for each of its shards; a quiet one may

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use super::columns::{self, Drafted, Scope};
-use super::entity::{rows, with_rest};
-use super::{Child, Source, extras, names};
+use super::compiled::{Child, Source};
+use super::rows::{rows, with_rest};
+use super::{extras, names};
 use crate::mapping::definition::{ChildDefinition, Problem};
 use crate::mapping::path::{Origin, Path};
 use crate::mapping::spec::{ColumnSpec, Constant, ParentSpec, TableName, TableSpec};

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{Absent, Column, ExistingTypes, Source, names};
+use super::compiled::{Absent, Column, ExistingTypes, Source};
+use super::names;
 use crate::mapping::convert::Conversion;
 use crate::mapping::definition::{
     ColumnDefinition, OnError, Problem, RowsDefinition, Span, Spanned,

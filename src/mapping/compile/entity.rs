@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::children::{self, Parent};
 use super::columns::{self, Drafted, Scope};
-use super::{Child, Column, Entity, ExistingTypes, Rows, Source, extras, names, within};
-use crate::mapping::auto::is_unresolved;
+use super::compiled::{Column, Entity, ExistingTypes, Rows, Source, within};
+use super::rows::{rows, with_rest};
+use super::{extras, names};
 use crate::mapping::condition::Condition;
-use crate::mapping::definition::{EntityDefinition, Problem, RowsDefinition, Spanned};
+use crate::mapping::definition::{EntityDefinition, Problem, Spanned};
 use crate::mapping::path::Origin;
-use crate::mapping::rest::Mapped;
-use crate::mapping::spec::{ColumnSpec, ColumnType, Constant, TableSpec};
+use crate::mapping::spec::{Constant, TableSpec};
 use crate::mapping::template::{CaptureNames, Template};
 use crate::model::TableIndex;
 
@@ -28,7 +28,7 @@ pub(super) fn compile(
     let broken = keys.len() < definition.key.len();
     let scope = Scope { existing, captures: &captures, child: false, broken };
     let drafted = columns::draft(&definition.rows, scope, problems);
-    if definition.key.is_empty() && !is_unresolved(definition) {
+    if definition.key.is_empty() && !definition.needs_keys() {
         keys = keys_from_columns(definition, &drafted, problems);
     }
     let key_names = primary_key(definition, &keys, &captures, &drafted, problems);
@@ -63,7 +63,7 @@ pub(super) fn compile(
     };
     let soft = extras::soft_delete(definition, &mut own, problems);
     own.extras = extras::extras(&definition.rows, &own, problems);
-    let history = extras::history(definition, (index, &own), problems);
+    let history = extras::history(definition, index, &own, problems);
     tables.push(own);
     let children = children::compile(&definition.children, &parent, tables, problems);
     // Behind its table: the sink writes a row before its history.
@@ -202,50 +202,6 @@ fn filter(definition: &EntityDefinition, problems: &mut Vec<Problem>) -> Option<
             None
         }
     }
-}
-
-/// Splits drafts into what runs and what the sink must know; adds the `rest` column.
-pub(super) fn rows(
-    definition: &RowsDefinition,
-    drafted: Vec<Drafted>,
-    key_columns: usize,
-    problems: &mut Vec<Problem>,
-) -> (Rows, Vec<ColumnSpec>) {
-    if drafted.is_empty() && definition.auto.is_none() {
-        let message = format!("the table `{}` has no columns", definition.table.value);
-        problems.push(Problem::at(definition.table.span, message));
-    }
-    let (columns, mut specs): (Vec<Column>, Vec<ColumnSpec>) =
-        drafted.into_iter().map(|drafted| (drafted.column, drafted.spec)).unzip();
-    if let Some(rest) = &definition.rest {
-        let name = rest.value.clone();
-        specs.push(ColumnSpec { name, column_type: ColumnType::Jsonb, not_null: true });
-    }
-    (Rows { columns, key_columns, rest: None }, specs)
-}
-
-pub(super) fn with_rest(
-    rows: Rows,
-    definition: &RowsDefinition,
-    keys: &[(String, Template)],
-    children: &[Child],
-) -> Rows {
-    let Some(rest) = &definition.rest else { return rows };
-    let mut mapped = Mapped::default();
-    for (attribute, template) in keys {
-        if !template.discards() {
-            mapped.take_name(attribute);
-        }
-    }
-    for (index, column) in rows.columns.iter().enumerate() {
-        if let Source::Path(path) = &column.source {
-            mapped.take(path, Some(index));
-        }
-    }
-    for from in children.iter().filter_map(|child| child.from.as_ref()) {
-        mapped.take(from, None);
-    }
-    Rows { rest: Some((Arc::from(rest.as_str()), mapped)), ..rows }
 }
 
 /// The columns of the primary key that are the same in every row.

@@ -55,7 +55,8 @@ pub(super) fn soft_delete(
 /// The history of an entity's own table, which is `of`.
 pub(super) fn history(
     definition: &EntityDefinition,
-    (of, table): (TableIndex, &TableSpec),
+    of: TableIndex,
+    table: &TableSpec,
     problems: &mut Vec<Problem>,
 ) -> Option<TableSpec> {
     let written = definition.history.as_ref()?;

@@ -1,7 +1,9 @@
 //! Lists and sets -> Postgres array literals.
 
 use super::json::{sorted, sorted_numbers};
-use super::{Conversion, Loss, from_text, hex, scalar};
+use super::loss::Loss;
+use super::text::hex;
+use super::{Conversion, from_text, scalar};
 use crate::mapping::spec::ColumnType;
 use crate::model::AttributeValue;
 

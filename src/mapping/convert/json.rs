@@ -1,8 +1,9 @@
 //! Attribute value -> JSON text for `jsonb`: numbers exact, names and sets sorted, binary as
 //! base64.
 
+use super::loss::{Loss, decimal, nul_loss};
 use super::number::Decimal;
-use super::{Loss, base64, bool_text, decimal, nul_loss};
+use super::text::{base64, bool_text, hex_byte};
 use crate::mapping::definition::NulPolicy;
 use crate::model::{AttributeValue, RejectReason};
 
@@ -35,7 +36,7 @@ pub(crate) fn string(text: &str, nul: NulPolicy, out: &mut String) -> Result<(),
         plain = at + 1;
         if escape.is_empty() {
             out.push_str("\\u00");
-            super::hex_byte(byte, out);
+            hex_byte(byte, out);
         } else {
             out.push_str(escape);
         }

@@ -6,48 +6,20 @@
 
 mod array;
 mod json;
+mod loss;
 pub(crate) mod number;
+mod text;
 mod time;
 
-use std::borrow::Cow;
-use std::net::IpAddr;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-
 pub(crate) use json::{string as json_string, write as json};
+pub(crate) use loss::{Loss, decimal, type_name};
 
 use super::definition::{EpochUnit, NulPolicy};
 use super::spec::ColumnType;
 use crate::model::{AttributeValue, RejectReason};
+use loss::nul_loss;
 use number::Decimal;
-
-/// Why a value cannot become a cell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Loss {
-    /// The bounded reason.
-    pub(crate) reason: RejectReason,
-    /// What a person needs to know, without the value.
-    pub(crate) detail: Cow<'static, str>,
-}
-
-impl Loss {
-    pub(crate) fn new(reason: RejectReason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, detail: detail.into() }
-    }
-
-    fn format(detail: &'static str) -> Self {
-        Self::new(RejectReason::Format, detail)
-    }
-
-    fn range(detail: &'static str) -> Self {
-        Self::new(RejectReason::Range, detail)
-    }
-
-    fn mismatch(value: &AttributeValue, wanted: &str) -> Self {
-        Self::new(RejectReason::Type, format!("a {} cannot become {wanted}", type_name(value)))
-    }
-}
+use text::{bool_text, hex, inet, uuid, uuid_text};
 
 /// How one column takes its values.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,27 +79,6 @@ impl Conversion {
     }
 }
 
-/// The name that people know an attribute's type by.
-pub(crate) fn type_name(value: &AttributeValue) -> &'static str {
-    match value {
-        AttributeValue::S(_) => "string (S)",
-        AttributeValue::N(_) => "number (N)",
-        AttributeValue::B(_) => "binary (B)",
-        AttributeValue::Bool(_) => "boolean (BOOL)",
-        AttributeValue::Null(_) => "null (NULL)",
-        AttributeValue::M(_) => "map (M)",
-        AttributeValue::L(_) => "list (L)",
-        AttributeValue::Ss(_) => "string set (SS)",
-        AttributeValue::Ns(_) => "number set (NS)",
-        AttributeValue::Bs(_) => "binary set (BS)",
-    }
-}
-
-/// Reads an attribute's number.
-pub(crate) fn decimal(text: &str) -> Result<Decimal<'_>, Loss> {
-    Decimal::parse(text).ok_or_else(|| Loss::format("not a decimal number"))
-}
-
 fn mapped(map: &[(String, String)], value: &AttributeValue, out: &mut String) -> Result<(), Loss> {
     match value {
         AttributeValue::S(text) => mapped_text(map, text, out),
@@ -146,10 +97,6 @@ fn mapped_text(map: &[(String, String)], text: &str, out: &mut String) -> Result
     let (_, to) = found.ok_or_else(|| Loss::format("the value is not in the column's map"))?;
     out.push_str(to);
     Ok(())
-}
-
-fn bool_text(value: bool) -> &'static str {
-    if value { "true" } else { "false" }
 }
 
 fn scalar(
@@ -284,84 +231,6 @@ fn plain(text: &str, nul: NulPolicy, out: &mut String) -> Result<(), Loss> {
             Ok(())
         }
     }
-}
-
-fn nul_loss() -> Loss {
-    Loss::new(RejectReason::Nul, "the text holds U+0000, which Postgres cannot store")
-}
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
-fn hex_byte(byte: u8, out: &mut String) {
-    out.push(char::from(HEX[usize::from(byte >> 4)]));
-    out.push(char::from(HEX[usize::from(byte & 15)]));
-}
-
-fn hex(bytes: &[u8], out: &mut String) {
-    out.reserve(2 + 2 * bytes.len());
-    out.push_str("\\x");
-    for byte in bytes {
-        hex_byte(*byte, out);
-    }
-}
-
-fn base64(bytes: &[u8], out: &mut String) {
-    BASE64.encode_string(bytes, out);
-}
-
-fn uuid_text(bytes: [u8; 16], out: &mut String) {
-    for (index, byte) in bytes.into_iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            out.push('-');
-        }
-        hex_byte(byte, out);
-    }
-}
-
-fn uuid(text: &str, out: &mut String) -> Result<(), Loss> {
-    let wrong = || Loss::format("not a uuid");
-    let bytes = text.as_bytes();
-    let hyphens =
-        bytes.len() == 36 && [8, 13, 18, 23].iter().all(|at| bytes.get(*at) == Some(&b'-'));
-    if !hyphens && bytes.len() != 32 {
-        return Err(wrong());
-    }
-    let mut packed = [0_u8; 16];
-    let mut digits = bytes.iter().filter(|byte| !(hyphens && **byte == b'-'));
-    for byte in &mut packed {
-        for _ in 0..2 {
-            let digit = digits.next().and_then(|digit| char::from(*digit).to_digit(16));
-            *byte = *byte << 4 | u8::try_from(digit.ok_or_else(wrong)?).unwrap_or(0);
-        }
-    }
-    if digits.next().is_some() {
-        return Err(wrong());
-    }
-    uuid_text(packed, out);
-    Ok(())
-}
-
-fn inet(text: &str, out: &mut String) -> Result<(), Loss> {
-    let wrong = || Loss::format("not an address, nor an address with a prefix length");
-    let (address, prefix) = match text.split_once('/') {
-        Some((address, prefix)) => (address, Some(prefix)),
-        None => (text, None),
-    };
-    let address: IpAddr = address.parse().map_err(|_| wrong())?;
-    out.push_str(&address.to_string());
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    if let Some(prefix) = prefix {
-        let digits = prefix.bytes().all(|byte| byte.is_ascii_digit());
-        let length: u8 = prefix.parse().ok().filter(|_| digits).ok_or_else(wrong)?;
-        if length > longest {
-            return Err(wrong());
-        }
-        if length < longest {
-            out.push('/');
-            out.push_str(&length.to_string());
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::Offset;
 
-use super::Loss;
+use super::loss::Loss;
 use super::number::Decimal;
 use crate::mapping::definition::EpochUnit;
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{path_name, snake, unique};
+use super::names::{path_name, snake, unique};
 use crate::mapping::convert::{Conversion, type_name};
 use crate::mapping::spec::ColumnType;
 use crate::mapping::toml_text;

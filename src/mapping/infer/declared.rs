@@ -1,8 +1,6 @@
 //! Designs as files: which tool wrote one, and columns whose types it says.
 
-use serde_json::Value;
-
-use super::{onetable, path_name, unique, workbench};
+use super::names::{path_name, snake, unique};
 use crate::mapping::spec::ColumnType;
 use crate::mapping::toml_text;
 
@@ -34,23 +32,6 @@ pub(super) struct Declared {
     pub(super) note: String,
 }
 
-/// Proposes a config for a design: a data model of NoSQL Workbench, or a OneTable schema as JSON.
-///
-/// Of a model's tables, `table` chooses one. A schema does not name its table: there `table` does.
-///
-/// # Errors
-/// When the text is no design, or has no such table.
-pub fn infer_model(text: &str, table: Option<&str>) -> Result<String, ModelError> {
-    let value: Value = serde_json::from_str(text)?;
-    if value.get("DataModel").is_some() {
-        return workbench::propose(value, table);
-    }
-    if value.get("models").is_some() {
-        return onetable::propose(value, table);
-    }
-    Err(ModelError::Unknown)
-}
-
 /// Writes a line for each column.
 pub(super) fn write(columns: &[Declared], taken: &mut Vec<String>, line: &mut dyn FnMut(String)) {
     for declared in columns {
@@ -78,7 +59,7 @@ impl Declared {
     /// A column for an attribute of this name.
     pub(super) fn attribute(name: &str, column_type: ColumnType) -> Self {
         Self {
-            column: super::snake(name),
+            column: snake(name),
             from: path_name(name),
             column_type,
             epoch: None,

@@ -6,10 +6,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::declared::{Declared, ModelError, array};
+use super::names::{path_name, snake, unique};
+use super::proposal::{Columns, Group, InferPlace, InferRequest, head, section, settle};
 use super::shape::Shape;
-use super::{
-    Columns, Group, InferPlace, InferRequest, head, path_name, section, settle, snake, unique,
-};
 use crate::mapping::spec::ColumnType;
 use crate::mapping::template::{CAPTURES_MAX, CaptureNames, Template};
 
@@ -135,7 +134,7 @@ fn model(schema: &Schema, keys: &[String], name: &str, fields: &[(&str, Field)])
         templates.push((key.clone(), text));
         captures = own;
     }
-    let columns = columns(schema, (keys, &captures), type_field, fields);
+    let columns = columns(schema, keys, &captures, type_field, fields);
     Group {
         name: String::new(),
         shape: Shape::declared(templates, captures),
@@ -177,7 +176,8 @@ fn template(value: &str, kind: (&str, &str), captures: &mut Vec<String>) -> Opti
 
 fn columns(
     schema: &Schema,
-    (keys, captures): (&[String], &[String]),
+    keys: &[String],
+    captures: &[String],
     type_field: &str,
     fields: &[(&str, Field)],
 ) -> Vec<Declared> {

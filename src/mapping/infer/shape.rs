@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{snake, unique};
+use super::names::{snake, unique};
 use crate::mapping::template::{CaptureNames, Captures, Template};
 use crate::model::{AttributeValue, Item};
 

@@ -7,10 +7,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::declared::{Declared, ModelError, array};
+use super::names::{snake, unique};
+use super::proposal::{Columns, Group, InferPlace, InferRequest, groups, head, section, settle};
 use super::shape::Shape;
-use super::{
-    Columns, Group, InferPlace, InferRequest, groups, head, section, settle, snake, unique,
-};
 use crate::mapping::spec::ColumnType;
 use crate::model::Item;
 

@@ -3,16 +3,14 @@
 //! Both are one transaction that locks the source's row first, so that two of them never mix. The partitions'
 //! rows are locked after it, in the order of their names, as batches and renewals lock them.
 
-use sqlx::postgres::PgConnection;
-use sqlx::{Postgres, Row, Transaction};
+use sqlx::Row;
 
 use super::{PostgresLedger, positions, view};
 use crate::engine::ports::{Loads, NewLoad, NewStream, OpenLetter};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Generation, PartitionId, PartitionKind};
-use crate::postgres::session::Lane;
+use crate::postgres::session::Tx;
 use crate::postgres::sql::encode::{printed, texts};
-use crate::postgres::sqlstate;
 
 impl PostgresLedger {
     /// Notes an operator's word: the sweep of the active load may delete as much as it must.
@@ -20,20 +18,8 @@ impl PostgresLedger {
     /// # Errors
     /// As the database answers.
     pub async fn confirm_sweep(&self, source: &str) -> Result<()> {
-        const WHAT: &str = "confirm a sweep";
-        let pools = self.pools();
-        pools
-            .attempt(Lane::Ledger, WHAT, |session| async move {
-                let mut transaction = session.begin().await?;
-                sqlx::query(CONFIRM)
-                    .bind(source)
-                    .persistent(pools.prepared())
-                    .execute(&mut *transaction)
-                    .await
-                    .map_err(|error| sqlstate::error(WHAT, error))?;
-                settle(transaction, true, WHAT).await
-            })
-            .await
+        let work = async |tx: &mut Tx| tx.query(CONFIRM).bind(source).execute().await.map(drop);
+        self.call("confirm a sweep", work).await
     }
 }
 
@@ -42,61 +28,38 @@ const CONFIRM: &str = "\
 
 impl Loads for PostgresLedger {
     async fn begin_load(&self, load: &NewLoad) -> Result<bool> {
-        let pools = self.pools();
-        let prepared = pools.prepared();
-        pools
-            .attempt(Lane::Ledger, BEGIN_WHAT, |session| async move {
-                let mut transaction = session.begin().await?;
-                let begun = begin(&mut transaction, load, prepared).await?;
-                settle(transaction, begun, BEGIN_WHAT).await?;
-                Ok(begun)
-            })
-            .await
+        self.call("begin a load", async |tx| {
+            let begun = begin(tx, load).await?;
+            if !begun {
+                tx.undo();
+            }
+            Ok(begun)
+        })
+        .await
     }
 
     async fn end_load(&self, source: &str, generation: Generation) -> Result<bool> {
-        const WHAT: &str = "end a load";
-        let pools = self.pools();
-        let prepared = pools.prepared();
-        pools
-            .attempt(Lane::Ledger, WHAT, |session| async move {
-                let mut transaction = session.begin().await?;
-                let ended = end(&mut transaction, (source, generation), prepared)
-                    .await
-                    .map_err(|error| sqlstate::error(WHAT, error))?;
-                settle(transaction, ended, WHAT).await?;
-                Ok(ended)
-            })
-            .await
+        self.call("end a load", async |tx| {
+            if tx.query(END).bind(source).bind(i64::from(generation)).execute().await? == 0 {
+                return Ok(false);
+            }
+            tx.query(REPAIRED).bind(source).execute().await?;
+            tx.query(CLEAR_CLAIMS).bind(source).execute().await?;
+            Ok(true)
+        })
+        .await
     }
 
     async fn open_letters(&self, source: &str, limit: u32) -> Result<Vec<OpenLetter>> {
-        const WHAT: &str = "read the open dead letters";
-        let pools = self.pools();
-        let prepared = pools.prepared();
-        pools
-            .attempt(Lane::Ledger, WHAT, |session| async move {
-                let mut transaction = session.begin().await?;
-                let failed = |error| sqlstate::error(WHAT, error);
-                let rows = sqlx::query(OPEN_LETTERS)
-                    .bind(source)
-                    .bind(i64::from(limit))
-                    .persistent(prepared)
-                    .fetch_all(&mut *transaction)
-                    .await
-                    .map_err(failed)?;
-                let letters = rows.iter().map(|row| {
-                    Ok(OpenLetter { id: row.try_get("id")?, image: row.try_get("image")? })
-                });
-                let letters = letters.collect::<sqlx::Result<_>>().map_err(failed)?;
-                settle(transaction, true, WHAT).await?;
-                Ok(letters)
-            })
-            .await
+        self.call("read the open dead letters", async |tx| {
+            let letters = tx.query(OPEN_LETTERS).bind(source).bind(i64::from(limit));
+            let read = letters
+                .all(|row| Ok(OpenLetter { id: row.try_get("id")?, image: row.try_get("image")? }));
+            read.await
+        })
+        .await
     }
 }
-
-const BEGIN_WHAT: &str = "begin a load";
 
 /// What nothing but a load or an operator ends is told by the gaps; their reasons are the halts that a load
 /// ends too.
@@ -164,64 +127,52 @@ const REPAIRING: &str = "\
 
 const CLEAR_CLAIMS: &str = "delete from dynaurora.claims where source = $1";
 
-async fn begin(
-    transaction: &mut Transaction<'static, Postgres>,
-    load: &NewLoad,
-    prepared: bool,
-) -> Result<bool> {
-    let failed = |error| sqlstate::error(BEGIN_WHAT, error);
+/// Whether it began; what was done before the answer is no is to be undone.
+async fn begin(tx: &mut Tx, load: &NewLoad) -> Result<bool> {
     let source = &*load.source;
     let replaces = i64::from(load.replaces);
-    let begun = sqlx::query(BEGIN)
+    let begun = tx
+        .query(BEGIN)
         .bind(source)
         .bind(replaces)
         .bind(load.items.and_then(|items| i64::try_from(items).ok()))
         .bind(load.rcu_max)
         .bind(load.stream.is_some())
         .bind(load.mapping)
-        .persistent(prepared)
-        .execute(&mut **transaction)
-        .await
-        .map_err(failed)?;
-    if begun.rows_affected() == 0 {
+        .execute()
+        .await?;
+    if begun == 0 {
         return Ok(false);
     }
     if let Some(NewStream { stream_arn, shards }) = &load.stream {
-        positions::register(transaction, source, stream_arn, shards, prepared).await?;
-        sqlx::query(CHANGED)
-            .bind(source)
-            .bind(&**stream_arn)
-            .persistent(prepared)
-            .execute(&mut **transaction)
-            .await
-            .map_err(failed)?;
+        positions::register(tx, source, stream_arn, shards).await?;
+        tx.query(CHANGED).bind(source).bind(&**stream_arn).execute().await?;
     }
-    let statement = |sql| sqlx::query(sql).bind(source).persistent(prepared);
-    statement(LOCK).execute(&mut **transaction).await.map_err(failed)?;
+    tx.query(LOCK).bind(source).execute().await?;
     let mut rewound = Vec::new();
     if let Some(rewind) = &load.rewind {
-        let rows = view::partitions(transaction, source, prepared).await.map_err(failed)?;
+        let rows = view::partitions(tx, source).await?;
         let Some(shards) = rewind.shards(&rows) else { return Ok(false) };
         rewound = shards;
     }
-    statement(UNLEASE).bind(replaces + 1).execute(&mut **transaction).await.map_err(failed)?;
-    statement(REWIND)
+    tx.query(UNLEASE).bind(source).bind(replaces + 1).execute().await?;
+    tx.query(REWIND)
+        .bind(source)
         .bind(texts(&rewound, |(id, _)| Some(id.as_str())))
         .bind(printed(&rewound, |(_, position)| position))
-        .execute(&mut **transaction)
-        .await
-        .map_err(failed)?;
+        .execute()
+        .await?;
     let mut partitions = load.partitions.clone();
     partitions.sort_unstable();
-    statement(ENTER)
+    tx.query(ENTER)
+        .bind(source)
         .bind(replaces + 1)
         .bind(texts(&partitions, |id| Some(id.as_str())))
         .bind(texts(&partitions, |id| Some(kind(id))))
-        .execute(&mut **transaction)
-        .await
-        .map_err(failed)?;
-    statement(REPAIRING).execute(&mut **transaction).await.map_err(failed)?;
-    statement(CLEAR_CLAIMS).execute(&mut **transaction).await.map_err(failed)?;
+        .execute()
+        .await?;
+    tx.query(REPAIRING).bind(source).execute().await?;
+    tx.query(CLEAR_CLAIMS).bind(source).execute().await?;
     Ok(true)
 }
 
@@ -236,26 +187,6 @@ const END: &str = "\
 const REPAIRED: &str = "\
     update dynaurora.gaps set state = 'repaired' where source = $1 and state = 'repairing'";
 
-async fn end(
-    transaction: &mut PgConnection,
-    (source, generation): (&str, Generation),
-    prepared: bool,
-) -> sqlx::Result<bool> {
-    let ended = sqlx::query(END)
-        .bind(source)
-        .bind(i64::from(generation))
-        .persistent(prepared)
-        .execute(&mut *transaction)
-        .await?;
-    if ended.rows_affected() == 0 {
-        return Ok(false);
-    }
-    for sql in [REPAIRED, CLEAR_CLAIMS] {
-        sqlx::query(sql).bind(source).persistent(prepared).execute(&mut *transaction).await?;
-    }
-    Ok(true)
-}
-
 const OPEN_LETTERS: &str = "\
     select id, image from dynaurora.dead_letters where source = $1 and state = 'open' \
     order by id limit $2";
@@ -266,13 +197,4 @@ fn kind(partition: &PartitionId) -> &'static str {
         PartitionKind::Segment => "segment",
         PartitionKind::File => "file",
     }
-}
-
-async fn settle(
-    transaction: Transaction<'static, Postgres>,
-    commits: bool,
-    what: &'static str,
-) -> Result<()> {
-    let settled = if commits { transaction.commit().await } else { transaction.rollback().await };
-    settled.map_err(|error| -> Error { sqlstate::error(what, error) })
 }

@@ -5,18 +5,18 @@
 //! order of their names.
 
 mod backfills;
-pub(crate) mod positions;
+pub(super) mod positions;
 mod publications;
 mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Postgres, Row, Transaction};
+use sqlx::Row;
+use sqlx::postgres::PgRow;
 
-use super::session::{Lane, Pools, Session};
-use super::sqlstate;
+use super::session::{Lane, Pools, Tx};
+use super::sql::encode::texts;
 use crate::engine::ports::{
     Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, Publication,
     Published, SourceIdentity,
@@ -37,60 +37,34 @@ impl PostgresLedger {
         Self { pools }
     }
 
-    pub(crate) fn pools(&self) -> &Pools {
-        &self.pools
-    }
-
-    async fn attempt<T, F>(&self, what: &str, work: impl FnOnce(Session) -> F) -> Result<T>
-    where
-        F: Future<Output = Result<T>>,
-    {
-        self.pools.attempt(Lane::Ledger, what, work).await
+    /// One call: `what` it does, in one transaction.
+    async fn call<T>(
+        &self,
+        what: &'static str,
+        work: impl AsyncFnOnce(&mut Tx) -> Result<T>,
+    ) -> Result<T> {
+        self.pools.transact(Lane::Ledger, what, work).await
     }
 }
 
 impl Ledger for PostgresLedger {
     async fn enrol(&self, identity: &SourceIdentity) -> Result<Enrolment> {
-        const WHAT: &str = "enrol the source";
-        let prepared = self.pools.prepared();
-        self.attempt(WHAT, |session| async move {
-            let mut transaction = session.begin().await?;
-            let failed = |error| sqlstate::error(WHAT, error);
-            sqlx::query(ENROL)
+        self.call("enrol the source", async |tx| {
+            tx.query(ENROL)
                 .bind(&*identity.source)
                 .bind(&identity.table_arn)
                 .bind(&identity.table_id)
                 .bind(&identity.stream_arn)
-                .persistent(prepared)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed)?;
-            let row = sqlx::query(
-                "select generation, table_id, stream_arn, \
-                 extract(epoch from now() - listed_at)::double precision as listed_ago_secs \
-                 from dynaurora.sources where source = $1",
-            )
-            .bind(&*identity.source)
-            .persistent(prepared)
-            .fetch_one(&mut *transaction)
-            .await
-            .map_err(failed)?;
-            let enrolment = enrolment(&row, identity).map_err(failed)?;
-            commit(transaction, WHAT).await?;
-            Ok(enrolment)
+                .execute()
+                .await?;
+            let known = tx.query(ENROLLED).bind(&*identity.source);
+            known.one(|row| enrolment(row, identity)).await
         })
         .await
     }
 
     async fn load(&self, source: &str) -> Result<LedgerView> {
-        let prepared = self.pools.prepared();
-        self.attempt("load the ledger", |session| async move {
-            let mut transaction = session.begin().await?;
-            let view = view::load(&mut transaction, source, prepared).await?;
-            commit(transaction, "load the ledger").await?;
-            Ok(view)
-        })
-        .await
+        self.call("load the ledger", async |tx| view::load(tx, source).await).await
     }
 
     async fn lead_discovery(
@@ -100,108 +74,59 @@ impl Ledger for PostgresLedger {
         every: Duration,
         within: Duration,
     ) -> Result<bool> {
-        const WHAT: &str = "claim the turn to list the shards";
-        let prepared = self.pools.prepared();
-        self.attempt(WHAT, |session| async move {
-            let mut transaction = session.begin().await?;
-            let done = sqlx::query(LEAD_DISCOVERY)
+        self.call("claim the turn to list the shards", async |tx| {
+            let claimed = tx
+                .query(LEAD_DISCOVERY)
                 .bind(source)
                 .bind(worker.as_str())
                 .bind(millis(every))
                 .bind(millis(within))
-                .persistent(prepared)
-                .execute(&mut *transaction)
-                .await
-                .map_err(|error| sqlstate::error(WHAT, error))?;
-            commit(transaction, WHAT).await?;
-            Ok(done.rows_affected() == 1)
+                .execute()
+                .await?;
+            Ok(claimed == 1)
         })
         .await
     }
 
     async fn register(&self, source: &str, stream_arn: &str, listing: &Listing) -> Result<()> {
-        const WHAT: &str = "register the shards";
-        let prepared = self.pools.prepared();
-        self.attempt(WHAT, |session| async move {
-            let mut transaction = session.begin().await?;
-            let failed = |error| sqlstate::error(WHAT, error);
-            let shards = listing.shards.as_slice();
-            positions::register(&mut transaction, source, stream_arn, shards, prepared).await?;
-            if listing.complete {
-                let listed = sqlx::query(LISTED)
-                    .bind(source)
-                    .persistent(prepared)
-                    .execute(&mut *transaction)
-                    .await
-                    .map_err(failed)?;
-                if listed.rows_affected() == 0 {
-                    return Err(view::never_enrolled(source));
-                }
-                positions::note_continued(&mut transaction, source, stream_arn, shards, prepared)
-                    .await?;
-                let ids: Vec<&str> = shards.iter().map(|shard| shard.id.as_str()).collect();
-                sqlx::query(FORGET)
-                    .bind(source)
-                    .bind(ids)
-                    .persistent(prepared)
-                    .execute(&mut *transaction)
-                    .await
-                    .map_err(failed)?;
+        let shards = listing.shards.as_slice();
+        self.call("register the shards", async |tx| {
+            positions::register(tx, source, stream_arn, shards).await?;
+            if !listing.complete {
+                return Ok(());
             }
-            commit(transaction, WHAT).await
+            if tx.query(LISTED).bind(source).execute().await? == 0 {
+                return Err(view::never_enrolled(source));
+            }
+            positions::note_continued(tx, source, stream_arn, shards).await?;
+            let ids = texts(shards, |shard| Some(shard.id.as_str()));
+            tx.query(FORGET).bind(source).bind(ids).execute().await.map(drop)
         })
         .await
     }
 
     async fn acquire(&self, claim: &Claim<'_>) -> Result<Vec<Lease>> {
-        const WHAT: &str = "acquire leases";
-        let prepared = self.pools.prepared();
-        self.attempt(WHAT, |session| async move {
-            let mut transaction = session.begin().await?;
-            let failed = |error| sqlstate::error(WHAT, error);
-            let (source, ttl) = (claim.source, claim.lease_ttl);
-            show_alive(&mut transaction, source, claim.worker, ttl, prepared)
-                .await
-                .map_err(failed)?;
-            let wanted: Vec<&str> = claim.wanted.iter().map(PartitionId::as_str).collect();
-            let rows = sqlx::query(ACQUIRE)
+        self.call("acquire leases", async |tx| {
+            show_alive(tx, claim.source, claim.worker, claim.lease_ttl).await?;
+            tx.query(ACQUIRE)
                 .bind(claim.source)
                 .bind(claim.worker.as_str())
                 .bind(i64::from(claim.generation))
-                .bind(wanted)
-                .persistent(prepared)
-                .fetch_all(&mut *transaction)
+                .bind(texts(claim.wanted, |id| Some(id.as_str())))
+                .all(lease)
                 .await
-                .map_err(failed)?;
-            let leases = rows.iter().map(lease).collect::<sqlx::Result<_>>().map_err(failed)?;
-            commit(transaction, WHAT).await?;
-            Ok(leases)
         })
         .await
     }
 
     async fn renew(&self, source: &str, worker: &WorkerId, lease_ttl: Duration) -> Result<()> {
-        const WHAT: &str = "renew the leases";
-        let prepared = self.pools.prepared();
-        self.attempt(WHAT, |session| async move {
-            let mut transaction = session.begin().await?;
-            show_alive(&mut transaction, source, worker, lease_ttl, prepared)
-                .await
-                .map_err(|error| sqlstate::error(WHAT, error))?;
-            commit(transaction, WHAT).await
-        })
-        .await
+        let work = async |tx: &mut Tx| show_alive(tx, source, worker, lease_ttl).await;
+        self.call("renew the leases", work).await
     }
 
     async fn publish(&self, publication: &Publication<'_>) -> Result<Published> {
-        let prepared = self.pools.prepared();
-        self.attempt(publications::WHAT, |session| async move {
-            let mut transaction = session.begin().await?;
-            let published = publications::publish(&mut transaction, publication, prepared).await?;
-            commit(transaction, publications::WHAT).await?;
-            Ok(published)
-        })
-        .await
+        let work = async |tx: &mut Tx| publications::publish(tx, publication).await;
+        self.call("publish how far the source is synced", work).await
     }
 
     async fn release(
@@ -211,40 +136,21 @@ impl Ledger for PostgresLedger {
         held: &[(PartitionId, Epoch)],
         leaving: bool,
     ) -> Result<()> {
-        const WHAT: &str = "release leases";
-        let prepared = self.pools.prepared();
-        self.attempt(WHAT, |session| async move {
-            let mut transaction = session.begin().await?;
-            let failed = |error| sqlstate::error(WHAT, error);
-            let names: Vec<&str> = held.iter().map(|(partition, _)| partition.as_str()).collect();
-            let epochs: Vec<i64> = held.iter().map(|(_, epoch)| *epoch).collect();
+        let epochs: Vec<i64> = held.iter().map(|(_, epoch)| *epoch).collect();
+        self.call("release leases", async |tx| {
             // The worker's row first, as in a renewal and a publication, one of which may be under way.
-            sqlx::query(LOCK_WORKER)
+            tx.query(LOCK_WORKER).bind(source).bind(worker.as_str()).execute().await?;
+            tx.query(RELEASE)
                 .bind(source)
                 .bind(worker.as_str())
-                .persistent(prepared)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed)?;
-            sqlx::query(RELEASE)
-                .bind(source)
-                .bind(worker.as_str())
-                .bind(names)
+                .bind(texts(held, |(partition, _)| Some(partition.as_str())))
                 .bind(epochs)
-                .persistent(prepared)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed)?;
+                .execute()
+                .await?;
             if leaving {
-                sqlx::query("delete from dynaurora.workers where source = $1 and worker = $2")
-                    .bind(source)
-                    .bind(worker.as_str())
-                    .persistent(prepared)
-                    .execute(&mut *transaction)
-                    .await
-                    .map_err(failed)?;
+                tx.query(LEAVE).bind(source).bind(worker.as_str()).execute().await?;
             }
-            commit(transaction, WHAT).await
+            Ok(())
         })
         .await
     }
@@ -256,53 +162,29 @@ impl Ledger for PostgresLedger {
         gap: &Gap,
         halt: bool,
     ) -> Result<()> {
-        const WHAT: &str = "record a gap";
-        let prepared = self.pools.prepared();
-        self.attempt(WHAT, |session| async move {
-            let mut transaction = session.begin().await?;
-            let failed = |error| sqlstate::error(WHAT, error);
-            let current = sqlx::query(CURRENT)
-                .bind(source)
-                .bind(i64::from(found_in))
-                .persistent(prepared)
-                .fetch_optional(&mut *transaction)
-                .await
-                .map_err(failed)?;
-            if current.is_none() {
-                return commit(transaction, WHAT).await;
+        let partition = gap.partition.as_ref().map(PartitionId::as_str);
+        self.call("record a gap", async |tx| {
+            let current = tx.query(CURRENT).bind(source).bind(i64::from(found_in));
+            if current.optional(|_| Ok(())).await?.is_none() {
+                return Ok(());
             }
-            let partition = gap.partition.as_ref().map(PartitionId::as_str);
-            sqlx::query(RECORD_GAP)
+            tx.query(RECORD_GAP)
                 .bind(source)
                 .bind(&gap.stream_arn)
                 .bind(partition)
                 .bind(gap.reason.label())
                 .bind(gap.after.as_ref().map(ToString::to_string))
                 .bind(gap.since.map(|at| at.as_secs_f64()))
-                .persistent(prepared)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed)?;
+                .execute()
+                .await?;
             if gap.reason == GapReason::Vanished {
-                sqlx::query(LOSE)
-                    .bind(source)
-                    .bind(partition)
-                    .bind(&gap.stream_arn)
-                    .persistent(prepared)
-                    .execute(&mut *transaction)
-                    .await
-                    .map_err(failed)?;
+                let lost = tx.query(LOSE).bind(source).bind(partition).bind(&gap.stream_arn);
+                lost.execute().await?;
             }
             if halt {
-                sqlx::query("update dynaurora.sources set halted = $2 where source = $1")
-                    .bind(source)
-                    .bind(gap.reason.label())
-                    .persistent(prepared)
-                    .execute(&mut *transaction)
-                    .await
-                    .map_err(failed)?;
+                tx.query(HALT).bind(source).bind(gap.reason.label()).execute().await?;
             }
-            commit(transaction, WHAT).await
+            Ok(())
         })
         .await
     }
@@ -313,6 +195,11 @@ const ENROL: &str = "\
     insert into dynaurora.sources as s (source, table_arn, table_id, stream_arn) \
     values ($1, $2, $3, $4) on conflict (source) do update \
     set table_arn = excluded.table_arn, table_id = excluded.table_id where s.table_id = ''";
+
+const ENROLLED: &str = "\
+    select generation, table_id, stream_arn, \
+        extract(epoch from now() - listed_at)::double precision as listed_ago_secs \
+    from dynaurora.sources where source = $1";
 
 const LEAD_DISCOVERY: &str = "\
     update dynaurora.sources s set discovery_worker = $2, \
@@ -379,14 +266,13 @@ const ACQUIRE: &str = "\
 
 /// The worker's row alone: how long it lives is how long its leases last.
 async fn show_alive(
-    connection: &mut PgConnection,
+    tx: &mut Tx,
     source: &str,
     worker: &WorkerId,
     lease_ttl: Duration,
-    prepared: bool,
-) -> sqlx::Result<()> {
-    let alive = sqlx::query(SHOW_ALIVE).bind(source).bind(worker.as_str()).bind(millis(lease_ttl));
-    alive.persistent(prepared).execute(connection).await.map(drop)
+) -> Result<()> {
+    let alive = tx.query(SHOW_ALIVE).bind(source).bind(worker.as_str()).bind(millis(lease_ttl));
+    alive.execute().await.map(drop)
 }
 
 const SHOW_ALIVE: &str = "\
@@ -410,6 +296,8 @@ const RELEASE: &str = "\
                 and p.covered_epoch = p.epoch)) \
     from held h where p.source = $1 and p.partition = h.partition";
 
+const LEAVE: &str = "delete from dynaurora.workers where source = $1 and worker = $2";
+
 const RECORD_GAP: &str = "\
     insert into dynaurora.gaps (source, stream_arn, partition, reason, after, since) \
     values ($1, $2, $3, $4, $5, to_timestamp($6)) \
@@ -419,6 +307,8 @@ const RECORD_GAP: &str = "\
 /// No load begins meanwhile.
 const CURRENT: &str = "\
     select from dynaurora.sources where source = $1 and generation = $2 for no key update";
+
+const HALT: &str = "update dynaurora.sources set halted = $2 where source = $1";
 
 const LOSE: &str = "\
     update dynaurora.partitions set state = 'lost' \
@@ -446,10 +336,6 @@ fn lease(row: &PgRow) -> sqlx::Result<Lease> {
         epoch: row.try_get("epoch")?,
         position: view::position(row.try_get("position")?)?,
     })
-}
-
-async fn commit(transaction: Transaction<'static, Postgres>, what: &str) -> Result<()> {
-    transaction.commit().await.map_err(|error| sqlstate::error(what, error))
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -1,12 +1,10 @@
 //! The ledger's rows of partitions as batches and listings write them: the fence, and new shards.
 
-use sqlx::postgres::PgConnection;
-
 use crate::apply::ports::Batch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::ShardListing;
+use crate::model::{PartitionId, ShardListing};
+use crate::postgres::session::Tx;
 use crate::postgres::sql::encode::{printed, texts};
-use crate::postgres::sqlstate;
 
 /// Rows are locked in the order of their names, so that a batch and a renewal cannot deadlock. At its end a
 /// shard has no owner any more; it keeps what was known of it, for the shards that continue it.
@@ -40,25 +38,24 @@ const ADVANCE: &str = "\
 /// Moves the positions of a batch: lease fence, duplicate check and gap check in one. It is the
 /// last statement of the transaction, since it locks the rows that another worker needs to take
 /// over.
-pub(crate) async fn advance(
-    connection: &mut PgConnection,
-    batch: &Batch,
-    prepared: bool,
-) -> Result<()> {
-    let steps = batch.advances.as_slice();
-    let worker = batch.worker.as_ref().filter(|_| !steps.is_empty()).ok_or_else(|| {
-        Error::new(ErrorKind::Unknown, "a batch without a worker or an advance has no fence")
-    })?;
+pub(in crate::postgres) async fn advance(tx: &mut Tx, batch: &Batch) -> Result<()> {
+    let steps = batch.fence.advances.as_slice();
+    if steps.is_empty() {
+        let what = "a batch that advances no partition has no fence";
+        return Err(Error::new(ErrorKind::Unknown, what));
+    }
     let epochs: Vec<i64> = steps.iter().map(|step| step.epoch).collect();
     let drained: Vec<bool> = steps.iter().map(|step| step.drained).collect();
     let times: Vec<Option<i64>> =
         steps.iter().map(|step| step.last_event_at.map(|at| at.0)).collect();
     let records: Vec<i64> =
         steps.iter().map(|step| i64::try_from(step.records).unwrap_or(i64::MAX)).collect();
-    let moved = sqlx::query(ADVANCE)
+    let moved = tx
+        .query(ADVANCE)
+        .named("advance the positions of a batch")
         .bind(&*batch.source)
-        .bind(worker.as_str())
-        .bind(i64::from(batch.generation))
+        .bind(batch.fence.worker.as_str())
+        .bind(i64::from(batch.fence.generation))
         .bind(texts(steps, |step| Some(step.partition.as_str())))
         .bind(epochs)
         .bind(printed(steps, |step| &step.from))
@@ -66,17 +63,18 @@ pub(crate) async fn advance(
         .bind(drained)
         .bind(times)
         .bind(records)
-        .persistent(prepared)
-        .execute(connection)
-        .await
-        .map_err(|error| sqlstate::error("advance the positions of a batch", error))?
-        .rows_affected();
+        .execute()
+        .await?;
     if moved == steps.len() as u64 {
         return Ok(());
     }
     let what = format!("{moved} of {} positions were where the batch expects them", steps.len());
     Err(Error::new(ErrorKind::Fenced, what))
 }
+
+const CHANGE_STREAM: &str = "\
+    update dynaurora.sources set stream_arn = $2, listed_at = null \
+    where source = $1 and stream_arn <> $2";
 
 /// A known shard of the same stream stays as it is. Its epoch stays in any case: epochs only grow.
 const REGISTER: &str = "\
@@ -95,38 +93,27 @@ const REGISTER: &str = "\
 
 /// Enters the shards that are new, or known from another stream only, and makes their stream the
 /// source's.
-pub(crate) async fn register(
-    connection: &mut PgConnection,
+pub(in crate::postgres) async fn register(
+    tx: &mut Tx,
     source: &str,
     stream_arn: &str,
     shards: &[ShardListing],
-    prepared: bool,
 ) -> Result<()> {
-    let failed = |error| sqlstate::error("enter the shards of a listing", error);
-    sqlx::query(
-        "update dynaurora.sources set stream_arn = $2, listed_at = null \
-         where source = $1 and stream_arn <> $2",
-    )
-    .bind(source)
-    .bind(stream_arn)
-    .persistent(prepared)
-    .execute(&mut *connection)
-    .await
-    .map_err(failed)?;
+    const WHAT: &str = "enter the shards of a listing";
+    tx.query(CHANGE_STREAM).named(WHAT).bind(source).bind(stream_arn).execute().await?;
     if shards.is_empty() {
         return Ok(());
     }
-    sqlx::query(REGISTER)
+    tx.query(REGISTER)
+        .named(WHAT)
         .bind(source)
         .bind(stream_arn)
         .bind(texts(shards, |shard| Some(shard.id.as_str())))
-        .bind(texts(shards, |shard| shard.parent.as_ref().map(|parent| parent.as_str())))
+        .bind(texts(shards, |shard| shard.parent.as_ref().map(PartitionId::as_str)))
         .bind(printed(shards, |shard| shard.start()))
-        .persistent(prepared)
-        .execute(connection)
+        .execute()
         .await
         .map(drop)
-        .map_err(failed)
 }
 
 const CONTINUE: &str = "\
@@ -137,20 +124,18 @@ const CONTINUE: &str = "\
     from known k where p.source = $1 and p.partition = k.partition";
 
 /// Notes of the parents of these shards that all of their children are known.
-pub(crate) async fn note_continued(
-    connection: &mut PgConnection,
+pub(in crate::postgres) async fn note_continued(
+    tx: &mut Tx,
     source: &str,
     stream_arn: &str,
     shards: &[ShardListing],
-    prepared: bool,
 ) -> Result<()> {
-    sqlx::query(CONTINUE)
+    tx.query(CONTINUE)
+        .named("note which shards are continued")
         .bind(source)
         .bind(stream_arn)
-        .bind(texts(shards, |shard| shard.parent.as_ref().map(|parent| parent.as_str())))
-        .persistent(prepared)
-        .execute(connection)
+        .bind(texts(shards, |shard| shard.parent.as_ref().map(PartitionId::as_str)))
+        .execute()
         .await
         .map(drop)
-        .map_err(|error| sqlstate::error("note which shards are continued", error))
 }

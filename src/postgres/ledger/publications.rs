@@ -1,15 +1,12 @@
 //! What a worker publishes of how far it is: one row of `workers`, and the shards for which it speaks.
 
 use sqlx::Row;
-use sqlx::postgres::PgConnection;
 
 use crate::engine::ports::{Publication, Published};
 use crate::error::Result;
 use crate::model::EpochMillis;
+use crate::postgres::session::Tx;
 use crate::postgres::sql::encode::texts;
-use crate::postgres::sqlstate;
-
-pub(crate) const WHAT: &str = "publish how far the source is synced";
 
 /// The worker's row is locked first, as in a renewal; a late publication finds none. A shard that is no
 /// longer spoken for stays at what was published last, which the row still has.
@@ -37,38 +34,30 @@ const SAY: &str = "\
         floor(extract(epoch from clock_timestamp()) * 1000)::bigint as now_ms";
 
 /// Writes the publication: one update of one row, unless it speaks for other shards than before.
-pub(crate) async fn publish(
-    connection: &mut PgConnection,
-    publication: &Publication<'_>,
-    prepared: bool,
-) -> Result<Published> {
-    let failed = |error| sqlstate::error(WHAT, error);
+pub(super) async fn publish(tx: &mut Tx, publication: &Publication<'_>) -> Result<Published> {
     let Publication { source, worker, number, covers, .. } = *publication;
     let number = i64::try_from(number).unwrap_or(i64::MAX);
     if let Some(covers) = covers {
         let epochs: Vec<i64> = covers.iter().map(|(_, epoch)| *epoch).collect();
-        sqlx::query(COVER)
+        tx.query(COVER)
             .bind(source)
             .bind(worker.as_str())
             .bind(number)
             .bind(texts(covers, |(partition, _)| Some(partition.as_str())))
             .bind(epochs)
-            .persistent(prepared)
-            .execute(&mut *connection)
-            .await
-            .map_err(failed)?;
+            .execute()
+            .await?;
     }
-    let row = sqlx::query(SAY)
+    tx.query(SAY)
         .bind(source)
         .bind(worker.as_str())
         .bind(number)
         .bind(publication.synced_up_to.map(|at| at.0))
         .bind(publication.last_poll_at.map(|at| at.0))
         .bind(publication.mapping)
-        .persistent(prepared)
-        .fetch_one(connection)
+        .one(|row| {
+            let now = EpochMillis(row.try_get("now_ms")?);
+            Ok(Published { now, taken: row.try_get("taken")? })
+        })
         .await
-        .map_err(failed)?;
-    let now = EpochMillis(row.try_get("now_ms").map_err(failed)?);
-    Ok(Published { now, taken: row.try_get("taken").map_err(failed)? })
 }

@@ -1,12 +1,12 @@
 //! The ledger as it stands, read in one transaction.
 
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Postgres, Row, Transaction};
+use sqlx::Row;
+use sqlx::postgres::PgRow;
 
 use crate::engine::ports::{LedgerView, LoadView, PartitionRow, PartitionState, Verified};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, PartitionId, Position, WorkerId};
-use crate::postgres::{session, sqlstate};
+use crate::postgres::session::{self, Tx};
 
 const SOURCE: &str = "\
     select generation, stream_arn, halted, listed_at is not null as listed, backfilling, \
@@ -43,41 +43,24 @@ const PARTITIONS: &str = "\
     order by p.partition";
 
 /// The source's view; a reader is refused, since its view may be old.
-pub(crate) async fn load(
-    transaction: &mut Transaction<'static, Postgres>,
-    source: &str,
-    prepared: bool,
-) -> Result<LedgerView> {
-    let failed = |error| sqlstate::error("load the ledger", error);
-    session::refuse_reader(transaction).await?;
-    let row = sqlx::query(SOURCE)
-        .bind(source)
-        .persistent(prepared)
-        .fetch_optional(&mut **transaction)
-        .await
-        .map_err(failed)?
-        .ok_or_else(|| never_enrolled(source))?;
-    let mut view = source_view(&row).map_err(failed)?;
-    view.partitions = partitions(transaction, source, prepared).await.map_err(failed)?;
-    Ok(view)
+pub(super) async fn load(tx: &mut Tx, source: &str) -> Result<LedgerView> {
+    session::refuse_reader(tx).await?;
+    let known = tx.query(SOURCE).bind(source).optional(source_view).await?;
+    let view = known.ok_or_else(|| never_enrolled(source))?;
+    Ok(LedgerView { partitions: partitions(tx, source).await?, ..view })
 }
 
 /// The partitions of the source's newest stream and load.
-pub(crate) async fn partitions(
-    connection: &mut PgConnection,
-    source: &str,
-    prepared: bool,
-) -> sqlx::Result<Vec<PartitionRow>> {
-    let rows = sqlx::query(PARTITIONS).bind(source).persistent(prepared);
-    rows.fetch_all(connection).await?.iter().map(partition).collect()
+pub(super) async fn partitions(tx: &mut Tx, source: &str) -> Result<Vec<PartitionRow>> {
+    tx.query(PARTITIONS).bind(source).all(partition).await
 }
 
-pub(crate) fn never_enrolled(source: &str) -> Error {
+pub(super) fn never_enrolled(source: &str) -> Error {
     Error::new(ErrorKind::Unknown, format!("the ledger does not know the source {source}"))
 }
 
 /// A position as the ledger's text has it.
-pub(crate) fn position(text: &str) -> sqlx::Result<Position> {
+pub(super) fn position(text: &str) -> sqlx::Result<Position> {
     Position::parse(text).ok_or_else(|| unreadable("position"))
 }
 

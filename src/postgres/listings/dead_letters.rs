@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, FromRow, PgPool, Row};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use crate::apply::ports::{DeadLetter, KeyHash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, Reject, Version};
+use crate::postgres::session::{Tx, in_transaction};
 use crate::postgres::sql::encode::{printed, texts};
-use crate::postgres::sqlstate;
 
 /// What became of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,13 +118,15 @@ pub async fn list(pool: &PgPool, filter: DeadLetterFilter<'_>) -> Result<Vec<Sto
         "{SELECT} where ($1::text is null or source = $1) and ($2::text is null or state = $2) \
          order by id desc limit $3"
     );
-    sqlx::query_as(AssertSqlSafe(sql))
-        .bind(filter.source)
-        .bind(filter.state.map(DeadLetterState::label))
-        .bind(filter.limit.map(i64::from))
-        .fetch_all(pool)
-        .await
-        .map_err(|error| sqlstate::error("list the dead letters", error))
+    in_transaction(pool, "list the dead letters", async |tx| {
+        tx.query(AssertSqlSafe(sql))
+            .bind(filter.source)
+            .bind(filter.state.map(DeadLetterState::label))
+            .bind(filter.limit.map(i64::from))
+            .all(letter)
+            .await
+    })
+    .await
 }
 
 /// One dead letter.
@@ -132,11 +134,11 @@ pub async fn list(pool: &PgPool, filter: DeadLetterFilter<'_>) -> Result<Vec<Sto
 /// # Errors
 /// When the database cannot be read.
 pub async fn show(pool: &PgPool, id: i64) -> Result<Option<StoredDeadLetter>> {
-    sqlx::query_as(AssertSqlSafe(format!("{SELECT} where id = $1")))
-        .bind(id)
-        .fetch_optional(pool)
-        .await
-        .map_err(|error| sqlstate::error("read a dead letter", error))
+    in_transaction(pool, "read a dead letter", async |tx| {
+        let one = tx.query(AssertSqlSafe(format!("{SELECT} where id = $1"))).bind(id);
+        one.optional(letter).await
+    })
+    .await
 }
 
 /// How many there are, by source, reason and state.
@@ -144,24 +146,21 @@ pub async fn show(pool: &PgPool, id: i64) -> Result<Option<StoredDeadLetter>> {
 /// # Errors
 /// When the database cannot be read.
 pub async fn counts(pool: &PgPool, source: Option<&str>) -> Result<Vec<DeadLetterCount>> {
-    let failed = |error| sqlstate::error("count the dead letters", error);
-    let rows = sqlx::query(
-        "select source, reason, state, count(*) from dynaurora.dead_letters \
-         where $1::text is null or source = $1 group by 1, 2, 3 order by 1, 2, 3",
-    )
-    .bind(source)
-    .fetch_all(pool)
+    const COUNT: &str = "\
+        select source, reason, state, count(*) from dynaurora.dead_letters \
+        where $1::text is null or source = $1 group by 1, 2, 3 order by 1, 2, 3";
+    in_transaction(pool, "count the dead letters", async |tx| {
+        let counts = tx.query(COUNT).bind(source).all(|row| {
+            Ok(DeadLetterCount {
+                source: row.try_get(0)?,
+                reason: row.try_get(1)?,
+                state: state_of(row.try_get(2)?)?,
+                count: row.try_get::<i64, _>(3)?.unsigned_abs(),
+            })
+        });
+        counts.await
+    })
     .await
-    .map_err(failed)?;
-    let count = |row: &PgRow| {
-        Ok(DeadLetterCount {
-            source: row.try_get(0)?,
-            reason: row.try_get(1)?,
-            state: state_of(row.try_get(2)?)?,
-            count: row.try_get::<i64, _>(3)?.unsigned_abs(),
-        })
-    };
-    rows.iter().map(|row| count(row).map_err(failed)).collect()
 }
 
 /// The numbers of the open dead letters of a source and, where one is named, of one reason, oldest first.
@@ -169,15 +168,13 @@ pub async fn counts(pool: &PgPool, source: Option<&str>) -> Result<Vec<DeadLette
 /// # Errors
 /// When the database cannot be read.
 pub async fn open_ids(pool: &PgPool, source: &str, reason: Option<&str>) -> Result<Vec<i64>> {
-    sqlx::query_scalar(
-        "select id from dynaurora.dead_letters where source = $1 and state = 'open' \
-         and ($2::text is null or reason = $2) order by id",
-    )
-    .bind(source)
-    .bind(reason)
-    .fetch_all(pool)
+    const OPEN: &str = "\
+        select id from dynaurora.dead_letters where source = $1 and state = 'open' \
+            and ($2::text is null or reason = $2) order by id";
+    in_transaction(pool, "list the open dead letters", async |tx| {
+        tx.query(OPEN).bind(source).bind(reason).all(|row| row.try_get(0)).await
+    })
     .await
-    .map_err(|error| sqlstate::error("list the open dead letters", error))
 }
 
 /// Says anew why an open dead letter cannot be settled.
@@ -185,19 +182,21 @@ pub async fn open_ids(pool: &PgPool, source: &str, reason: Option<&str>) -> Resu
 /// # Errors
 /// When the database cannot be written.
 pub async fn keep_open(pool: &PgPool, id: i64, reject: &Reject) -> Result<()> {
-    sqlx::query(
-        "update dynaurora.dead_letters set reason = $2, entity = $3, place = $4, detail = $5 \
-         where id = $1 and state = 'open'",
-    )
-    .bind(id)
-    .bind(reject.reason.label())
-    .bind(reject.entity.as_deref())
-    .bind(reject.place.as_deref())
-    .bind(reject.detail.replace('\0', "\u{fffd}"))
-    .execute(pool)
+    const KEEP: &str = "\
+        update dynaurora.dead_letters set reason = $2, entity = $3, place = $4, detail = $5 \
+        where id = $1 and state = 'open'";
+    in_transaction(pool, "update a dead letter", async |tx| {
+        tx.query(KEEP)
+            .bind(id)
+            .bind(reject.reason.label())
+            .bind(reject.entity.as_deref())
+            .bind(reject.place.as_deref())
+            .bind(reject.detail.replace('\0', "\u{fffd}"))
+            .execute()
+            .await
+            .map(drop)
+    })
     .await
-    .map(drop)
-    .map_err(|error| sqlstate::error("update a dead letter", error))
 }
 
 /// Settles an open dead letter, with a word on why where there is one; false when it is not open any more.
@@ -213,17 +212,14 @@ pub async fn settle(
     if state == DeadLetterState::Open {
         return Err(Error::new(ErrorKind::Usage, "a dead letter is settled, never opened again"));
     }
-    let done = sqlx::query(
-        "update dynaurora.dead_letters set state = $2, settled_at = now(), note = $3 \
-         where id = $1 and state = 'open'",
-    )
-    .bind(id)
-    .bind(state.label())
-    .bind(note)
-    .execute(pool)
+    const SETTLE: &str = "\
+        update dynaurora.dead_letters set state = $2, settled_at = now(), note = $3 \
+        where id = $1 and state = 'open'";
+    in_transaction(pool, "settle a dead letter", async |tx| {
+        let settled = tx.query(SETTLE).bind(id).bind(state.label()).bind(note).execute().await?;
+        Ok(settled == 1)
+    })
     .await
-    .map_err(|error| sqlstate::error("settle a dead letter", error))?;
-    Ok(done.rows_affected() == 1)
 }
 
 /// Which of these keys wait as open dead letters.
@@ -235,25 +231,23 @@ pub async fn open_among(
     source: &str,
     hashes: &[KeyHash],
 ) -> Result<HashSet<KeyHash>> {
+    const OPEN: &str = "\
+        select key_hash from dynaurora.dead_letters \
+        where source = $1 and state = 'open' and key_hash = any ($2)";
     let wanted: Vec<&[u8]> = hashes.iter().map(KeyHash::as_slice).collect();
-    let open: Vec<Vec<u8>> = sqlx::query_scalar(
-        "select key_hash from dynaurora.dead_letters \
-         where source = $1 and state = 'open' and key_hash = any ($2)",
-    )
-    .bind(source)
-    .bind(wanted)
-    .fetch_all(pool)
-    .await
-    .map_err(|error| sqlstate::error("look for open dead letters", error))?;
-    Ok(open.into_iter().filter_map(|hash| KeyHash::try_from(hash).ok()).collect())
+    let open = in_transaction(pool, "look for open dead letters", async |tx| {
+        let open = tx.query(OPEN).bind(source).bind(wanted);
+        open.all(|row| row.try_get::<Vec<u8>, _>(0)).await
+    });
+    let open = open.await?.into_iter();
+    Ok(open.filter_map(|hash| KeyHash::try_from(hash).ok()).collect())
 }
 
 /// Stores the rejects of a batch.
-pub(crate) async fn store(
-    connection: &mut PgConnection,
+pub(in crate::postgres) async fn store(
+    tx: &mut Tx,
     source: &str,
     rejects: &[DeadLetter],
-    prepared: bool,
 ) -> Result<()> {
     if rejects.is_empty() {
         return Ok(());
@@ -262,37 +256,41 @@ pub(crate) async fn store(
     // A detail may name an attribute, whose name can hold what no text of Postgres can.
     let details: Vec<String> =
         rejects.iter().map(|letter| letter.reject.detail.replace('\0', "\u{fffd}")).collect();
-    sqlx::query(
-        "insert into dynaurora.dead_letters \
-         (source, partition, version, key, key_hash, image, reason, entity, place, detail) \
-         select $1, unnest($2::text[]), unnest($3::text[])::numeric, unnest($4::text[]), \
-         unnest($5::bytea[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]), \
-         unnest($9::text[]), unnest($10::text[])",
-    )
-    .bind(source)
-    .bind(texts(rejects, |letter| Some(letter.partition.as_str())))
-    .bind(printed(rejects, |letter| letter.version))
-    .bind(texts(rejects, |letter| Some(&letter.key)))
-    .bind(hashes)
-    .bind(texts(rejects, |letter| Some(&letter.image)))
-    .bind(texts(rejects, |letter| Some(letter.reject.reason.label())))
-    .bind(texts(rejects, |letter| letter.reject.entity.as_deref()))
-    .bind(texts(rejects, |letter| letter.reject.place.as_deref()))
-    .bind(details)
-    .persistent(prepared)
-    .execute(&mut *connection)
-    .await
-    .map_err(|error| sqlstate::error("store the dead letters of a batch", error))?;
-    let hashes: Vec<&[u8]> = rejects.iter().map(|letter| letter.key_hash.as_slice()).collect();
-    sqlx::query(SUPERSEDE_SCANNED)
+    tx.query(STORE)
+        .named("store the dead letters of a batch")
+        .bind(source)
+        .bind(texts(rejects, |letter| Some(letter.partition.as_str())))
+        .bind(printed(rejects, |letter| letter.version))
+        .bind(texts(rejects, |letter| Some(&letter.key)))
+        .bind(&hashes)
+        .bind(texts(rejects, |letter| Some(&letter.image)))
+        .bind(texts(rejects, |letter| Some(letter.reject.reason.label())))
+        .bind(texts(rejects, |letter| letter.reject.entity.as_deref()))
+        .bind(texts(rejects, |letter| letter.reject.place.as_deref()))
+        .bind(details)
+        .execute()
+        .await?;
+    tx.query(SUPERSEDE_SCANNED)
+        .named("supersede the dead letters of scans")
         .bind(source)
         .bind(hashes)
-        .persistent(prepared)
-        .execute(connection)
+        .execute()
         .await
         .map(drop)
-        .map_err(|error| sqlstate::error("supersede the dead letters of scans", error))
 }
+
+const STORE: &str = "\
+    insert into dynaurora.dead_letters \
+        (source, partition, version, key, key_hash, image, reason, entity, place, detail) \
+    select $1, unnest($2::text[]), unnest($3::text[])::numeric, unnest($4::text[]), \
+        unnest($5::bytea[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]), \
+        unnest($9::text[]), unnest($10::text[])";
+
+const SUPERSEDE: &str = "\
+    update dynaurora.dead_letters d set state = 'superseded', settled_at = now() \
+    from (select unnest($2::bytea[]) as key_hash, unnest($3::text[])::numeric as version) t \
+    where d.source = $1 and d.state = 'open' and d.key_hash = t.key_hash \
+        and d.version < t.version";
 
 /// Of one key, a scan's reject and another one say the same of two images: the newer stays. Else each load of
 /// the table would leave another dead letter of every bad item.
@@ -304,51 +302,41 @@ const SUPERSEDE_SCANNED: &str = "\
             and (mod(n.version, 1e40) = 0 or mod(d.version, 1e40) = 0))";
 
 /// Supersedes the open dead letters of keys of which a later record was mapped.
-pub(crate) async fn supersede(
-    connection: &mut PgConnection,
+pub(in crate::postgres) async fn supersede(
+    tx: &mut Tx,
     source: &str,
     touched: &[(KeyHash, Version)],
-    prepared: bool,
 ) -> Result<u64> {
     if touched.is_empty() {
         return Ok(0);
     }
     let hashes: Vec<&[u8]> = touched.iter().map(|(hash, _)| hash.as_slice()).collect();
-    sqlx::query(
-        "update dynaurora.dead_letters d set state = 'superseded', settled_at = now() \
-         from (select unnest($2::bytea[]) as key_hash, unnest($3::text[])::numeric as version) t \
-         where d.source = $1 and d.state = 'open' and d.key_hash = t.key_hash \
-         and d.version < t.version",
-    )
-    .bind(source)
-    .bind(hashes)
-    .bind(printed(touched, |(_, version)| *version))
-    .persistent(prepared)
-    .execute(connection)
-    .await
-    .map(|done| done.rows_affected())
-    .map_err(|error| sqlstate::error("supersede dead letters", error))
+    tx.query(SUPERSEDE)
+        .named("supersede dead letters")
+        .bind(source)
+        .bind(hashes)
+        .bind(printed(touched, |(_, version)| *version))
+        .execute()
+        .await
 }
 
-impl FromRow<'_, PgRow> for StoredDeadLetter {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            source: row.try_get("source")?,
-            partition: row.try_get("partition")?,
-            version: row.try_get("version")?,
-            key: row.try_get("key")?,
-            image: row.try_get("image")?,
-            reason: row.try_get("reason")?,
-            entity: row.try_get("entity")?,
-            place: row.try_get("place")?,
-            detail: row.try_get("detail")?,
-            state: state_of(row.try_get("state")?)?,
-            created_at: EpochMillis(row.try_get("created_at")?),
-            settled_at: row.try_get::<Option<i64>, _>("settled_at")?.map(EpochMillis),
-            note: row.try_get("note")?,
-        })
-    }
+fn letter(row: &PgRow) -> sqlx::Result<StoredDeadLetter> {
+    Ok(StoredDeadLetter {
+        id: row.try_get("id")?,
+        source: row.try_get("source")?,
+        partition: row.try_get("partition")?,
+        version: row.try_get("version")?,
+        key: row.try_get("key")?,
+        image: row.try_get("image")?,
+        reason: row.try_get("reason")?,
+        entity: row.try_get("entity")?,
+        place: row.try_get("place")?,
+        detail: row.try_get("detail")?,
+        state: state_of(row.try_get("state")?)?,
+        created_at: EpochMillis(row.try_get("created_at")?),
+        settled_at: row.try_get::<Option<i64>, _>("settled_at")?.map(EpochMillis),
+        note: row.try_get("note")?,
+    })
 }
 
 fn state_of(label: &str) -> sqlx::Result<DeadLetterState> {

@@ -1,11 +1,11 @@
 //! How fresh a source is, as those who query the target see it: the view `dynaurora.freshness`.
 
 use sqlx::Row;
-use sqlx::postgres::PgPool;
+use sqlx::postgres::{PgPool, PgRow};
 
 use crate::error::Result;
 use crate::model::EpochMillis;
-use crate::postgres::sqlstate;
+use crate::postgres::session::in_transaction;
 
 /// One source in the view.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +26,7 @@ pub struct Freshness {
     pub fresh: bool,
 }
 
-/// Looks once, through a statement of its own: nothing is held between two looks, on a replica too.
+/// Looks once, in a transaction of its own: nothing is held between two looks, on a replica too.
 ///
 /// # Errors
 /// `Schema` before `dynaurora apply`, `Denied` without the grants, and what the connection meets.
@@ -39,28 +39,24 @@ pub async fn look(pool: &PgPool, source: &str, after: EpochMillis) -> Result<Opt
             floor(extract(epoch from last_poll_at) * 1000)::bigint as poll_ms, \
             coalesce(synced_up_to > to_timestamp($2::double precision / 1000), false) as fresh \
         from dynaurora.freshness where source = $1";
-    let failed = |error| sqlstate::error(WHAT, error);
-    let row = sqlx::query(LOOK)
-        .bind(source)
-        .bind(after.0)
-        .persistent(false)
-        .fetch_optional(pool)
-        .await
-        .map_err(failed)?;
-    let Some(row) = row else { return Ok(None) };
+    in_transaction(pool, WHAT, async |tx| {
+        let look = tx.query(LOOK).bind(source).bind(after.0);
+        look.optional(freshness).await
+    })
+    .await
+}
+
+fn freshness(row: &PgRow) -> sqlx::Result<Freshness> {
     let time = |name: &str| -> sqlx::Result<Option<EpochMillis>> {
         Ok(row.try_get::<Option<i64>, _>(name)?.map(EpochMillis))
     };
-    let read = || -> sqlx::Result<Freshness> {
-        Ok(Freshness {
-            state: row.try_get("state")?,
-            synced_up_to: time("synced_ms")?,
-            last_event_at: time("event_ms")?,
-            last_poll_at: time("poll_ms")?,
-            lag_secs: row.try_get("lag_secs")?,
-            alive: row.try_get("alive")?,
-            fresh: row.try_get("fresh")?,
-        })
-    };
-    read().map(Some).map_err(failed)
+    Ok(Freshness {
+        state: row.try_get("state")?,
+        synced_up_to: time("synced_ms")?,
+        last_event_at: time("event_ms")?,
+        last_poll_at: time("poll_ms")?,
+        lag_secs: row.try_get("lag_secs")?,
+        alive: row.try_get("alive")?,
+        fresh: row.try_get("fresh")?,
+    })
 }

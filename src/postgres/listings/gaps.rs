@@ -1,10 +1,11 @@
 //! Gaps, listed and accepted by people.
 
-use sqlx::{FromRow, PgPool, Row};
+use sqlx::Row;
+use sqlx::postgres::{PgPool, PgRow};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::EpochMillis;
-use crate::postgres::sqlstate;
+use crate::postgres::session::in_transaction;
 
 /// A gap as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,19 +28,17 @@ pub struct StoredGap {
     pub recorded_at: EpochMillis,
 }
 
-impl<'r> FromRow<'r, sqlx::postgres::PgRow> for StoredGap {
-    fn from_row(row: &'r sqlx::postgres::PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            source: row.try_get("source")?,
-            reason: row.try_get("reason")?,
-            state: row.try_get("state")?,
-            partition: row.try_get("partition")?,
-            after: row.try_get("after")?,
-            since: row.try_get::<Option<i64>, _>("since_ms")?.map(EpochMillis),
-            recorded_at: EpochMillis(row.try_get("recorded_ms")?),
-        })
-    }
+fn gap(row: &PgRow) -> sqlx::Result<StoredGap> {
+    Ok(StoredGap {
+        id: row.try_get("id")?,
+        source: row.try_get("source")?,
+        reason: row.try_get("reason")?,
+        state: row.try_get("state")?,
+        partition: row.try_get("partition")?,
+        after: row.try_get("after")?,
+        since: row.try_get::<Option<i64>, _>("since_ms")?.map(EpochMillis),
+        recorded_at: EpochMillis(row.try_get("recorded_ms")?),
+    })
 }
 
 const LIST: &str = "\
@@ -54,13 +53,17 @@ const LIST: &str = "\
 /// # Errors
 /// As the database answers.
 pub async fn list(pool: &PgPool, source: Option<&str>, past: bool) -> Result<Vec<StoredGap>> {
-    sqlx::query_as(LIST)
-        .bind(source)
-        .bind(past)
-        .fetch_all(pool)
-        .await
-        .map_err(|error| sqlstate::error("list the gaps", error))
+    in_transaction(pool, "list the gaps", async |tx| {
+        tx.query(LIST).bind(source).bind(past).all(gap).await
+    })
+    .await
 }
+
+const ACCEPT: &str = "\
+    update dynaurora.gaps set state = 'accepted' where id = $1 and state = 'open' \
+    returning id, source, reason, state, partition, after, \
+        round(extract(epoch from since) * 1000)::bigint as since_ms, \
+        round(extract(epoch from recorded_at) * 1000)::bigint as recorded_ms";
 
 /// What the shard, the stream or the table is from now on, so that the same gap is not found again.
 const GO_ON: [&str; 4] = [
@@ -89,25 +92,16 @@ const RESUME: &str = "\
 /// # Errors
 /// `Usage` when there is no such gap, or it is not open; else as the database answers.
 pub async fn accept(pool: &PgPool, id: i64) -> Result<StoredGap> {
-    let failed = |error| sqlstate::error("accept a gap", error);
-    let mut transaction = pool.begin().await.map_err(failed)?;
-    let gap: Option<StoredGap> = sqlx::query_as(
-        "update dynaurora.gaps set state = 'accepted' where id = $1 and state = 'open' \
-         returning id, source, reason, state, partition, after, \
-             round(extract(epoch from since) * 1000)::bigint as since_ms, \
-             round(extract(epoch from recorded_at) * 1000)::bigint as recorded_ms",
-    )
-    .bind(id)
-    .fetch_optional(&mut *transaction)
+    in_transaction(pool, "accept a gap", async |tx| {
+        let accepted = tx.query(ACCEPT).bind(id).optional(gap).await?;
+        let accepted = accepted.ok_or_else(|| {
+            Error::new(ErrorKind::Usage, format!("there is no open gap {id}"))
+                .with_hint("`dynaurora gaps list` shows the open ones")
+        })?;
+        for sql in GO_ON.into_iter().chain([RESUME]) {
+            tx.query(sql).bind(id).execute().await?;
+        }
+        Ok(accepted)
+    })
     .await
-    .map_err(failed)?;
-    let gap = gap.ok_or_else(|| {
-        Error::new(ErrorKind::Usage, format!("there is no open gap {id}"))
-            .with_hint("`dynaurora gaps list` shows the open ones")
-    })?;
-    for sql in GO_ON.into_iter().chain([RESUME]) {
-        sqlx::query(sql).bind(id).execute(&mut *transaction).await.map_err(failed)?;
-    }
-    transaction.commit().await.map_err(failed)?;
-    Ok(gap)
 }

@@ -1,20 +1,25 @@
 //! Holds a target table against the rows that it should have: every column, typed, by Postgres
 //! itself.
 
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::PgPool;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::error::Result;
 use crate::mapping::spec::TableSpec;
 use crate::model::Cells;
-use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
-use crate::postgres::sqlstate;
-use crate::postgres::target::own_rows::own_rows;
+use crate::postgres::session::begun_with;
+use crate::postgres::sql::columns::{key_columns, mark, names, paired, parent_key, unnested};
+use crate::postgres::sql::encode::texts;
+use crate::postgres::sql::ident::quoted_table;
+use crate::postgres::tables::own_rows::own_rows;
 
 /// Rows sent in one statement.
 const CHUNK_ROWS: usize = 2_000;
 /// Keys shown of each kind of difference.
 const EXAMPLES_MAX: usize = 5;
+
+/// How a comparison begins: all of its statements see the same.
+const SNAPSHOT: &str = "begin isolation level repeatable read";
 
 /// How a table differs from the rows that it should have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,77 +42,62 @@ pub struct Differences {
 /// When the database does not answer, or the table is not what the mapping says.
 pub async fn compare(
     pool: &PgPool,
-    (tables, at): (&[TableSpec], usize),
+    tables: &[TableSpec],
+    at: usize,
     rows: &[Cells],
 ) -> Result<Differences> {
-    let failed = |error| sqlstate::error("compare a table", error);
     let Some(table) = tables.get(at).filter(|table| table.history_of.is_none()) else {
         return Ok(Differences::default());
     };
     let target = quoted_table(&table.name)?;
     let live = live(tables, table)?;
-    let mut columns = Vec::new();
-    let mut values = Vec::new();
-    for (number, column) in table.columns.iter().enumerate() {
-        columns.push(quoted(&column.name)?);
-        let cast = cast_type(&column.column_type)?;
-        values.push(format!("unnest(${}::text[])::{cast}", number + 1));
-    }
-    let (names, values) = (columns.join(", "), values.join(", "));
-    let keys = columns[..table.key_columns].join(", ");
-    let mut transaction = pool.begin().await.map_err(failed)?;
-    for setup in [
-        "set transaction isolation level repeatable read".to_owned(),
-        format!(
-            "create temp table dynaurora_expected on commit drop as \
-             select {names} from {target} with no data"
-        ),
-    ] {
-        sqlx::query(AssertSqlSafe(setup)).execute(&mut *transaction).await.map_err(failed)?;
-    }
+    let columns = table.columns.len();
+    let (names, keys) = (names(&table.columns)?.join(", "), names(key_columns(table))?.join(", "));
+    let values = unnested(&table.columns, 1)?.join(", ");
+    let create = format!(
+        "create temp table dynaurora_expected on commit drop as \
+         select {names} from {target} with no data"
+    );
     let insert = format!("insert into dynaurora_expected ({names}) select {values}");
-    for chunk in rows.chunks(CHUNK_ROWS) {
-        let mut query = sqlx::query(AssertSqlSafe(insert.clone()));
-        for column in 0..columns.len() {
-            query = query.bind(chunk.iter().map(|row| row.cell(column)).collect::<Vec<_>>());
+    begun_with(pool, SNAPSHOT, "compare a table", async |tx| {
+        tx.undo();
+        tx.query(AssertSqlSafe(create)).execute().await?;
+        for chunk in rows.chunks(CHUNK_ROWS) {
+            let mut query = tx.query(AssertSqlSafe(insert.clone()));
+            for column in 0..columns {
+                query = query.bind(texts(chunk, move |row| row.cell(column)));
+            }
+            query.execute().await?;
         }
-        query.execute(&mut *transaction).await.map_err(failed)?;
-    }
-    let mut differences = Differences::default();
-    for (kind, one, other) in
-        [("missing", "dynaurora_expected", &*live), ("unexpected", &*live, "dynaurora_expected")]
-    {
-        let sql = format!(
-            "select count(*) over (), concat_ws(' ', {keys}) \
-             from (select {names} from {one} except all select {names} from {other}) as differing \
-             limit {EXAMPLES_MAX}"
-        );
-        let found: Vec<PgRow> =
-            sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *transaction).await.map_err(failed)?;
-        let mut count = 0;
-        for row in found {
-            count = row.try_get::<i64, _>(0).map_err(failed)?;
-            let key: String = row.try_get(1).map_err(failed)?;
-            differences.examples.push(format!("{kind} in {}: {key}", table.name));
+        let mut differences = Differences::default();
+        for (kind, one, other) in [
+            ("missing", "dynaurora_expected", &*live),
+            ("unexpected", &*live, "dynaurora_expected"),
+        ] {
+            let sql = format!(
+                "select count(*) over (), concat_ws(' ', {keys}) from \
+                 (select {names} from {one} except all select {names} from {other}) as differing \
+                 limit {EXAMPLES_MAX}"
+            );
+            let found = tx.query(AssertSqlSafe(sql));
+            let found = found.all(|row| Ok((row.try_get::<i64, _>(0)?, row.try_get(1)?))).await?;
+            let count = found.last().map_or(0, |(count, _)| count.unsigned_abs());
+            let example = |(_, key): (i64, String)| format!("{kind} in {}: {key}", table.name);
+            differences.examples.extend(found.into_iter().map(example));
+            match kind {
+                "missing" => differences.missing = count,
+                _ => differences.unexpected = count,
+            }
         }
-        let count = u64::try_from(count).unwrap_or(0);
-        match kind {
-            "missing" => differences.missing = count,
-            _ => differences.unexpected = count,
-        }
-    }
-    differences.matching = (rows.len() as u64).saturating_sub(differences.missing);
-    transaction.rollback().await.map_err(failed)?;
-    Ok(differences)
+        differences.matching = (rows.len() as u64).saturating_sub(differences.missing);
+        Ok(differences)
+    })
+    .await
 }
 
 /// The rows of a table whose items are there.
 fn live(tables: &[TableSpec], table: &TableSpec) -> Result<String> {
     let target = quoted_table(&table.name)?;
-    let mark = |table: &TableSpec| -> Result<Option<String>> {
-        let column = table.deleted_at.and_then(|at| table.columns.get(at));
-        column.map(|column| quoted(&column.name)).transpose()
-    };
     if let Some(mark) = mark(table)? {
         let own = own_rows(table, "t", " and ")?;
         return Ok(format!("(select * from {target} t where t.{mark} is null{own}) as live"));
@@ -116,15 +106,12 @@ fn live(tables: &[TableSpec], table: &TableSpec) -> Result<String> {
     let parent = table.parent.and_then(|parent| tables.get(usize::from(parent.table.0)));
     let Some(parent) = parent else { return Ok(all) };
     let Some(mark) = mark(parent)? else { return Ok(all) };
-    let mut same = Vec::new();
-    for (own, key) in table.columns.iter().zip(&parent.columns).take(parent.key_columns) {
-        same.push(format!("p.{} = c.{}", quoted(&key.name)?, quoted(&own.name)?));
-    }
+    let same = paired("p", key_columns(parent), "c", parent_key(table, parent))?;
     Ok(format!(
         "(select c.* from {target} c where not exists (select from {} p where {} \
          and p.{mark} is not null){}) as live",
         quoted_table(&parent.name)?,
-        same.join(" and "),
+        same,
         own_rows(table, "c", " and ")?,
     ))
 }

@@ -1,7 +1,8 @@
 //! Verification and repair: rows compared with what they should be, and made so.
 
 pub mod compare;
-pub mod mend;
+pub mod ports;
+pub mod repairer;
 pub mod verifications;
 pub mod verify;
 mod verify_sql;

@@ -1,35 +1,10 @@
 //! What the last verification of each source found, kept in the ledger.
 
-use std::time::Duration;
-
-use sqlx::{PgPool, Row};
+use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use crate::error::Result;
-use crate::postgres::sqlstate;
-
-/// What a verification found.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Verification {
-    /// How long it took.
-    pub took: Duration,
-    /// The part of the source that was read, from 0 to 1.
-    pub share: f64,
-    /// Items read.
-    pub items: u64,
-    /// Rows that were not as they should be.
-    pub mismatched: u64,
-    /// Those of them that were mended.
-    pub repaired: u64,
-}
-
-/// How far a source has come, as the ledger says it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The database's time of day, in milliseconds since 1970.
-    pub now_ms: i64,
-    /// Every change up to this time is in the target; `None` while that is not known.
-    pub synced_ms: Option<i64>,
-}
+use crate::ops::ports::{Progress, Verification};
+use crate::postgres::session::in_transaction;
 
 /// Keeps what was found, in place of what an earlier one found.
 ///
@@ -37,45 +12,46 @@ pub struct Progress {
 /// When the database cannot be written.
 pub async fn record(pool: &PgPool, source: &str, found: Verification) -> Result<()> {
     let count = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
-    sqlx::query(
-        "insert into dynaurora.verifications as v \
-         (source, started_at, share, items, mismatched, repaired) \
-         values ($1, now() - $2 * interval '1 second', $3, $4, $5, $6) \
-         on conflict (source) do update set started_at = excluded.started_at, ended_at = now(), \
-         share = excluded.share, items = excluded.items, mismatched = excluded.mismatched, \
-         repaired = excluded.repaired",
-    )
-    .bind(source)
-    .bind(found.took.as_secs_f64())
-    .bind(found.share)
-    .bind(count(found.items))
-    .bind(count(found.mismatched))
-    .bind(count(found.repaired))
-    .execute(pool)
+    in_transaction(pool, "record the verification", async |tx| {
+        tx.query(RECORD)
+            .bind(source)
+            .bind(found.took.as_secs_f64())
+            .bind(found.share)
+            .bind(count(found.items))
+            .bind(count(found.mismatched))
+            .bind(count(found.repaired))
+            .execute()
+            .await
+            .map(drop)
+    })
     .await
-    .map(drop)
-    .map_err(|error| sqlstate::error("record the verification", error))
 }
+
+const RECORD: &str = "\
+    insert into dynaurora.verifications as v \
+        (source, started_at, share, items, mismatched, repaired) \
+    values ($1, now() - $2 * interval '1 second', $3, $4, $5, $6) \
+    on conflict (source) do update set started_at = excluded.started_at, ended_at = now(), \
+        share = excluded.share, items = excluded.items, mismatched = excluded.mismatched, \
+        repaired = excluded.repaired";
 
 /// How far the source has come, where the ledger's function `synced_up_to` can tell.
 ///
 /// # Errors
 /// When the database cannot be read.
 pub async fn progress(pool: &PgPool, source: &str) -> Result<Progress> {
-    let failed = |error| sqlstate::error("ask how far the source is synced", error);
-    let known = "select to_regprocedure('dynaurora.synced_up_to(text)') is not null";
-    let known: bool = sqlx::query_scalar(known).fetch_one(pool).await.map_err(failed)?;
-    let synced = if known { "dynaurora.synced_up_to($1)" } else { "null::timestamptz" };
-    let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "select (extract(epoch from clock_timestamp()) * 1000)::bigint, \
-         (extract(epoch from {synced}) * 1000)::bigint where $1::text is not null"
-    )))
-    .bind(source)
-    .fetch_one(pool)
-    .await
-    .map_err(failed)?;
-    Ok(Progress {
-        now_ms: row.try_get(0).map_err(failed)?,
-        synced_ms: row.try_get(1).map_err(failed)?,
+    in_transaction(pool, "ask how far the source is synced", async |tx| {
+        let known = "select to_regprocedure('dynaurora.synced_up_to(text)') is not null";
+        let known: bool = tx.query(known).one(|row| row.try_get(0)).await?;
+        let synced = if known { "dynaurora.synced_up_to($1)" } else { "null::timestamptz" };
+        let ask = format!(
+            "select (extract(epoch from clock_timestamp()) * 1000)::bigint, \
+             (extract(epoch from {synced}) * 1000)::bigint where $1::text is not null"
+        );
+        let ask = tx.query(AssertSqlSafe(ask)).bind(source);
+        let progress =
+            ask.one(|row| Ok(Progress { now_ms: row.try_get(0)?, synced_ms: row.try_get(1)? }));
+        progress.await
     })
+    .await
 }

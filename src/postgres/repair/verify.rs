@@ -1,76 +1,22 @@
 //! Reads target rows beside what the mapping says they should be: by primary key, many at a time, every
 //! column compared typed by Postgres itself. Nothing is written.
 //!
-//! A question names rows of one entity's table: a row that should be there, with its children, or a key that
-//! should not. The answers come back in the same order. The other direction pages through a table by its key.
+//! The caller names rows of one entity's table: a row that should be there, with its children, or a key
+//! that should not. Comparisons come back in the same order. The other direction pages through a table
+//! by its key.
 
 use std::sync::Arc;
 
-use sqlx::postgres::{PgConnection, PgPool, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::verify_sql as sql;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::TableSpec;
 use crate::model::{Cells, RowAction, RowOp, TableIndex};
-use crate::postgres::session::Pools;
+use crate::ops::ports::{Cell, Comparison, Difference, Fault, MetRow, RowsPage};
+use crate::postgres::session::{Pools, Tx, in_transaction};
 use crate::postgres::sql::encode::{printed, texts};
-use crate::postgres::sqlstate;
-
-/// How one row of the target is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// The table: the entity's own or one of its children's.
-    pub table: TableIndex,
-    /// The row's primary key.
-    pub key: Vec<String>,
-    /// What is wrong with it.
-    pub fault: Fault,
-}
-
-/// What is wrong with a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// It should be there.
-    Missing,
-    /// It should not be there.
-    Unexpected,
-    /// Some of its columns hold something else.
-    Differs(Vec<Cell>),
-}
-
-/// A column that holds something else than it should.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cell {
-    /// The column's number in its table.
-    pub column: usize,
-    /// What it should hold.
-    pub expected: Option<String>,
-    /// What it holds.
-    pub found: Option<String>,
-}
-
-/// What the target has for one row asked about.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// The version of the entity's own row; `None` when there is no such row.
-    pub version: Option<String>,
-    /// The row's primary key as the target has it.
-    pub key: Vec<String>,
-    /// How the row and its children are not as they should be.
-    pub differences: Vec<Difference>,
-}
-
-/// A row that was met while paging through a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MetRow {
-    /// Its primary key.
-    pub key: Vec<String>,
-    /// Its version; a child row has none.
-    pub version: Option<String>,
-    /// For a child row: whether the row that it hangs on is there.
-    pub has_parent: bool,
-}
 
 /// Reads one source's target tables.
 #[derive(Debug)]
@@ -90,152 +36,63 @@ impl TargetReader {
     /// delete, neither the row nor any child should be.
     ///
     /// # Errors
-    /// When the database does not answer, or the tables are not what the mapping says.
-    pub async fn compare(&self, table: TableIndex, rows: &[RowOp]) -> Result<Vec<Answer>> {
-        let pool = self.pools.pool().await?;
+    /// When the database does not comparison, or the tables are not what the mapping says.
+    pub async fn compare(&self, table: TableIndex, rows: &[RowOp]) -> Result<Vec<Comparison>> {
         let spec = self.spec(table)?;
-        let mut answers = vec![Answer::default(); rows.len()];
+        let mut comparisons = vec![Comparison::default(); rows.len()];
         if rows.is_empty() {
-            return Ok(answers);
+            return Ok(comparisons);
         }
-        let mut connection = acquire(&pool).await?;
-        self.compare_own(&mut connection, spec, (table, rows), &mut answers).await?;
-        let children = self.tables.iter().enumerate();
-        for (number, child) in children.filter(|(_, own)| hangs_on(own, table)) {
-            let number = TableIndex(u16::try_from(number).unwrap_or(u16::MAX));
-            self.compare_child(&mut connection, (number, child), (spec, rows), &mut answers)
-                .await?;
-        }
-        Ok(answers)
-    }
-
-    async fn compare_own(
-        &self,
-        connection: &mut PgConnection,
-        spec: &TableSpec,
-        (table, rows): (TableIndex, &[RowOp]),
-        answers: &mut [Answer],
-    ) -> Result<()> {
-        let what = format!("compare rows of {}", spec.name);
-        let failed = |error| sqlstate::error(what.as_str(), error);
-        let statement = AssertSqlSafe(sql::compare_own(spec)?);
-        let mut query = sqlx::query(statement).persistent(false);
-        for column in 0..spec.columns.len() {
-            query = query.bind(texts(rows, move |row| whole_cell(row, column, spec)));
-        }
-        let found = query.fetch_all(connection).await.map_err(failed)?;
-        let mut present = vec![false; rows.len()];
-        for row in &found {
-            let at = place(row, rows.len()).map_err(failed)?;
-            let (Some(op), Some(answer)) = (rows.get(at), answers.get_mut(at)) else { continue };
-            present[at] = true;
-            answer.version = Some(row.try_get(1).map_err(failed)?);
-            answer.key = row.try_get(2).map_err(failed)?;
-            let fault = match op.action {
-                RowAction::Delete | RowAction::SoftDelete => {
-                    let live: bool = row.try_get(5).map_err(failed)?;
-                    live.then_some(Fault::Unexpected)
-                }
-                RowAction::Record => None,
-                RowAction::Upsert => differing(row, 3, &op.cells, spec).map_err(failed)?,
-            };
-            let key = answer.key.clone();
-            answer.differences.extend(fault.map(|fault| Difference { table, key, fault }));
-        }
-        for (at, op) in rows.iter().enumerate() {
-            if !present[at] && op.action == RowAction::Upsert {
-                let key = key_texts(&op.cells, spec.key_columns);
-                answers[at].differences.push(Difference { table, key, fault: Fault::Missing });
+        let pool = self.pools.pool().await?;
+        in_transaction(&pool, "compare rows", async |tx| {
+            compare_own(tx, Asked { table, spec, rows }, &mut comparisons).await?;
+            let children = self.tables.iter().enumerate();
+            for (number, child) in children.filter(|(_, own)| hangs_on(own, table)) {
+                let number = TableIndex(u16::try_from(number).unwrap_or(u16::MAX));
+                let of = Asked { table, spec, rows };
+                compare_child(tx, (number, child), of, &mut comparisons).await?;
             }
-        }
-        Ok(())
-    }
-
-    async fn compare_child(
-        &self,
-        connection: &mut PgConnection,
-        (table, child): (TableIndex, &TableSpec),
-        (parent, rows): (&TableSpec, &[RowOp]),
-        answers: &mut [Answer],
-    ) -> Result<()> {
-        let what = format!("compare rows of {}", child.name);
-        let failed = |error| sqlstate::error(what.as_str(), error);
-        let wanted: Vec<(usize, &Cells)> = (rows.iter().enumerate())
-            .flat_map(|(at, row)| row.children.iter().map(move |(table, cells)| (at, table, cells)))
-            .filter(|(_, own, _)| **own == table)
-            .map(|(at, _, cells)| (at, cells))
-            .collect();
-        let statement = AssertSqlSafe(sql::compare_children(parent, child)?);
-        let mut query = sqlx::query(statement).persistent(false);
-        for column in 0..parent.key_columns {
-            query = query.bind(texts(rows, move |row| row.cells.cell(column)));
-        }
-        query = query.bind(printed(&wanted, |(at, _)| at + 1));
-        for column in 0..child.columns.len() {
-            query = query.bind(texts(&wanted, move |(_, cells)| cells.cell(column)));
-        }
-        let found = query.fetch_all(connection).await.map_err(failed)?;
-        for row in &found {
-            let at = place(row, rows.len()).map_err(failed)?;
-            let number: Option<i64> = row.try_get(1).map_err(failed)?;
-            let there: Option<Vec<String>> = row.try_get(2).map_err(failed)?;
-            let number = number.and_then(|number| usize::try_from(number - 1).ok());
-            let expected = number.and_then(|number| wanted.get(number)).map(|(_, cells)| *cells);
-            let (key, fault) = match (there, expected) {
-                (Some(key), None) => (key, Fault::Unexpected),
-                (None, Some(cells)) => (key_texts(cells, child.key_columns), Fault::Missing),
-                (Some(key), Some(cells)) => {
-                    let Some(fault) = differing(row, 3, cells, child).map_err(failed)? else {
-                        continue;
-                    };
-                    (key, fault)
-                }
-                (None, None) => continue,
-            };
-            if let Some(answer) = answers.get_mut(at) {
-                answer.differences.push(Difference { table, key, fault });
-            }
-        }
-        Ok(())
+            Ok(())
+        })
+        .await?;
+        Ok(comparisons)
     }
 
     /// The next rows of a table by its primary key; of a child table only those whose parent is missing.
     /// With fewer than `limit` rows met, `None` follows as the place to go on from.
     ///
     /// # Errors
-    /// When the database does not answer, or the table is not what the mapping says.
+    /// When the database does not comparison, or the table is not what the mapping says.
     pub async fn page(
         &self,
         table: TableIndex,
         after: Option<&[String]>,
         limit: u32,
-    ) -> Result<(Vec<MetRow>, Option<Vec<String>>)> {
-        let pool = self.pools.pool().await?;
+    ) -> Result<RowsPage> {
         let spec = self.spec(table)?;
-        let what = format!("page through {}", spec.name);
-        let failed = |error| sqlstate::error(what.as_str(), error);
         let parent = match spec.parent {
             Some(parent) => Some(self.spec(parent.table)?),
             None => None,
         };
         let statement = AssertSqlSafe(sql::page(spec, parent, after.is_some())?);
-        let mut query = sqlx::query(statement).persistent(false).bind(i64::from(limit));
-        for text in after.unwrap_or_default() {
-            query = query.bind(text);
-        }
-        let met = query.fetch_all(&pool).await.map_err(failed)?;
-        let mut rows = Vec::with_capacity(met.len());
-        for row in &met {
-            rows.push(MetRow {
-                key: row.try_get(0).map_err(failed)?,
-                version: row.try_get(1).map_err(failed)?,
-                has_parent: row.try_get(2).map_err(failed)?,
+        let what = format!("page through {}", spec.name);
+        let pool = self.pools.pool().await?;
+        let mut rows = in_transaction(&pool, "page through a table", async |tx| {
+            let mut query = tx.query_once(statement).named(what).bind(i64::from(limit));
+            for text in after.unwrap_or_default() {
+                query = query.bind(text);
+            }
+            let rows = query.all(|row| {
+                let has_parent: bool = row.try_get(2)?;
+                Ok((MetRow { key: row.try_get(0)?, version: row.try_get(1)? }, has_parent))
             });
-        }
+            rows.await
+        })
+        .await?;
         let full = usize::try_from(limit).is_ok_and(|limit| rows.len() >= limit);
-        let next = rows.last().filter(|_| full).map(|row| row.key.clone());
-        rows.retain(|row| parent.is_none() || !row.has_parent);
-        Ok((rows, next))
+        let next = rows.last().filter(|_| full).map(|(row, _)| row.key.clone());
+        rows.retain(|(_, has_parent)| parent.is_none() || !has_parent);
+        Ok(RowsPage { rows: rows.into_iter().map(|(row, _)| row).collect(), next })
     }
 
     fn spec(&self, table: TableIndex) -> Result<&TableSpec> {
@@ -246,12 +103,101 @@ impl TargetReader {
 }
 
 /// Whether the table's rows hang on rows of that one.
-pub(crate) fn hangs_on(table: &TableSpec, parent: TableIndex) -> bool {
+pub(super) fn hangs_on(table: &TableSpec, parent: TableIndex) -> bool {
     table.parent.is_some_and(|own| own.table == parent)
 }
 
-async fn acquire(pool: &PgPool) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>> {
-    pool.acquire().await.map_err(|error| sqlstate::error("connect to the target", error))
+/// What was asked of one table.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    table: TableIndex,
+    spec: &'a TableSpec,
+    rows: &'a [RowOp],
+}
+
+async fn compare_own(tx: &mut Tx, asked: Asked<'_>, comparisons: &mut [Comparison]) -> Result<()> {
+    let Asked { table, spec, rows } = asked;
+    let mut query = tx
+        .query_once(AssertSqlSafe(sql::compare_own(spec)?))
+        .named(format!("compare rows of {}", spec.name));
+    for column in 0..spec.columns.len() {
+        query = query.bind(texts(rows, move |row| whole_cell(row, column, spec)));
+    }
+    let mut present = vec![false; rows.len()];
+    query
+        .all(|row| {
+            let at = place(row, rows.len())?;
+            let (Some(op), Some(comparison)) = (rows.get(at), comparisons.get_mut(at)) else {
+                return Ok(());
+            };
+            present[at] = true;
+            comparison.version = Some(row.try_get(1)?);
+            comparison.key = row.try_get(2)?;
+            let fault = match op.action {
+                RowAction::Delete | RowAction::SoftDelete => {
+                    let live: bool = row.try_get(5)?;
+                    live.then_some(Fault::Unexpected)
+                }
+                RowAction::Record => None,
+                RowAction::Upsert => differing(row, 3, &op.cells, spec)?,
+            };
+            let key = comparison.key.clone();
+            comparison.differences.extend(fault.map(|fault| Difference { table, key, fault }));
+            Ok(())
+        })
+        .await?;
+    for (at, op) in rows.iter().enumerate() {
+        if !present[at] && op.action == RowAction::Upsert {
+            let key = key_texts(&op.cells, spec.key_columns);
+            comparisons[at].differences.push(Difference { table, key, fault: Fault::Missing });
+        }
+    }
+    Ok(())
+}
+
+/// Compares the rows of one child table that hang on the rows asked about.
+async fn compare_child(
+    tx: &mut Tx,
+    (table, child): (TableIndex, &TableSpec),
+    parents: Asked<'_>,
+    comparisons: &mut [Comparison],
+) -> Result<()> {
+    let Asked { spec: parent, rows, .. } = parents;
+    let wanted: Vec<(usize, &Cells)> = (rows.iter().enumerate())
+        .flat_map(|(at, row)| row.children.iter().map(move |(table, cells)| (at, table, cells)))
+        .filter(|(_, own, _)| **own == table)
+        .map(|(at, _, cells)| (at, cells))
+        .collect();
+    let mut query = tx
+        .query_once(AssertSqlSafe(sql::compare_children(parent, child)?))
+        .named(format!("compare rows of {}", child.name));
+    for column in 0..parent.key_columns {
+        query = query.bind(texts(rows, move |row| row.cells.cell(column)));
+    }
+    query = query.bind(printed(&wanted, |(at, _)| at + 1));
+    for column in 0..child.columns.len() {
+        query = query.bind(texts(&wanted, move |(_, cells)| cells.cell(column)));
+    }
+    query
+        .all(|row| {
+            let at = place(row, rows.len())?;
+            let number: Option<i64> = row.try_get(1)?;
+            let there: Option<Vec<String>> = row.try_get(2)?;
+            let number = number.and_then(|number| usize::try_from(number - 1).ok());
+            let expected = number.and_then(|number| wanted.get(number)).map(|(_, cells)| *cells);
+            let (key, fault) = match (there, expected) {
+                (Some(key), None) => (key, Some(Fault::Unexpected)),
+                (None, Some(cells)) => (key_texts(cells, child.key_columns), Some(Fault::Missing)),
+                (Some(key), Some(cells)) => (key, differing(row, 3, cells, child)?),
+                (None, None) => return Ok(()),
+            };
+            if let Some(comparison) = comparisons.get_mut(at) {
+                comparison.differences.extend(fault.map(|fault| Difference { table, key, fault }));
+            }
+            Ok(())
+        })
+        .await
+        .map(drop)
 }
 
 /// The first cells of a text key.
@@ -273,7 +219,7 @@ fn place(row: &PgRow, rows: usize) -> sqlx::Result<usize> {
     usize::try_from(ordinal - 1)
         .ok()
         .filter(|at| *at < rows)
-        .ok_or_else(|| sqlx::Error::Decode("an answer to no question".into()))
+        .ok_or_else(|| sqlx::Error::Decode("an comparison to no question".into()))
 }
 
 /// Reads which columns differ, from two arrays over the columns that are no key: whether, and what is there.

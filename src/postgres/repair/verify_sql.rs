@@ -3,14 +3,17 @@
 
 use crate::error::Result;
 use crate::mapping::spec::{ColumnSpec, ColumnType, TableSpec, VERSION_COLUMN};
+use crate::postgres::sql::columns::{
+    joined, key_columns, listed, mark, names, paired, parent_key, unnested_as,
+};
 use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
-use crate::postgres::target::own_rows::own_rows;
+use crate::postgres::tables::own_rows::own_rows;
 
 /// The rows with the keys asked for: ordinal from 1, version, key, which other columns differ, what those
 /// hold, and whether the row is not marked as deleted.
 ///
 /// Parameters: one array per column.
-pub(crate) fn compare_own(spec: &TableSpec) -> Result<String> {
+pub(super) fn compare_own(spec: &TableSpec) -> Result<String> {
     let (keys, others) = spec.columns.split_at(spec.key_columns);
     let (differ, found) = differences(others, "t", |at| format!("n.c{}", keys.len() + at))?;
     Ok(format!(
@@ -20,9 +23,9 @@ pub(crate) fn compare_own(spec: &TableSpec) -> Result<String> {
         live = live(spec, "")?.unwrap_or_else(|| "true".to_owned()),
         version = quoted(VERSION_COLUMN)?,
         key = key_array(keys, "t")?,
-        values = unnested(&spec.columns, 1, "c")?,
+        values = unnested_as(&spec.columns, 1, "c")?,
         table = quoted_table(&spec.name)?,
-        on = joined(keys, "t", |at| format!("n.c{at}"))?,
+        on = joined("t", keys, "n", "c")?,
     ))
 }
 
@@ -32,17 +35,14 @@ pub(crate) fn compare_own(spec: &TableSpec) -> Result<String> {
 ///
 /// Parameters: one array per key column of the parent, the parents' ordinals of the expected rows, then one
 /// array per column of the child.
-pub(crate) fn compare_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
-    let parent_keys = parent.columns.get(..parent.key_columns).unwrap_or_default();
+pub(super) fn compare_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
+    let parent_keys = key_columns(parent);
     let (keys, others) = child.columns.split_at(child.key_columns);
-    let hangs_on = keys.get(..parent_keys.len()).unwrap_or_default();
     let ordinals = parent_keys.len() + 1;
     let first = ordinals + 1;
-    let list = |columns: &[ColumnSpec]| -> Result<String> {
-        let names = columns.iter().enumerate();
-        let names = names.map(|(at, column)| Ok(format!("t.{} as a{at}", quoted(&column.name)?)));
-        Ok(names.collect::<Result<Vec<_>>>()?.join(", "))
-    };
+    let columns = names(&child.columns)?;
+    let columns = columns.iter().enumerate().map(|(at, name)| format!("t.{name} as a{at}"));
+    let columns = columns.collect::<Vec<_>>().join(", ");
     let key = (0..keys.len()).map(|at| format!("a.a{at}::text")).collect::<Vec<_>>().join(", ");
     let on = (0..keys.len()).map(|at| format!("a.a{at} = n.c{at}")).collect::<Vec<_>>();
     let (mut differ, mut found) = (Vec::new(), Vec::new());
@@ -65,12 +65,11 @@ pub(crate) fn compare_children(parent: &TableSpec, child: &TableSpec) -> Result<
          where a.ordinal is null or n.number is null or {any}",
         differ = differ.join(", "),
         found = found.join(", "),
-        columns = list(&child.columns)?,
-        parents = unnested(parent_keys, 1, "k")?,
+        parents = unnested_as(parent_keys, 1, "k")?,
         table = quoted_table(&child.name)?,
-        hanging = joined(hangs_on, "t", |at| format!("p.k{at}"))?,
-        stays = stays(parent, parent_keys)?,
-        values = unnested(&child.columns, first, "c")?,
+        hanging = joined("t", parent_key(child, parent), "p", "k")?,
+        stays = stays(parent)?,
+        values = unnested_as(&child.columns, first, "c")?,
         on = on.join(" and "),
     ))
 }
@@ -78,21 +77,15 @@ pub(crate) fn compare_children(parent: &TableSpec, child: &TableSpec) -> Result<
 /// The rows after a key in the key's order: key, version, and whether the parent is there.
 ///
 /// Parameters: the limit, then the key's texts where there is one.
-pub(crate) fn page(spec: &TableSpec, parent: Option<&TableSpec>, after: bool) -> Result<String> {
-    let keys = spec.columns.get(..spec.key_columns).unwrap_or_default();
-    let names = keys.iter().map(|key| Ok(format!("t.{}", quoted(&key.name)?)));
-    let names = names.collect::<Result<Vec<_>>>()?.join(", ");
+pub(super) fn page(spec: &TableSpec, parent: Option<&TableSpec>, after: bool) -> Result<String> {
+    let keys = key_columns(spec);
+    let own = listed("t", keys)?;
     let (version, has_parent) = match parent {
         None => (format!("t.{}::text", quoted(VERSION_COLUMN)?), "true".to_owned()),
         Some(parent) => {
-            let parent_keys = parent.columns.get(..parent.key_columns).unwrap_or_default();
-            let mut on = Vec::new();
-            for (own, theirs) in keys.iter().zip(parent_keys) {
-                on.push(format!("p.{} = t.{}", quoted(&theirs.name)?, quoted(&own.name)?));
-            }
+            let on = paired("p", key_columns(parent), "t", parent_key(spec, parent))?;
             let table = quoted_table(&parent.name)?;
-            let exists = format!("exists (select from {table} p where {})", on.join(" and "));
-            ("null::text".to_owned(), exists)
+            ("null::text".to_owned(), format!("exists (select from {table} p where {on})"))
         }
     };
     let mut place = String::new();
@@ -101,35 +94,31 @@ pub(crate) fn page(spec: &TableSpec, parent: Option<&TableSpec>, after: bool) ->
         let values =
             values.map(|(at, key)| Ok(format!("${}::{}", at + 2, cast_type(&key.column_type)?)));
         let values = values.collect::<Result<Vec<_>>>()?.join(", ");
-        place = format!(" where ({names}) > ({values})");
+        place = format!(" where ({own}) > ({values})");
     }
     let link = |place: &str| if place.is_empty() { " where " } else { " and " };
     place.push_str(&live(spec, link(&place))?.unwrap_or_default());
     place.push_str(&own_rows(spec, "t", link(&place))?);
     Ok(format!(
-        "select {key}, {version}, {has_parent} from {table} t{place} order by {names} limit $1",
+        "select {key}, {version}, {has_parent} from {table} t{place} order by {own} limit $1",
         key = key_array(keys, "t")?,
         table = quoted_table(&spec.name)?,
     ))
 }
 
 /// That a child row does not hang on a row that is marked as deleted: such rows stay with it.
-fn stays(parent: &TableSpec, keys: &[ColumnSpec]) -> Result<String> {
-    let Some(mark) = parent.deleted_at.and_then(|at| parent.columns.get(at)) else {
-        return Ok(String::new());
-    };
+fn stays(parent: &TableSpec) -> Result<String> {
+    let Some(mark) = mark(parent)? else { return Ok(String::new()) };
     Ok(format!(
         " and not exists (select from {table} m where {on} and m.{mark} is not null)",
         table = quoted_table(&parent.name)?,
-        on = joined(keys, "m", |at| format!("p.k{at}"))?,
-        mark = quoted(&mark.name)?,
+        on = joined("m", key_columns(parent), "p", "k")?,
     ))
 }
 
 /// That a row is not marked as deleted, behind `link`; nothing where rows are never marked.
 fn live(spec: &TableSpec, link: &str) -> Result<Option<String>> {
-    let mark = spec.deleted_at.and_then(|at| spec.columns.get(at));
-    mark.map(|mark| Ok(format!("{link}t.{} is null", quoted(&mark.name)?))).transpose()
+    Ok(mark(spec)?.map(|mark| format!("{link}t.{mark} is null")))
 }
 
 /// Two arrays over columns: which differ, and what is there where they do.
@@ -164,18 +153,4 @@ fn distinct(column: &ColumnSpec, own: &str, other: &str) -> String {
 fn key_array(keys: &[ColumnSpec], own: &str) -> Result<String> {
     let texts = keys.iter().map(|key| Ok(format!("{own}.{}::text", quoted(&key.name)?)));
     Ok(format!("array[{}]", texts.collect::<Result<Vec<_>>>()?.join(", ")))
-}
-
-fn unnested(columns: &[ColumnSpec], first: usize, prefix: &str) -> Result<String> {
-    let arrays = columns.iter().enumerate().map(|(at, column)| {
-        let cast = cast_type(&column.column_type)?;
-        Ok(format!("unnest(${}::text[])::{cast} as {prefix}{at}", first + at))
-    });
-    Ok(arrays.collect::<Result<Vec<_>>>()?.join(", "))
-}
-
-fn joined(keys: &[ColumnSpec], own: &str, other: impl Fn(usize) -> String) -> Result<String> {
-    let pairs = keys.iter().enumerate();
-    let pairs = pairs.map(|(at, key)| Ok(format!("{own}.{} = {}", quoted(&key.name)?, other(at))));
-    Ok(pairs.collect::<Result<Vec<_>>>()?.join(" and "))
 }

@@ -16,13 +16,13 @@ use sqlx::{Postgres, Type};
 const TEXT_OID: u32 = 25;
 
 /// One column of `items`: an array of text with one element for each.
-pub(crate) struct Column<'a, T, F> {
+pub(in crate::postgres) struct Column<'a, T, F> {
     items: &'a [T],
     write: F,
 }
 
 /// The column whose elements are what `text` finds in each item.
-pub(crate) fn texts<'a, T>(
+pub(in crate::postgres) fn texts<'a, T>(
     items: &'a [T],
     text: impl Fn(&'a T) -> Option<&'a str>,
 ) -> Column<'a, T, impl Fn(&'a T, &mut Vec<u8>) -> IsNull> {
@@ -37,7 +37,7 @@ pub(crate) fn texts<'a, T>(
 }
 
 /// The column whose elements are what each item's value prints.
-pub(crate) fn printed<'a, T, D: Display>(
+pub(in crate::postgres) fn printed<'a, T, D: Display>(
     items: &'a [T],
     value: impl Fn(&'a T) -> D,
 ) -> Column<'a, T, impl Fn(&'a T, &mut Vec<u8>) -> IsNull> {

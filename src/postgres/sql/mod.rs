@@ -1,4 +1,5 @@
-//! SQL text and the wire: quoted identifiers, arrays as Postgres takes them.
+//! SQL text and the wire: quoted identifiers, lists of columns, arrays as Postgres takes them.
 
-pub(crate) mod encode;
+pub(in crate::postgres) mod columns;
+pub(in crate::postgres) mod encode;
 pub mod ident;

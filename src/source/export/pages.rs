@@ -38,7 +38,7 @@ pub(super) struct ExportFile {
 impl ExportFile {
     /// Reads the partition's name; `None` when it names no file.
     pub(super) fn of(partition: &PartitionId) -> Option<Self> {
-        let mut words = partition.as_str().strip_prefix("file/")?.splitn(3, '/');
+        let mut words = partition.as_str().strip_prefix(PartitionId::FILE_PREFIX)?.splitn(3, '/');
         let word = words.next()?;
         let (items, layer) = word.split_once('.').unwrap_or((word, "0"));
         let (items, layer) = (items.parse().ok()?, layer.parse().ok()?);

@@ -16,9 +16,7 @@ use crate::engine::ports::{
     ListingPage, Page, ReadFrom, ShardIterator, Source, StreamInfo, StreamView,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{
-    EpochMillis, Item, KeyType, PartitionId, PartitionKind, Position, Segment, ShardListing,
-};
+use crate::model::{EpochMillis, Item, KeyType, PartitionId, Position, ShardListing};
 
 use super::decode;
 use super::errors::Rim;
@@ -332,15 +330,13 @@ impl Source for DynamoSource {
     }
 
     async fn read(&self, from: &ReadFrom) -> Result<Page> {
-        let segment = match from.partition.kind() {
-            PartitionKind::Shard => return self.read_shard(from).await,
-            PartitionKind::Segment => Segment::of(&from.partition),
-            PartitionKind::File => {
+        let segment = match from.partition {
+            PartitionId::Shard(_) => return self.read_shard(from).await,
+            PartitionId::Segment(_, segment) => segment,
+            PartitionId::File(_) => {
                 return self.exports.read(from, self.key_attributes().await?).await;
             }
         };
-        let no_segment = || unexpected(format!("{} is no part of a table", from.partition));
-        let segment = segment.ok_or_else(no_segment)?;
         let scanner = Scanner {
             client: &self.tables,
             rim: &self.rim,

@@ -1,20 +1,46 @@
-//! What happens among the workers of one source.
+//! What happens among the workers of one source: whose partitions are whose, and who maps otherwise.
 
-use metrics::{describe_gauge, gauge};
+use crate::model::PartitionId;
+use crate::telemetry::metrics::{self, source};
 
-const MAPPINGS_DIFFER: &str = "dynaurora_workers_of_another_mapping";
-
-/// Describes the metrics of the fleet.
-pub(super) fn describe() {
-    describe_gauge!(
-        MAPPINGS_DIFFER,
-        "Other living workers of the source that map it otherwise; more than 0 while a deployment rolls."
-    );
+/// Leases ended before they were given back.
+pub struct LeasesLost<'a> {
+    /// The source.
+    pub source: &'a str,
+    /// How many.
+    pub count: usize,
+    /// How it was noticed.
+    pub why: &'static str,
 }
 
-/// Starts the series of a source.
-pub(super) fn zero(source: &str) {
-    gauge!(MAPPINGS_DIFFER, "source" => source.to_owned()).set(0.0);
+impl LeasesLost<'_> {
+    /// Emits the event.
+    pub fn emit(&self) {
+        metrics::LEASES_LOST.counter([source(self.source)]).increment(self.count as u64);
+        tracing::warn!(source = self.source, count = self.count, why = self.why, "leases lost");
+    }
+}
+
+/// A partition's life: `acquired`, `drained` or `released`.
+pub struct PartitionEvent<'a> {
+    /// The source.
+    pub source: &'a str,
+    /// The partition.
+    pub partition: &'a PartitionId,
+    /// What happened.
+    pub what: &'static str,
+}
+
+impl PartitionEvent<'_> {
+    /// Emits the event.
+    pub fn emit(&self) {
+        tracing::info!(
+            source = self.source,
+            partition = self.partition.as_str(),
+            what = self.what,
+            "partition"
+        );
+    }
 }
 
 /// The number of living workers with another mapping changed.
@@ -31,7 +57,7 @@ impl MappingsDiffer<'_> {
     /// Emits the event.
     #[expect(clippy::cast_precision_loss, reason = "there are few workers")]
     pub fn emit(&self) {
-        gauge!(MAPPINGS_DIFFER, "source" => self.source.to_owned()).set(self.others as f64);
+        metrics::MAPPINGS_DIFFER.gauge([source(self.source)]).set(self.others as f64);
         match self.warning {
             Some(warning) => tracing::warn!(
                 source = self.source,

@@ -1,24 +1,6 @@
 //! What happens to loads.
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
-
-const BACKFILL_PROGRESS: &str = "dynaurora_backfill_progress_ratio";
-const ROWS_SWEPT: &str = "dynaurora_rows_swept_total";
-
-/// Describes the metrics of loads.
-pub(super) fn describe() {
-    describe_gauge!(
-        BACKFILL_PROGRESS,
-        "How far the active load of the table is, from 0 to 1; 1 where none is active."
-    );
-    describe_counter!(ROWS_SWEPT, "Rows that a load did not find and deleted at its end.");
-}
-
-/// Starts the series of a source.
-pub(super) fn zero(source: &str) {
-    gauge!(BACKFILL_PROGRESS, "source" => source.to_owned()).set(1.0);
-    counter!(ROWS_SWEPT, "source" => source.to_owned()).absolute(0);
-}
+use crate::telemetry::metrics::{self, source};
 
 /// This worker began a load.
 pub struct LoadBegun<'a> {
@@ -31,7 +13,7 @@ pub struct LoadBegun<'a> {
 impl LoadBegun<'_> {
     /// Emits the event.
     pub fn emit(&self) {
-        gauge!(BACKFILL_PROGRESS, "source" => self.source.to_owned()).set(0.0);
+        metrics::BACKFILL_PROGRESS.gauge([source(self.source)]).set(0.0);
         tracing::info!(
             source = self.source,
             generation = self.generation,
@@ -71,7 +53,7 @@ pub struct LoadProgress<'a> {
 impl LoadProgress<'_> {
     /// Emits the event.
     pub fn emit(&self) {
-        gauge!(BACKFILL_PROGRESS, "source" => self.source.to_owned()).set(self.ratio);
+        metrics::BACKFILL_PROGRESS.gauge([source(self.source)]).set(self.ratio);
         tracing::debug!(source = self.source, ratio = self.ratio, "load");
     }
 }
@@ -108,8 +90,8 @@ pub struct LoadEnded<'a> {
 impl LoadEnded<'_> {
     /// Emits the event.
     pub fn emit(&self) {
-        gauge!(BACKFILL_PROGRESS, "source" => self.source.to_owned()).set(1.0);
-        counter!(ROWS_SWEPT, "source" => self.source.to_owned()).increment(self.swept);
+        metrics::BACKFILL_PROGRESS.gauge([source(self.source)]).set(1.0);
+        metrics::ROWS_SWEPT.counter([source(self.source)]).increment(self.swept);
         tracing::info!(
             source = self.source,
             generation = self.generation,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dynaurora::apply::ports::{Advance, KeyHash};
 use dynaurora::model::{
-    Change, ChangeOp, Generation, Item, PartitionId, PartitionKind, Position, SequenceNumber,
-    TableIndex, Version,
+    Change, Generation, Item, PartitionId, PartitionKind, Position, SequenceNumber, TableIndex,
+    Version,
 };
 
 use super::fold::{Effect, effect_of};
@@ -157,17 +157,9 @@ impl Replay<'_> {
 
 /// The rows that an item of this key may have.
 pub fn keys_of(run: &Run<'_>, keys: Item) -> BTreeSet<(TableIndex, Key)> {
-    let removal = Change {
-        op: ChangeOp::Remove,
-        sequence: SequenceNumber::ZERO,
-        keys,
-        new_image: None,
-        old_image: None,
-        changed_at: None,
-        expired: false,
-        bytes: 0,
+    let Effect::Rows(ops) = effect_of(run, &Change::removal(keys, None)) else {
+        return BTreeSet::new();
     };
-    let Effect::Rows(ops) = effect_of(run, &removal) else { return BTreeSet::new() };
     ops.into_iter()
         .map(|op| {
             let columns = run.specs[usize::from(op.table.0)].key_columns;

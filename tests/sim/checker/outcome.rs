@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dynaurora::model::{
-    Change, ChangeOp, PartitionId, Position, RowAction, SequenceNumber, TableIndex,
-};
+use dynaurora::model::{Change, PartitionId, Position, RowAction, SequenceNumber, TableIndex};
 
 use super::fold::{Effect, effect_of};
 use super::loads::keys_of;
@@ -167,7 +165,9 @@ impl End<'_> {
         let letters = self.replay.loads.letters();
         let mut held: BTreeSet<_> = letters.flat_map(|keys| keys_of(self.run, keys)).collect();
         for item in &self.run.truth.items {
-            let Effect::Rows(ops) = effect_of(self.run, &scanned(item)) else {
+            let Effect::Rows(ops) =
+                effect_of(self.run, &Change::scanned(item.clone(), item.clone()))
+            else {
                 held.extend(keys_of(self.run, item.clone()));
                 continue;
             };
@@ -216,18 +216,4 @@ fn unread<'a>(shard: &'a ShardTruth, position: &'a Position) -> impl Iterator<It
         Position::After(done) => change.sequence > *done,
         _ => true,
     })
-}
-
-/// The change that a scan makes of an item.
-fn scanned(item: &dynaurora::model::Item) -> Change {
-    Change {
-        op: ChangeOp::Scan,
-        sequence: SequenceNumber::ZERO,
-        keys: item.clone(),
-        new_image: Some(item.clone()),
-        old_image: None,
-        changed_at: None,
-        expired: false,
-        bytes: 0,
-    }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use dynaurora::apply::ports::{Advance, Batch, DeadLetter, RecordRef, Sink, Unit};
+use dynaurora::apply::ports::{
+    Advance, Batch, DeadLetter, Fence, Lineage, Phase, RecordRef, Rows, Sink, Unit,
+};
 use dynaurora::engine::ports::{Lease, Ledger};
 use dynaurora::mapping::Outcome;
 use dynaurora::model::{
@@ -148,29 +150,29 @@ impl Hand {
         let last = numbers.last().map(|number| Position::After(sequence(*number)));
         Batch {
             source: SOURCE.into(),
-            generation: 1,
-            worker: Some(self.worker.clone()),
-            units: units.into_values().collect(),
-            rejects,
-            touched,
-            advances: vec![Advance {
-                partition: lease.partition.clone(),
-                epoch: lease.epoch,
-                from: lease.position.clone(),
-                to: last.unwrap_or_else(|| lease.position.clone()),
-                drained,
-                records: 0,
-                last_event_at: None,
-            }],
-            stream_arn: STREAM.into(),
-            ..Batch::default()
+            phase: Phase::Steady,
+            rows: Rows { units: units.into_values().collect(), rejects, touched },
+            lineage: Lineage { stream_arn: STREAM.into(), ..Lineage::default() },
+            fence: Fence {
+                worker: self.worker.clone(),
+                generation: 1,
+                advances: vec![Advance {
+                    partition: lease.partition.clone(),
+                    epoch: lease.epoch,
+                    from: lease.position.clone(),
+                    to: last.unwrap_or_else(|| lease.position.clone()),
+                    drained,
+                    records: 0,
+                    last_event_at: None,
+                }],
+            },
         }
     }
 
     async fn apply(&self, lease: &mut Lease, numbers: &[u64], drained: bool) {
         let batch = self.batch(lease, numbers, drained);
         self.store.apply(&batch).await.unwrap();
-        lease.position = batch.advances[0].to.clone();
+        lease.position = batch.fence.advances[0].to.clone();
     }
 
     /// The whole run as it should be.

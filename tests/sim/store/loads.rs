@@ -203,9 +203,7 @@ fn fresh(generation: Generation, epoch: i64, now: Instant) -> Partition {
 fn end(state: &mut State, source: &str, generation: Generation) -> Result<bool> {
     let source = state.source(source)?;
     let unread = |(id, row): (&PartitionId, &Partition)| {
-        id.kind() != PartitionKind::Shard
-            && row.generation == generation
-            && row.state == PartitionState::Open
+        !id.is_shard() && row.generation == generation && row.state == PartitionState::Open
     };
     if source.generation != generation
         || !source.load.active

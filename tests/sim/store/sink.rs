@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dynaurora::apply::ports::{Applied, Batch, KeyHash, Sink, TableApplied, Unit};
+use dynaurora::apply::ports::{Applied, Batch, KeyHash, Phase, Sink, TableApplied, Unit};
 use dynaurora::engine::ports::{PartitionState, Stale, Sweep, Swept, Target};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{Cells, RowAction, SequenceNumber, TableIndex, Version, WorkerId};
@@ -66,22 +66,22 @@ impl Drop for Orphan<'_> {
 /// The transaction: nothing is written unless everything is.
 pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Applied> {
     let knobs = shared.faults.lock().unwrap_or_else(PoisonError::into_inner).knobs;
-    let worker = batch.worker.as_ref().filter(|_| !batch.advances.is_empty());
-    let Some(worker) = worker else {
+    let worker = &batch.fence.worker;
+    if batch.fence.advances.is_empty() {
         return Err(Error::new(ErrorKind::Unknown, "a batch without advances has no fence"));
-    };
-    accepts(knobs.refuses, &batch.units)?;
+    }
+    accepts(knobs.refuses, &batch.rows.units)?;
     if knobs.sabotage != Some(Sabotage::NoFence) {
         fence(state, batch, worker)?;
     }
     let units = match knobs.sabotage {
         Some(Sabotage::PositionsOnly) => &[],
-        _ => batch.units.as_slice(),
+        _ => batch.rows.units.as_slice(),
     };
     let (tables, effects) = write_rows(shared, state, (batch, units), knobs);
     let rejects = match knobs.sabotage {
         Some(Sabotage::NoDeadLetters) => &[],
-        _ => batch.rejects.as_slice(),
+        _ => batch.rows.rejects.as_slice(),
     };
     let now = state.now();
     let source = state.source(&batch.source)?;
@@ -90,17 +90,17 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
     let mut applied = Applied { tables, dead_letters_superseded: 0 };
     for letter in source.dead_letters.iter_mut().filter(|letter| letter.open) {
         let own = (letter.letter.key_hash, letter.letter.version);
-        if batch.touched.iter().any(|(hash, version)| *hash == own.0 && own.1 < *version) {
+        if batch.rows.touched.iter().any(|(hash, version)| *hash == own.0 && own.1 < *version) {
             letter.open = false;
             applied.dead_letters_superseded += 1;
         }
     }
     supersede_scanned(source);
-    if !batch.discovered.is_empty() {
-        source.add_shards(&batch.stream_arn, &batch.discovered, now);
-        source.note_continued(&batch.discovered);
+    if !batch.lineage.shards.is_empty() {
+        source.add_shards(&batch.lineage.stream_arn, &batch.lineage.shards, now);
+        source.note_continued(&batch.lineage.shards);
     }
-    for advance in &batch.advances {
+    for advance in &batch.fence.advances {
         let Some(partition) = source.partitions.get_mut(&advance.partition) else { continue };
         partition.position = advance.to.clone();
         partition.records += advance.records;
@@ -111,14 +111,14 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
     }
     let commit = Commit {
         worker: worker.clone(),
-        generation: batch.generation,
-        claims: batch.claims,
+        generation: batch.fence.generation,
+        claims: batch.phase != Phase::Steady,
         units: units.to_vec(),
         effects,
         rejects: rejects.to_vec(),
-        advances: batch.advances.clone(),
-        touched: batch.touched.clone(),
-        discovered: batch.discovered.clone(),
+        advances: batch.fence.advances.clone(),
+        touched: batch.rows.touched.clone(),
+        discovered: batch.lineage.shards.clone(),
         applied: applied.clone(),
     };
     state.record(Event::Committed(Arc::new(commit)));
@@ -153,14 +153,14 @@ fn accepts(refuses: fn(&dynaurora::model::RowOp) -> bool, units: &[Unit]) -> Res
 fn fence(state: &mut State, batch: &Batch, worker: &WorkerId) -> Result<()> {
     let fenced = || Error::new(ErrorKind::Fenced, "the lease or the position is another's");
     let source = state.source(&batch.source)?;
-    let holds = batch.advances.iter().all(|advance| {
+    let holds = batch.fence.advances.iter().all(|advance| {
         source.partitions.get(&advance.partition).is_some_and(|partition| {
             partition.held_by(worker, advance.epoch)
                 && partition.position == advance.from
                 && partition.state == PartitionState::Open
         })
     });
-    if holds && source.generation == batch.generation { Ok(()) } else { Err(fenced()) }
+    if holds && source.generation == batch.fence.generation { Ok(()) } else { Err(fenced()) }
 }
 
 type Effects = Vec<(TableIndex, Key, Option<Row>)>;
@@ -184,7 +184,7 @@ fn write_rows(
         let once = (unit.op.table, key.clone(), unit.op.action == RowAction::SoftDelete);
         assert!(seen.insert(once), "a key stands twice in one batch");
         let count = &mut counts[at];
-        let claims = batch.claims && knobs.sabotage != Some(Sabotage::NoClaims);
+        let claims = batch.phase != Phase::Steady && knobs.sabotage != Some(Sabotage::NoClaims);
         let claimed = !claims || take_claim(state, unit, &key);
         let rows = &mut state.tables[at];
         let stored = rows.get(&key).map(|row| row.version);

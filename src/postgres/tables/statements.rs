@@ -6,12 +6,15 @@ use std::fmt::Write;
 
 use crate::error::Result;
 use crate::mapping::spec::{ColumnSpec, TableSpec, VERSION_COLUMN};
-use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
+use crate::postgres::sql::columns::{
+    joined, key_columns, names, parent_key, unnested, unnested_as, unnested_version,
+};
+use crate::postgres::sql::ident::{quoted, quoted_table};
 
 /// Inserts rows; a row that is there is overwritten where its version is lower.
 ///
 /// Parameters: one array per column, then the versions.
-pub(crate) fn upsert(spec: &TableSpec) -> Result<String> {
+pub(super) fn upsert(spec: &TableSpec) -> Result<String> {
     let (table, version) = (quoted_table(&spec.name)?, quoted(VERSION_COLUMN)?);
     let (keys, others) = spec.columns.split_at(spec.key_columns);
     let mut values = unnested(&spec.columns, 1)?;
@@ -31,7 +34,7 @@ pub(crate) fn upsert(spec: &TableSpec) -> Result<String> {
 /// Deletes rows whose version is lower, and what hangs on them in `children`; selects the counts.
 ///
 /// Parameters: one array per key column, then the versions.
-pub(crate) fn delete(spec: &TableSpec, children: &[&TableSpec]) -> Result<String> {
+pub(super) fn delete(spec: &TableSpec, children: &[&TableSpec]) -> Result<String> {
     let (table, version) = (quoted_table(&spec.name)?, quoted(VERSION_COLUMN)?);
     let keys = key_columns(spec);
     let list: Vec<String> = (0..keys.len()).map(|at| format!("d.k{at}")).collect();
@@ -46,14 +49,13 @@ pub(crate) fn delete(spec: &TableSpec, children: &[&TableSpec]) -> Result<String
     );
     let mut counts = "select (select count(*) from dynaurora_gone)".to_owned();
     for (number, child) in children.iter().enumerate() {
-        let hangs_on = child.columns.get(..keys.len()).unwrap_or_default();
         append(
             &mut sql,
             format_args!(
                 ", dynaurora_child_{number} as (delete from {} c using dynaurora_gone g where {} \
                  returning 1)",
                 quoted_table(&child.name)?,
-                joined("c", hangs_on, "g", "k")?,
+                joined("c", parent_key(child, spec), "g", "k")?,
             ),
         );
         append(&mut counts, format_args!(", (select count(*) from dynaurora_child_{number})"));
@@ -65,7 +67,7 @@ pub(crate) fn delete(spec: &TableSpec, children: &[&TableSpec]) -> Result<String
 /// nobody knows when the item was deleted, it is now.
 ///
 /// Parameters: one array per key column, then the times, then the versions.
-pub(crate) fn soft_delete(spec: &TableSpec, deleted_at: &ColumnSpec) -> Result<String> {
+pub(super) fn soft_delete(spec: &TableSpec, deleted_at: &ColumnSpec) -> Result<String> {
     let (table, version) = (quoted_table(&spec.name)?, quoted(VERSION_COLUMN)?);
     let keys = key_columns(spec);
     Ok(format!(
@@ -84,10 +86,9 @@ pub(crate) fn soft_delete(spec: &TableSpec, deleted_at: &ColumnSpec) -> Result<S
 ///
 /// Parameters: one array per key column of the parent, the parents' versions, then one array per
 /// key column of the child.
-pub(crate) fn prune_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
+pub(super) fn prune_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
     let parent_keys = key_columns(parent);
     let child_keys = key_columns(child);
-    let hangs_on = child.columns.get(..parent_keys.len()).unwrap_or_default();
     let version = quoted(VERSION_COLUMN)?;
     Ok(format!(
         "delete from {} c using (select {}, {} as version) p, {} t where {} \
@@ -97,7 +98,7 @@ pub(crate) fn prune_children(parent: &TableSpec, child: &TableSpec) -> Result<St
         unnested_version(parent_keys.len() + 1),
         quoted_table(&parent.name)?,
         joined("t", parent_keys, "p", "k")?,
-        joined("c", hangs_on, "p", "k")?,
+        joined("c", parent_key(child, parent), "p", "k")?,
         unnested_as(child_keys, parent_keys.len() + 2, "c")?,
         joined("c", child_keys, "n", "c")?,
     ))
@@ -107,7 +108,7 @@ pub(crate) fn prune_children(parent: &TableSpec, child: &TableSpec) -> Result<St
 /// where it differs.
 ///
 /// Parameters: one array per column of the child, then the parents' versions.
-pub(crate) fn upsert_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
+pub(super) fn upsert_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {
     let (keys, others) = child.columns.split_at(child.key_columns);
     let parent_keys = key_columns(parent);
     let version = quoted(VERSION_COLUMN)?;
@@ -139,47 +140,9 @@ pub(crate) fn upsert_children(parent: &TableSpec, child: &TableSpec) -> Result<S
     ))
 }
 
-pub(crate) fn key_columns(spec: &TableSpec) -> &[ColumnSpec] {
-    spec.columns.get(..spec.key_columns).unwrap_or_default()
-}
-
-pub(crate) fn names(columns: &[ColumnSpec]) -> Result<Vec<String>> {
-    columns.iter().map(|column| quoted(&column.name)).collect()
-}
-
 fn assignments(columns: &[ColumnSpec]) -> Result<Vec<String>> {
     let names = names(columns)?;
     Ok(names.iter().map(|name| format!("{name} = excluded.{name}")).collect())
-}
-
-/// The columns' arrays from the `first` parameter on, each element cast to its column's type.
-pub(crate) fn unnested(columns: &[ColumnSpec], first: usize) -> Result<Vec<String>> {
-    let numbered = columns.iter().enumerate();
-    numbered
-        .map(|(at, column)| {
-            let cast = cast_type(&column.column_type)?;
-            Ok(format!("unnest(${}::text[])::{cast}", first + at))
-        })
-        .collect()
-}
-
-/// The same with the names `k0`, `k1`, …
-fn unnested_as(columns: &[ColumnSpec], first: usize, prefix: &str) -> Result<String> {
-    let arrays = unnested(columns, first)?;
-    let named = arrays.iter().enumerate().map(|(at, array)| format!("{array} as {prefix}{at}"));
-    Ok(named.collect::<Vec<_>>().join(", "))
-}
-
-pub(crate) fn unnested_version(parameter: usize) -> String {
-    format!("unnest(${parameter}::text[])::numeric")
-}
-
-/// `t."pk" = d.k0 and t."sk" = d.k1`
-fn joined(own: &str, columns: &[ColumnSpec], other: &str, prefix: &str) -> Result<String> {
-    let names = names(columns)?;
-    let pairs = names.iter().enumerate();
-    let pairs = pairs.map(|(at, name)| format!("{own}.{name} = {other}.{prefix}{at}"));
-    Ok(pairs.collect::<Vec<_>>().join(" and "))
 }
 
 fn append(sql: &mut String, text: std::fmt::Arguments<'_>) {

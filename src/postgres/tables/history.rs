@@ -7,21 +7,21 @@
 
 use std::sync::Arc;
 
-use sqlx::postgres::PgConnection;
-
 use super::rows::{count_of, index, malformed, statement};
-use super::statements::{key_columns, names, unnested, unnested_version};
 use crate::apply::ports::{Applied, Unit};
 use crate::error::Result;
 use crate::mapping::spec::{HISTORY_COLUMNS, HISTORY_ENDS, TableSpec, VERSION_COLUMN};
 use crate::model::{ChangeOp, RowAction, RowOp, TableIndex};
+use crate::postgres::session::Tx;
+use crate::postgres::sql::columns::{
+    key_columns, listed, names, paired, unnested, unnested_version,
+};
 use crate::postgres::sql::encode::{printed, texts};
 use crate::postgres::sql::ident::{quoted, quoted_table};
-use crate::postgres::sqlstate;
 
 /// The statements of one history.
 #[derive(Debug)]
-pub(crate) struct HistoryRows {
+pub(in crate::postgres) struct HistoryRows {
     table: TableIndex,
     label: String,
     columns: usize,
@@ -33,7 +33,7 @@ pub(crate) struct HistoryRows {
 
 impl HistoryRows {
     /// The statements of `tables[at]`, which keeps the versions of another table.
-    pub(crate) fn new(tables: &[TableSpec], at: usize) -> Result<Self> {
+    pub(in crate::postgres) fn new(tables: &[TableSpec], at: usize) -> Result<Self> {
         let spec =
             tables.get(at).ok_or_else(|| malformed("a table's number is beyond the mapping"))?;
         let of = spec.history_of.and_then(|of| tables.get(usize::from(of.0)));
@@ -50,7 +50,10 @@ impl HistoryRows {
 
     /// The statements of the history of one table for what a repair wrote there, if it has one: what was
     /// read under the table's lock is the row's newest version, whichever the row itself has.
-    pub(crate) fn of_repairs(tables: &[TableSpec], of: TableIndex) -> Result<Option<Self>> {
+    pub(in crate::postgres) fn of_repairs(
+        tables: &[TableSpec],
+        of: TableIndex,
+    ) -> Result<Option<Self>> {
         let Some(at) = tables.iter().position(|own| own.history_of == Some(of)) else {
             return Ok(None);
         };
@@ -63,7 +66,7 @@ impl HistoryRows {
 
     /// What becomes of a row as a row of its history; `end` is what is said of a row that ends. When it
     /// became so nobody knows: it is so from now on.
-    pub(crate) fn record(&self, of: &TableSpec, op: &RowOp, end: &str) -> RowOp {
+    pub(in crate::postgres) fn record(&self, of: &TableSpec, op: &RowOp, end: &str) -> RowOp {
         let ends = op.action.ends_row();
         let mut cells = op.cells.prefix(self.keys);
         // The version is the unit's own.
@@ -81,16 +84,15 @@ impl HistoryRows {
     }
 
     /// The table's number.
-    pub(crate) fn table(&self) -> TableIndex {
+    pub(in crate::postgres) fn table(&self) -> TableIndex {
         self.table
     }
 
     /// Adds the versions that are not there yet, and counts them.
-    pub(crate) async fn write(
+    pub(in crate::postgres) async fn write(
         &self,
-        connection: &mut PgConnection,
+        tx: &mut Tx,
         units: &[&Unit],
-        prepared: bool,
         applied: &mut Applied,
     ) -> Result<()> {
         let fits = |unit: &&Unit| {
@@ -102,23 +104,22 @@ impl HistoryRows {
                 self.label
             )));
         }
-        let failed = |error| sqlstate::error(format!("write rows of {}", self.label), error);
-        let mut query = statement(&self.add, prepared);
+        let what = format!("write rows of {}", self.label);
+        let mut query = statement(tx, &self.add).named(what.clone());
         for cell in (0..self.columns - 1).filter(|cell| *cell != self.keys) {
             query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
         query = query.bind(printed(units, |unit| unit.version));
-        let added = query.execute(&mut *connection).await.map_err(failed)?.rows_affected();
+        let added = query.execute().await?;
         let count = count_of(applied, self.table)?;
         count.upserted += added;
         count.superseded += (units.len() as u64).saturating_sub(added);
-        let mut query = statement(&self.close, prepared);
+        let mut query = statement(tx, &self.close).named(what);
         for cell in 0..self.keys {
             query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
         query = query.bind(printed(units, |unit| unit.version));
-        query.execute(connection).await.map_err(failed)?;
-        Ok(())
+        query.execute().await.map(drop)
     }
 }
 
@@ -128,7 +129,7 @@ impl HistoryRows {
 /// newer row than any of the batch; a scanned row is a version only where the table took it.
 ///
 /// Parameters: one array per column but the version and the last, then the versions.
-pub(crate) fn add(spec: &TableSpec, of: &TableSpec) -> Result<String> {
+pub(super) fn add(spec: &TableSpec, of: &TableSpec) -> Result<String> {
     let version = quoted(VERSION_COLUMN)?;
     let op = quoted(HISTORY_COLUMNS[0])?;
     let taken = format!(
@@ -136,7 +137,7 @@ pub(crate) fn add(spec: &TableSpec, of: &TableSpec) -> Result<String> {
          or exists (select from {} t where {} and t.{version} = n.{version})) ",
         ends(),
         quoted_table(&of.name)?,
-        same_key(&names(key_columns(of))?, "t", "n"),
+        same_row("t", of, "n")?,
     );
     add_where(spec, of, &taken)
 }
@@ -164,8 +165,6 @@ fn add_where(spec: &TableSpec, of: &TableSpec, taken: &str) -> Result<String> {
             })
             .collect();
     let (table, of_table) = (quoted_table(&spec.name)?, quoted_table(&of.name)?);
-    let keys_of = names(key_columns(of))?;
-    let same_row = |one: &str, other: &str| same_key(&keys_of, one, other);
     Ok(format!(
         "with dynaurora_new as (select {}, {} as {version}), \
          dynaurora_seen as (select b.*, coalesce(b.{valid_from}, now()) as dynaurora_at, \
@@ -180,10 +179,10 @@ fn add_where(spec: &TableSpec, of: &TableSpec, taken: &str) -> Result<String> {
          {taken}on conflict do nothing",
         named.join(", "),
         unnested_version(columns.len() + 1),
-        same_row("h", "b"),
+        same_row("h", of, "b")?,
         own.join(", "),
         select.join(", "),
-        same_row("t", "n"),
+        same_row("t", of, "n")?,
     ))
 }
 
@@ -191,7 +190,7 @@ fn add_where(spec: &TableSpec, of: &TableSpec, taken: &str) -> Result<String> {
 /// may disagree, so that no row ends before it began.
 ///
 /// Parameters: one array per key column without the version, then the versions.
-pub(crate) fn close(spec: &TableSpec, of: &TableSpec) -> Result<String> {
+pub(super) fn close(spec: &TableSpec, of: &TableSpec) -> Result<String> {
     let keys = of.key_columns;
     let own = names(&spec.columns)?;
     let version = own.get(keys).cloned().unwrap_or_default();
@@ -203,10 +202,6 @@ pub(crate) fn close(spec: &TableSpec, of: &TableSpec) -> Result<String> {
     let named: Vec<_> =
         arrays.iter().zip(&key_names).map(|(array, name)| format!("{array} as {name}")).collect();
     let ends = ends();
-    let same_row = |one: &str, other: &str| same_key(&key_names, one, other);
-    let list = |of: &str| {
-        key_names.iter().map(|name| format!("{of}.{name}")).collect::<Vec<_>>().join(", ")
-    };
     Ok(format!(
         "with dynaurora_new as (select {}, {} as {version}), \
          dynaurora_touched as (select * from dynaurora_new union select {}, p.{version} \
@@ -221,17 +216,16 @@ pub(crate) fn close(spec: &TableSpec, of: &TableSpec) -> Result<String> {
          and h.{valid_to} is distinct from greatest(h.{valid_from}, n.dynaurora_at)",
         named.join(", "),
         unnested_version(keys + 1),
-        list("b"),
-        same_row("h", "b"),
-        same_row("h", "t"),
-        same_row("h", "n"),
+        listed("b", key_columns(of))?,
+        same_row("h", of, "b")?,
+        same_row("h", of, "t")?,
+        same_row("h", of, "n")?,
     ))
 }
 
-/// `h."pk" = b."pk" and h."sk" = b."sk"`
-fn same_key(names: &[String], one: &str, other: &str) -> String {
-    let pairs = names.iter().map(|name| format!("{one}.{name} = {other}.{name}"));
-    pairs.collect::<Vec<_>>().join(" and ")
+/// That two rows have the same key of the table whose versions are kept.
+fn same_row(one: &str, of: &TableSpec, other: &str) -> Result<String> {
+    paired(one, key_columns(of), other, key_columns(of))
 }
 
 fn ends() -> String {

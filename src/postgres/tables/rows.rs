@@ -5,21 +5,20 @@
 
 use std::sync::Arc;
 
-use sqlx::postgres::{PgArguments, PgConnection};
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Postgres, Row};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row};
 
 use super::statements;
 use crate::apply::ports::{Applied, TableApplied, Unit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::TableSpec;
 use crate::model::{Cells, RowAction, TableIndex, Version};
+use crate::postgres::session::{Statement, Tx};
 use crate::postgres::sql::encode::{printed, texts};
-use crate::postgres::sqlstate;
 
 /// The statements of one entity's table and of the tables that hang on it.
 #[derive(Debug)]
-pub(crate) struct EntityRows {
+pub(in crate::postgres) struct EntityRows {
     table: TableIndex,
     label: String,
     columns: usize,
@@ -49,7 +48,7 @@ struct ChildRow<'a> {
 
 impl EntityRows {
     /// The statements of `tables[at]`.
-    pub(crate) fn new(tables: &[TableSpec], at: usize) -> Result<Self> {
+    pub(in crate::postgres) fn new(tables: &[TableSpec], at: usize) -> Result<Self> {
         let spec =
             tables.get(at).ok_or_else(|| malformed("a table's number is beyond the mapping"))?;
         let table = index(at)?;
@@ -77,32 +76,35 @@ impl EntityRows {
     }
 
     /// The table's number.
-    pub(crate) fn table(&self) -> TableIndex {
+    pub(in crate::postgres) fn table(&self) -> TableIndex {
         self.table
     }
 
     /// The table's name, unquoted.
-    pub(crate) fn label(&self) -> &str {
+    pub(in crate::postgres) fn label(&self) -> &str {
         &self.label
     }
 
     /// How many of a row's first cells are its key.
-    pub(crate) fn key_columns(&self) -> usize {
+    pub(in crate::postgres) fn key_columns(&self) -> usize {
         self.key_columns
     }
 
     /// Counts scanned rows that were deleted meanwhile: they are left alone.
-    pub(crate) fn count_unclaimed(&self, rows: usize, applied: &mut Applied) -> Result<()> {
+    pub(in crate::postgres) fn count_unclaimed(
+        &self,
+        rows: usize,
+        applied: &mut Applied,
+    ) -> Result<()> {
         count_of(applied, self.table)?.superseded += rows as u64;
         Ok(())
     }
 
     /// Writes the units of this table, unique and sorted by key, and counts what became of them.
-    pub(crate) async fn write(
+    pub(in crate::postgres) async fn write(
         &self,
-        connection: &mut PgConnection,
+        tx: &mut Tx,
         units: &[&Unit],
-        prepared: bool,
         applied: &mut Applied,
     ) -> Result<()> {
         let of = |action| -> Vec<&Unit> {
@@ -112,7 +114,7 @@ impl EntityRows {
         let softly = of(RowAction::SoftDelete);
         self.check_shape(units)?;
         if !upserts.is_empty() {
-            let written = self.run_upsert(connection, &upserts, prepared).await?;
+            let written = self.run_upsert(tx, &upserts).await?;
             let count = count_of(applied, self.table)?;
             count.upserted += written;
             count.superseded += (upserts.len() as u64).saturating_sub(written);
@@ -120,17 +122,16 @@ impl EntityRows {
             let hanging: Vec<_> =
                 self.children.iter().map(|child| (child, child.rows(&upserts))).collect();
             for (child, rows) in hanging.iter().rev() {
-                let of = (self, upserts.as_slice());
-                let deleted = child.prune(connection, of, rows, prepared).await?;
+                let deleted = child.prune(tx, self.key_columns, &upserts, rows).await?;
                 count_of(applied, child.table)?.deleted += deleted;
             }
             for (child, rows) in &hanging {
-                let upserted = child.upsert(connection, rows, prepared).await?;
+                let upserted = child.upsert(tx, rows).await?;
                 count_of(applied, child.table)?.upserted += upserted;
             }
         }
         if !deletes.is_empty() {
-            let gone = self.run_delete(connection, &deletes, prepared).await?;
+            let gone = self.run_delete(tx, &deletes).await?;
             let mut gone = gone.into_iter();
             let own = gone.next().unwrap_or_default();
             let count = count_of(applied, self.table)?;
@@ -141,7 +142,7 @@ impl EntityRows {
             }
         }
         if !softly.is_empty() {
-            let marked = self.run_soft_delete(connection, &softly, prepared).await?;
+            let marked = self.run_soft_delete(tx, &softly).await?;
             let count = count_of(applied, self.table)?;
             count.deleted += marked;
             count.superseded += (softly.len() as u64).saturating_sub(marked);
@@ -170,58 +171,37 @@ impl EntityRows {
         Err(malformed(format!("a row of {} has not the cells of its table", self.label)))
     }
 
-    async fn run_upsert(
-        &self,
-        connection: &mut PgConnection,
-        units: &[&Unit],
-        prepared: bool,
-    ) -> Result<u64> {
-        let mut query = statement(&self.upsert, prepared);
+    async fn run_upsert(&self, tx: &mut Tx, units: &[&Unit]) -> Result<u64> {
+        let mut query =
+            statement(tx, &self.upsert).named(format!("upsert rows into {}", self.label));
         for cell in 0..self.columns {
             query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
-        query = query.bind(printed(units, |unit| unit.version));
-        let done = query.execute(connection).await;
-        done.map(|done| done.rows_affected())
-            .map_err(|error| sqlstate::error(format!("upsert rows into {}", self.label), error))
+        query.bind(printed(units, |unit| unit.version)).execute().await
     }
 
-    async fn run_soft_delete(
-        &self,
-        connection: &mut PgConnection,
-        units: &[&Unit],
-        prepared: bool,
-    ) -> Result<u64> {
+    async fn run_soft_delete(&self, tx: &mut Tx, units: &[&Unit]) -> Result<u64> {
         let Some(sql) = &self.soft_delete else {
             return Err(malformed(format!("{} has no mark of a deletion", self.label)));
         };
-        let mut query = statement(sql, prepared);
+        let mut query = statement(tx, sql).named(format!("mark rows of {}", self.label));
         for cell in 0..=self.key_columns {
             query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
-        query = query.bind(printed(units, |unit| unit.version));
-        let done = query.execute(connection).await;
-        done.map(|done| done.rows_affected())
-            .map_err(|error| sqlstate::error(format!("mark rows of {}", self.label), error))
+        query.bind(printed(units, |unit| unit.version)).execute().await
     }
 
     /// Deletes the rows and what hangs on them; yields the counts, the table's own first.
-    async fn run_delete(
-        &self,
-        connection: &mut PgConnection,
-        units: &[&Unit],
-        prepared: bool,
-    ) -> Result<Vec<u64>> {
-        let mut query = statement(&self.delete, prepared);
+    async fn run_delete(&self, tx: &mut Tx, units: &[&Unit]) -> Result<Vec<u64>> {
+        let mut query =
+            statement(tx, &self.delete).named(format!("delete rows from {}", self.label));
         for cell in 0..self.key_columns {
             query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
-        query = query.bind(printed(units, |unit| unit.version));
-        let failed = |error| sqlstate::error(format!("delete rows from {}", self.label), error);
-        let row = query.fetch_one(connection).await.map_err(failed)?;
-        (0..=self.children.len())
-            .map(|at| row.try_get::<i64, _>(at).map(i64::unsigned_abs).map_err(failed))
-            .collect()
+        let query = query.bind(printed(units, |unit| unit.version));
+        let counts = 0..=self.children.len();
+        let count = |row: &PgRow, at| row.try_get::<i64, _>(at).map(i64::unsigned_abs);
+        query.one(|row| counts.map(|at| count(row, at)).collect()).await
     }
 }
 
@@ -241,40 +221,32 @@ impl ChildRows {
     /// batch's version: by difference, since a parent that changes seldom changes all its children.
     async fn prune(
         &self,
-        connection: &mut PgConnection,
-        (parent, units): (&EntityRows, &[&Unit]),
+        tx: &mut Tx,
+        parent_keys: usize,
+        units: &[&Unit],
         rows: &[ChildRow<'_>],
-        prepared: bool,
     ) -> Result<u64> {
-        let mut prune = statement(&self.prune, prepared);
-        for cell in 0..parent.key_columns {
+        let mut prune = statement(tx, &self.prune).named(self.what());
+        for cell in 0..parent_keys {
             prune = prune.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
         prune = prune.bind(printed(units, |unit| unit.version));
         for cell in 0..self.key_columns {
             prune = prune.bind(texts(rows, move |row| row.cells.cell(cell)));
         }
-        let done = prune.execute(connection).await.map_err(|error| self.failed(error))?;
-        Ok(done.rows_affected())
+        prune.execute().await
     }
 
     /// Writes those that the batch has and that are not as it says.
-    async fn upsert(
-        &self,
-        connection: &mut PgConnection,
-        rows: &[ChildRow<'_>],
-        prepared: bool,
-    ) -> Result<u64> {
+    async fn upsert(&self, tx: &mut Tx, rows: &[ChildRow<'_>]) -> Result<u64> {
         if rows.is_empty() {
             return Ok(0);
         }
-        let mut upsert = statement(&self.upsert, prepared);
+        let mut upsert = statement(tx, &self.upsert).named(self.what());
         for cell in 0..self.columns {
             upsert = upsert.bind(texts(rows, move |row| row.cells.cell(cell)));
         }
-        upsert = upsert.bind(printed(rows, |row| row.version));
-        let done = upsert.execute(connection).await.map_err(|error| self.failed(error))?;
-        Ok(done.rows_affected())
+        upsert.bind(printed(rows, |row| row.version)).execute().await
     }
 
     fn rows<'u>(&self, units: &[&'u Unit]) -> Vec<ChildRow<'u>> {
@@ -285,26 +257,26 @@ impl ChildRows {
         own.map(|((_, cells), version)| ChildRow { cells, version }).collect()
     }
 
-    fn failed(&self, error: sqlx::Error) -> Error {
-        sqlstate::error(format!("write rows of {}", self.label), error)
+    fn what(&self) -> String {
+        format!("write rows of {}", self.label)
     }
 }
 
-pub(crate) fn statement(sql: &Arc<str>, prepared: bool) -> Query<'static, Postgres, PgArguments> {
-    sqlx::query(AssertSqlSafe(Arc::clone(sql))).persistent(prepared)
+pub(super) fn statement<'t>(tx: &'t mut Tx, sql: &Arc<str>) -> Statement<'t> {
+    tx.query(AssertSqlSafe(Arc::clone(sql)))
 }
 
-pub(crate) fn count_of(applied: &mut Applied, table: TableIndex) -> Result<&mut TableApplied> {
+pub(super) fn count_of(applied: &mut Applied, table: TableIndex) -> Result<&mut TableApplied> {
     applied
         .tables
         .get_mut(usize::from(table.0))
         .ok_or_else(|| malformed("a table's number is beyond the mapping"))
 }
 
-pub(crate) fn index(at: usize) -> Result<TableIndex> {
+pub(super) fn index(at: usize) -> Result<TableIndex> {
     u16::try_from(at).map(TableIndex).map_err(|_| malformed("the mapping has too many tables"))
 }
 
-pub(crate) fn malformed(what: impl Into<String>) -> Error {
+pub(super) fn malformed(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Unknown, what)
 }

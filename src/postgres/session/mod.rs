@@ -7,26 +7,26 @@
 //! side too, and a pool one of whose connections went silent, or whose server is a reader now, is
 //! replaced as a whole.
 
+mod connect;
+mod tx;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, Postgres, Transaction};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::sqlstate;
 use crate::error::{Error, ErrorKind, Result};
+pub(super) use tx::{Statement, Tx, begun_with, in_transaction};
 
 /// Yields the password for a new connection: a constant one, or a token that soon expires. It is
 /// called before each transaction, so it should keep what is still good.
 pub type Password =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<String>> + Send>> + Send + Sync>;
-
-/// The roots of AWS's own certificates for databases, all Regions: its published bundle, less what has
-/// expired. They are not among the public roots.
-const RDS_CA_PEM: &[u8] = include_bytes!("rds-ca.pem");
 
 /// How long new pools may be silent before somebody asks the server why.
 const SILENT: Duration = Duration::from_secs(1);
@@ -127,15 +127,8 @@ impl Pools {
     /// `Config` for a URL that is none, `ReadOnly` when the server is a reader, and what connecting
     /// meets.
     pub async fn connect(settings: Settings) -> Result<Self> {
-        let pools = Self::new(settings)?;
-        pools.knock().await?;
-        let what = "connect to the target";
-        let attempt = |session: Session| async move {
-            let mut transaction = session.begin().await?;
-            refuse_reader(&mut transaction).await?;
-            transaction.rollback().await.map_err(|error| sqlstate::error(what, error))
-        };
-        pools.attempt(Lane::Ledger, what, attempt).await?;
+        let pools = Self::connect_to_read(settings).await?;
+        pools.transact(Lane::Ledger, "connect to the target", refuse_reader).await?;
         Ok(pools)
     }
 
@@ -145,50 +138,13 @@ impl Pools {
     /// `Config` for a URL that is none, and what connecting meets.
     pub async fn connect_to_read(settings: Settings) -> Result<Self> {
         let pools = Self::new(settings)?;
-        pools.knock().await?;
+        connect::knock(&pools.settings, &pools.options).await?;
         Ok(pools)
     }
 
-    /// Makes one connection outside of the pools: a pool waits out a refusal, and then tells nothing of it.
-    async fn knock(&self) -> Result<()> {
-        let (host, port) = (self.options.get_host(), self.options.get_port());
-        let what = format!("connect to the target at {host}:{port}");
-        let attempt = Box::pin(self.connect_once(&what));
-        let error = match tokio::time::timeout(self.settings.connect_timeout, attempt).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error,
-            Err(_) => Error::new(ErrorKind::Unreachable, format!("{what}: no answer in time")),
-        };
-        match error.kind() {
-            // The server is there and will soon take connections; the pool waits for that.
-            ErrorKind::Unavailable | ErrorKind::Capacity => Ok(()),
-            ErrorKind::Unreachable if error.hint().is_none() => Err(error.with_hint(format!(
-                "see with `pg_isready -h {host} -p {port}` whether it runs and can be reached from here"
-            ))),
-            _ => Err(error),
-        }
-    }
-
-    async fn connect_once(&self, what: &str) -> Result<()> {
-        let options = match &self.settings.password {
-            Some(password) => self.options.clone().password(&password().await?),
-            None => self.options.clone(),
-        };
-        let attempt = async { PgConnection::connect_with(&options).await?.close().await };
-        attempt.await.map_err(|error| sqlstate::error(what, error))
-    }
-
     fn new(settings: Settings) -> Result<Self> {
-        let options = connect_options(&settings)?;
-        let begin = |statement: Duration, lock: Duration| {
-            format!(
-                "begin isolation level read committed; set local statement_timeout = {}; \
-                 set local lock_timeout = {}; set local idle_in_transaction_session_timeout = {}",
-                millis(statement),
-                millis(lock),
-                millis(settings.idle_in_transaction_timeout),
-            )
-        };
+        let options = connect::options(&settings)?;
+        let begin = |statement, lock| connect::begin(&settings, statement, lock);
         let current = RwLock::new(Arc::new(Pair::new(&settings, &options, false)));
         let ledger_limit = settings.ledger_timeout;
         Ok(Self {
@@ -211,32 +167,26 @@ impl Pools {
         Ok(session.pool)
     }
 
-    /// The same for reading only: one connection in one transaction. A statement that does not stay
-    /// prepared is sent in two steps, and behind a pooler both must come to the same connection of the
-    /// server: else one is answered with the rows of another's.
-    ///
-    /// # Errors
-    /// When no password can be had.
-    pub async fn pool_to_read(&self) -> Result<PgPool> {
-        let pool = self.pool().await?;
-        Ok(PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(self.settings.connect_timeout)
-            .test_before_acquire(false)
-            .after_connect(|connection, _| {
-                let begin = sqlx::raw_sql("begin read only").execute(connection);
-                Box::pin(async move { begin.await.map(drop) })
-            })
-            .connect_lazy_with((*pool.connect_options()).clone()))
-    }
-
-    pub(super) fn prepared(&self) -> bool {
-        self.settings.prepared
+    /// Does some work in one transaction that has its lane's limits; `what` it does, in the infinitive. It is
+    /// committed when the work succeeds.
+    pub(super) async fn transact<T>(
+        &self,
+        lane: Lane,
+        what: &'static str,
+        work: impl AsyncFnOnce(&mut Tx) -> Result<T>,
+    ) -> Result<T> {
+        let work = |session: Session| async move {
+            let mut tx = session.begin(what).await?;
+            let value = work(&mut tx).await?;
+            tx.end().await?;
+            Ok(value)
+        };
+        self.attempt(lane, what, work).await
     }
 
     /// Does some work over one pool within the time that it may take. Pools that cannot be trusted
     /// any more afterwards are replaced.
-    pub(super) async fn attempt<T, F>(
+    async fn attempt<T, F>(
         &self,
         lane: Lane,
         what: &str,
@@ -284,7 +234,7 @@ impl Pools {
             tokio::select! {
                 biased;
                 result = work.as_mut() => return result,
-                refused = Box::pin(self.connect_once(what)) => refused?,
+                refused = Box::pin(connect::once(&self.settings, &self.options, what)) => refused?,
             }
         }
         work.await
@@ -298,7 +248,12 @@ impl Pools {
         };
         let password = self.settings.password.clone();
         let options = password.is_some().then(|| self.options.clone());
-        Session { pool, begin: Arc::clone(begin), password: password.zip(options) }
+        Session {
+            pool,
+            begin: Arc::clone(begin),
+            prepared: self.settings.prepared,
+            password: password.zip(options),
+        }
     }
 
     fn pair(&self) -> Arc<Pair> {
@@ -345,21 +300,21 @@ impl Pair {
 }
 
 /// One use of one pool.
-pub(super) struct Session {
+struct Session {
     pool: PgPool,
     begin: Arc<str>,
+    prepared: bool,
     password: Option<(Password, PgConnectOptions)>,
 }
 
 impl Session {
     /// Begins a transaction with its limits.
-    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>> {
+    async fn begin(&self, what: &'static str) -> Result<Tx> {
         self.refresh_password().await?;
         let begin = AssertSqlSafe(Arc::clone(&self.begin));
-        self.pool
-            .begin_with(begin)
-            .await
-            .map_err(|error| sqlstate::error("begin a transaction", error))
+        let begun = self.pool.begin_with(begin).await;
+        let begun = begun.map_err(|error| sqlstate::error("begin a transaction", error))?;
+        Ok(Tx::new(begun, what, self.prepared))
     }
 
     async fn refresh_password(&self) -> Result<()> {
@@ -371,14 +326,14 @@ impl Session {
 }
 
 /// Fails when the server only reads: a replica, or a writer that was told so.
-pub(super) async fn refuse_reader(transaction: &mut Transaction<'static, Postgres>) -> Result<()> {
-    let reads_only: bool = sqlx::query_scalar(
-        "select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean",
-    )
-    .persistent(false)
-    .fetch_one(&mut **transaction)
-    .await
-    .map_err(|error| sqlstate::error("ask whether the target takes writes", error))?;
+pub(super) async fn refuse_reader(tx: &mut Tx) -> Result<()> {
+    let reads_only: bool = tx
+        .query_once(
+            "select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean",
+        )
+        .named("ask whether the target takes writes")
+        .one(|row| row.try_get(0))
+        .await?;
     if reads_only {
         return Err(Error::new(ErrorKind::ReadOnly, "the target's server is a reader")
             .with_hint("use the writer's endpoint of the cluster"));
@@ -393,30 +348,4 @@ fn distrusts_pool(error: &Error) -> bool {
         ErrorKind::ReadOnly | ErrorKind::Unreachable | ErrorKind::Unavailable
     );
     broken || (stale && error.kind() == ErrorKind::Conflict)
-}
-
-fn connect_options(settings: &Settings) -> Result<PgConnectOptions> {
-    // The parser's error may quote the URL, and with it a password; and it takes any scheme.
-    let ours =
-        ["postgres://", "postgresql://"].iter().any(|scheme| settings.url.starts_with(scheme));
-    let parsed: Option<PgConnectOptions> = ours.then(|| settings.url.parse().ok()).flatten();
-    let options = parsed.ok_or_else(|| {
-        Error::new(ErrorKind::Config, "the target's url is not a postgres url")
-            .with_hint("write it as postgres://user@host:5432/database")
-    })?;
-    let mode = match settings.tls {
-        Tls::Disable => PgSslMode::Disable,
-        Tls::Require => PgSslMode::Require,
-        Tls::VerifyCa => PgSslMode::VerifyCa,
-        Tls::VerifyFull => PgSslMode::VerifyFull,
-    };
-    // PgBouncer refuses a connection that asks for extra_float_digits.
-    let options = options.ssl_mode(mode).application_name("dynaurora").extra_float_digits(None);
-    let pem = settings.ca_pem.clone().unwrap_or_else(|| RDS_CA_PEM.to_vec());
-    let options = options.ssl_root_cert_from_pem(pem);
-    Ok(options.disable_statement_logging())
-}
-
-fn millis(duration: Duration) -> u128 {
-    duration.as_millis().max(1)
 }

@@ -1,14 +1,14 @@
 //! What a table has beside its rows: indexes, comments, and the columns of `columns = "auto"` with
 //! the values that wait for them in the rest column.
 
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::catalogue::ExistingTable;
 use super::ddl::{Plan, Step, StepKind};
 use crate::error::Result;
 use crate::mapping::spec::{AutoColumn, AutoSpec, ColumnType, TableSpec};
+use crate::postgres::session::{Tx, in_transaction};
 use crate::postgres::sql::ident::{quoted, quoted_table};
-use crate::postgres::sqlstate;
 
 /// What the comment of a column says that `columns = "auto"` fills; the attribute's name follows.
 /// Nothing else tells such a column from one of the user's own.
@@ -20,7 +20,7 @@ const ROWS_MOVED: usize = 5_000;
 
 impl Plan {
     /// Indexes and comments that are asked for and not there.
-    pub(crate) fn extras(
+    pub(super) fn extras(
         &mut self,
         table: &TableSpec,
         existing: Option<&ExistingTable>,
@@ -66,11 +66,11 @@ impl Plan {
 
 /// Values that came before their column did stand in the rest column; and those that a daemon with an
 /// older mapping wrote since. What stands in the rest is always the newer.
-pub(crate) async fn rows_of_rest(pool: &PgPool, table: &TableSpec) -> Result<Option<Step>> {
+pub(super) async fn rows_of_rest(tx: &mut Tx, table: &TableSpec) -> Result<Option<Step>> {
     let Some(auto) = &table.extras.auto else { return Ok(None) };
     let name = &table.name;
     let Some(sql) = statement(table, auto)? else { return Ok(None) };
-    if !has_rest(pool, table, auto).await? {
+    if !has_rest(tx, table, auto).await? {
         return Ok(None);
     }
     let what = format!("move values of {name} from {} to their columns", auto.rest);
@@ -82,20 +82,21 @@ pub(crate) async fn rows_of_rest(pool: &PgPool, table: &TableSpec) -> Result<Opt
 /// # Errors
 /// When the database does not answer.
 pub async fn rest_attributes(pool: &PgPool, table: &TableSpec) -> Result<Vec<AutoColumn>> {
+    const WHAT: &str = "read what has no column yet";
     let Some(auto) = &table.extras.auto else { return Ok(Vec::new()) };
-    if !rest_exists(pool, table, auto).await? {
-        return Ok(Vec::new());
-    }
     let sql = format!(
         "select distinct e.key, jsonb_typeof(e.value) from {} t, jsonb_each(t.{}) e order by 1, 2",
         quoted_table(&table.name)?,
         quoted(&auto.rest)?
     );
-    let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(sql))
-        .persistent(false)
-        .fetch_all(pool)
-        .await
-        .map_err(|error| sqlstate::error("read what has no column yet", error))?;
+    let rows: Vec<(String, String)> = in_transaction(pool, WHAT, async |tx| {
+        if !rest_exists(tx, table, auto).await? {
+            return Ok(Vec::new());
+        }
+        let rest = tx.query_once(AssertSqlSafe(sql));
+        rest.all(|row| Ok((row.try_get(0)?, row.try_get(1)?))).await
+    })
+    .await?;
     let mut found: Vec<AutoColumn> = Vec::new();
     for (attribute, kind) in rows {
         let column_type = match kind.as_str() {
@@ -113,13 +114,13 @@ pub async fn rest_attributes(pool: &PgPool, table: &TableSpec) -> Result<Vec<Aut
     Ok(found)
 }
 
-async fn rest_exists(pool: &PgPool, table: &TableSpec, auto: &AutoSpec) -> Result<bool> {
-    let existing = super::catalogue::table(pool, &table.name).await?;
+async fn rest_exists(tx: &mut Tx, table: &TableSpec, auto: &AutoSpec) -> Result<bool> {
+    let existing = super::catalogue::table(tx, &table.name).await?;
     Ok(existing.is_some_and(|own| own.column(&auto.rest).is_some()))
 }
 
-async fn has_rest(pool: &PgPool, table: &TableSpec, auto: &AutoSpec) -> Result<bool> {
-    if !rest_exists(pool, table, auto).await? {
+async fn has_rest(tx: &mut Tx, table: &TableSpec, auto: &AutoSpec) -> Result<bool> {
+    if !rest_exists(tx, table, auto).await? {
         return Ok(false);
     }
     let waits: Vec<_> = waiting(auto)?.into_iter().map(|(_, condition, _)| condition).collect();
@@ -128,11 +129,10 @@ async fn has_rest(pool: &PgPool, table: &TableSpec, auto: &AutoSpec) -> Result<b
         quoted_table(&table.name)?,
         waits.join(" or ")
     );
-    sqlx::query_scalar(AssertSqlSafe(sql))
-        .persistent(false)
-        .fetch_one(pool)
+    tx.query_once(AssertSqlSafe(sql))
+        .named("look for values without a column")
+        .one(|row| row.try_get(0))
         .await
-        .map_err(|error| sqlstate::error("look for values without a column", error))
 }
 
 /// The statement that moves some rows' values; none where no column takes any.
@@ -187,7 +187,7 @@ fn waiting(auto: &AutoSpec) -> Result<Vec<(&AutoColumn, String, String)>> {
 }
 
 /// A text as SQL, whatever it holds and however the server reads backslashes.
-pub(crate) fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     let doubled = text.replace('\\', "\\\\").replace('\'', "''").replace('\0', "");
     format!("E'{doubled}'")
 }

@@ -7,23 +7,21 @@
 //! item; had there been one, it would have been met, or its removal would have reached the row.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Context;
-use super::report::Meter;
 use super::scan::{self, Share};
-use super::settle::{CHUNK_ROWS, Settled, Suspect, settle};
+use super::settle::{CHUNK_ROWS, Drift, Settled, Suspect, settle};
 use crate::error::Result;
 use crate::mapping::Outcome;
-use crate::model::{Cells, Change, Item, RowAction, RowOp, TableIndex};
-use crate::postgres::repair::mend::{is_foreign, is_given};
-use crate::postgres::repair::verify::MetRow;
+use crate::model::{Cells, Change, Item, RowAction, RowOp, TableIndex, Version};
+use crate::ops::ports::{MetRow, Observer, Rows, RowsPage, Sides};
 
 /// Suspects that are settled together; while writers write, some rows are always a moment behind.
 const SUSPECTS_MAX: usize = 1_000;
-/// Differences after which a verification ends early: whatever it is, a backfill mends it better.
+/// Differences after which a verification ends early: whatever it is, a backfill repairs it better.
 const DRIFT_MAX: usize = 10_000;
 /// Rows in one page through a target table.
 const PAGE_ROWS: u32 = 1_000;
@@ -40,30 +38,52 @@ pub(crate) struct Plan {
 
 /// What both directions found.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
-    pub(crate) items: u64,
-    /// Rows compared, by table; child rows are not counted.
-    pub(crate) rows: u64,
+pub struct Found {
+    /// Items read.
+    pub items: u64,
+    /// Rows compared; child rows are not counted.
+    pub rows: u64,
     /// Items that cannot be mapped as they are.
-    pub(crate) rejected: u64,
-    pub(crate) settled: Settled,
+    pub rejected: u64,
+    /// What became of all that looked wrong.
+    pub settled: Settled,
     /// Whether it ended before everything was read.
-    pub(crate) stopped_early: bool,
+    pub stopped_early: bool,
     /// Tables whose rows without an item could not be looked for, with the number of rows in doubt.
-    pub(crate) unchecked: Vec<(TableIndex, u64)>,
+    pub unchecked: Vec<(TableIndex, u64)>,
 }
 
 /// One source's verification under way.
-pub(crate) struct Passes<'a> {
-    context: &'a Arc<Context>,
+pub(crate) struct Passes<'a, S, O> {
+    context: &'a Arc<Context<S>>,
     plan: Plan,
-    meter: &'a Meter,
+    observer: &'a O,
     /// The hashes of the rows met, by table; eight bytes a row.
     met: Vec<Vec<u64>>,
-    hasher: RandomState,
+    /// What makes the hashes this verification's own.
+    salt: u64,
     suspects: Vec<Suspect>,
     suspected: HashSet<(TableIndex, Cells)>,
     found: Found,
+}
+
+impl Found {
+    /// Rows that are not as they should be, those of child tables among them.
+    #[must_use]
+    pub fn mismatched(&self) -> u64 {
+        self.differences(|_| true)
+    }
+
+    /// Those of them that were repaired.
+    #[must_use]
+    pub fn repaired(&self) -> u64 {
+        self.differences(|drift| drift.repaired)
+    }
+
+    fn differences(&self, counts: impl Fn(&&Drift) -> bool) -> u64 {
+        let drift = self.settled.drift.iter().filter(counts);
+        drift.map(|drift| drift.comparison.differences.len() as u64).sum()
+    }
 }
 
 /// A row whose key does not tell its item.
@@ -74,12 +94,18 @@ struct Unnamed {
     version: Option<String>,
 }
 
-impl<'a> Passes<'a> {
-    pub(crate) fn new(context: &'a Arc<Context>, plan: Plan, meter: &'a Meter) -> Self {
-        let met = vec![Vec::new(); context.mapper.tables().len()];
-        let (hasher, suspects) = (RandomState::new(), Vec::new());
-        let suspected = HashSet::new();
-        Self { context, plan, meter, met, hasher, suspects, suspected, found: Found::default() }
+impl<'a, S: Sides, O: Observer> Passes<'a, S, O> {
+    pub(crate) fn new(context: &'a Arc<Context<S>>, plan: Plan, observer: &'a O) -> Self {
+        Self {
+            context,
+            plan,
+            observer,
+            met: vec![Vec::new(); context.mapper.tables().len()],
+            salt: context.random().u64(..),
+            suspects: Vec::new(),
+            suspected: HashSet::new(),
+            found: Found::default(),
+        }
     }
 
     /// Both directions.
@@ -143,7 +169,7 @@ impl<'a> Passes<'a> {
         }
         if judging {
             self.found.items += changes.len() as u64;
-            self.meter.items(self.found.items, self.found.settled.drift.len());
+            self.observer.items(self.found.items, self.found.settled.drift.len());
         }
         Ok(())
     }
@@ -156,10 +182,10 @@ impl<'a> Passes<'a> {
     ) -> Result<()> {
         let Some(table) = chunk.first().map(|(_, op)| op.table) else { return Ok(()) };
         let ops: Vec<RowOp> = chunk.iter().map(|(_, op)| op.clone()).collect();
-        let answers = self.context.reader.compare(table, &ops).await?;
-        for ((at, op), answer) in chunk.iter().zip(answers) {
-            if answer.version.is_some() {
-                let hash = self.hasher.hash_one(&answer.key);
+        let comparisons = self.context.sides.target().compare(table, &ops).await?;
+        for ((at, op), comparison) in chunk.iter().zip(comparisons) {
+            if comparison.version.is_some() {
+                let hash = self.hash_of(&comparison.key);
                 if let Some(met) = self.met.get_mut(usize::from(table.0)) {
                     met.push(hash);
                 }
@@ -168,7 +194,7 @@ impl<'a> Passes<'a> {
                 continue;
             }
             self.found.rows += u64::from(op.action == RowAction::Upsert);
-            if let (false, Some(change)) = (answer.differences.is_empty(), changes.get(*at)) {
+            if let (false, Some(change)) = (comparison.differences.is_empty(), changes.get(*at)) {
                 let row = op.cells.prefix(self.key_columns(table));
                 self.suspect(Some(change.keys.clone()), table, row);
             }
@@ -186,13 +212,14 @@ impl<'a> Passes<'a> {
     ) -> Result<()> {
         let mut after = None;
         loop {
-            let (rows, next) = self.context.reader.page(table, after.as_deref(), PAGE_ROWS).await?;
+            let target = self.context.sides.target();
+            let RowsPage { rows, next } = target.page(table, after.as_deref(), PAGE_ROWS).await?;
             for row in rows {
                 if table == own && !self.wanted(table, &row.key) {
                     continue;
                 }
                 let unmet = table == own && self.plan.share.is_whole();
-                if unmet && is_foreign(row.version.as_deref()) {
+                if unmet && Version::is_foreign(row.version.as_deref()) {
                     self.found.settled.foreign += 1;
                     continue;
                 }
@@ -209,7 +236,7 @@ impl<'a> Passes<'a> {
                 }
             }
             self.found.stopped_early |= unnamed.len() >= DRIFT_MAX;
-            self.meter.rows(PAGE_ROWS);
+            self.observer.rows(PAGE_ROWS);
             if self.suspects.len() >= SUSPECTS_MAX {
                 self.settle().await?;
             }
@@ -225,7 +252,7 @@ impl<'a> Passes<'a> {
     /// sample.
     fn wanted(&self, table: TableIndex, key: &[String]) -> bool {
         if !self.plan.share.is_whole() {
-            return fastrand::f64() < self.plan.share.part;
+            return self.context.random().f64() < self.plan.share.part;
         }
         !self.was_met(table, key)
     }
@@ -234,13 +261,20 @@ impl<'a> Passes<'a> {
     /// whether it is one of those, unless its version is none that a change can have given.
     fn may_be_kept(&self, table: TableIndex, row: &MetRow) -> bool {
         let given = row.version.as_deref();
-        let given = given.is_some_and(|version| is_given(version, self.context.generation));
+        let given =
+            given.is_some_and(|version| Version::given(version, self.context.generation).is_some());
         given && self.context.mapper.keeps_rows(table)
     }
 
     fn was_met(&self, table: TableIndex, key: &[String]) -> bool {
         let met = self.met.get(usize::from(table.0)).map_or(&[][..], Vec::as_slice);
-        met.binary_search(&self.hasher.hash_one(key)).is_ok()
+        met.binary_search(&self.hash_of(key)).is_ok()
+    }
+
+    fn hash_of(&self, key: &[String]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.salt, key).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Settles rows whose keys do not tell their items.
@@ -253,7 +287,7 @@ impl<'a> Passes<'a> {
             }
             return Ok(());
         }
-        self.meter.again();
+        self.observer.again();
         self.forwards(false).await?;
         unnamed.retain(|row| !self.was_met(row.table, &row.key));
         let mut before = Vec::with_capacity(unnamed.len());
@@ -271,7 +305,7 @@ impl<'a> Passes<'a> {
             at += 1;
             let version =
                 before.iter().find(|(table, row, _)| (*table, row) == (own.table, &own.row));
-            at <= earlier || version.is_none_or(|(_, _, was)| *was == own.answer.version)
+            at <= earlier || version.is_none_or(|(_, _, was)| *was == own.comparison.version)
         });
         Ok(())
     }

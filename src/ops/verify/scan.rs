@@ -9,6 +9,7 @@ use super::context::Context;
 use crate::engine::ports::ReadFrom;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Change, Position, Segment};
+use crate::ops::ports::Sides;
 
 /// The most segments that a scan can have (the service's own limit).
 const SEGMENTS_MAX: f64 = 1_000_000.0;
@@ -31,7 +32,7 @@ impl Share {
 
     /// About this part of the table. The service places items in segments by a hash of their partition key,
     /// so some segments out of many are a fair sample, and the others cost nothing.
-    pub(crate) fn sample(part: f64, segments: u32) -> Self {
+    pub(crate) fn sample(part: f64, segments: u32, random: &mut fastrand::Rng) -> Self {
         let wanted = segments.max(1);
         let total = (f64::from(wanted) / part).ceil().clamp(f64::from(wanted), SEGMENTS_MAX);
         #[expect(
@@ -41,7 +42,7 @@ impl Share {
         )]
         let total = total as u32;
         let mut indices: Vec<u32> = (0..total).collect();
-        fastrand::shuffle(&mut indices);
+        random.shuffle(&mut indices);
         indices.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
         let segments: Vec<_> = indices.into_iter().map(|index| Segment { index, total }).collect();
         Self { segments, part: f64::from(wanted.min(total)) / f64::from(total) }
@@ -54,8 +55,8 @@ impl Share {
 }
 
 /// Starts reading; the pages come out of the channel, which holds few. The tasks end when the set is dropped.
-pub(crate) fn start(
-    context: &Arc<Context>,
+pub(crate) fn start<S: Sides>(
+    context: &Arc<Context<S>>,
     share: &Share,
     readers: u32,
 ) -> (mpsc::Receiver<Result<Vec<Change>>>, JoinSet<()>) {
@@ -80,8 +81,8 @@ pub(crate) fn start(
     (receive, tasks)
 }
 
-async fn read(
-    context: &Context,
+async fn read<S: Sides>(
+    context: &Context<S>,
     segment: Segment,
     send: &mpsc::Sender<Result<Vec<Change>>>,
 ) -> Result<()> {
@@ -110,11 +111,12 @@ mod tests {
 
     #[test]
     fn a_sample_is_some_small_segments() {
-        let sample = Share::sample(0.01, 4);
+        let mut random = fastrand::Rng::with_seed(7);
+        let sample = Share::sample(0.01, 4, &mut random);
         assert_eq!(sample.segments.len(), 4);
         assert!(sample.segments.iter().all(|segment| segment.total == 400));
         assert!((sample.part - 0.01).abs() < 1e-9 && !sample.is_whole());
-        assert!(Share::sample(1.0, 4).is_whole() && Share::whole(0).is_whole());
-        assert_eq!(Share::sample(1e-9, 1).segments[0].total, 1_000_000);
+        assert!(Share::sample(1.0, 4, &mut random).is_whole() && Share::whole(0).is_whole());
+        assert_eq!(Share::sample(1e-9, 1, &mut random).segments[0].total, 1_000_000);
     }
 }

@@ -1,55 +1,59 @@
-//! Mends what differs: each row becomes what its item says at the moment when nobody else can write.
+//! Repairs what differs: each row becomes what its item says at the moment when nobody else can write.
 //!
-//! `postgres/repair/mend.rs` says why this neither loses a newer change nor brings a deleted row back.
+//! `postgres/repair/repairer.rs` says why this neither loses a newer change nor brings a deleted row back.
 
 use super::context::{Context, Truth};
 use super::settle::Drift;
 use crate::error::{ErrorKind, Result};
 use crate::model::{Cells, Item, RowOp, TableIndex};
-use crate::postgres::repair::mend::{Guard, Mended, ROWS_MAX, Wound};
+use crate::ops::ports::{Fate, Guard, REPAIR_ROWS_MAX, Repairs, RowRepair, Sides};
 
-/// Mends them and marks those that were mended. A row that has moved since it was compared is left to the
-/// next verification.
-pub(crate) async fn mend(context: &Context, drift: &mut [Drift]) -> Result<()> {
+/// Repairs them and marks those that were repaired; returns why others were not. A row that has moved
+/// since it was compared is left to the next verification.
+pub(crate) async fn repair<S: Sides>(
+    context: &Context<S>,
+    drift: &mut [Drift],
+) -> Result<Vec<String>> {
     drift.sort_by(|a, b| {
         let by_table = a.table.cmp(&b.table);
         by_table.then_with(|| a.row.cmp_prefix(&b.row, a.row.len().min(b.row.len())))
     });
+    let mut left = Vec::new();
     for own in drift.chunk_by_mut(|a, b| a.table == b.table) {
-        for chunk in own.chunks_mut(ROWS_MAX) {
-            match mend_chunk(context, chunk).await {
+        for chunk in own.chunks_mut(REPAIR_ROWS_MAX) {
+            match repair_chunk(context, chunk).await {
                 Ok(()) => {}
                 // One of them is refused; the others are not to suffer for it.
                 Err(error) if error.kind() == ErrorKind::Data => {
                     for one in chunk.chunks_mut(1) {
-                        tell(mend_chunk(context, one).await)?;
+                        left.extend(unless_left(repair_chunk(context, one).await)?);
                     }
                 }
-                other => tell(other)?,
+                other => left.extend(unless_left(other)?),
             }
         }
     }
-    Ok(())
+    Ok(left)
 }
 
-/// What is refused, or could not be locked in time, stays as it is; the report says so.
-fn tell(outcome: Result<()>) -> Result<()> {
+/// What is refused, or could not be locked in time, stays as it is; whoever asked is told.
+fn unless_left(outcome: Result<()>) -> Result<Option<String>> {
     match outcome {
+        Ok(()) => Ok(None),
         Err(error) if matches!(error.kind(), ErrorKind::Data | ErrorKind::Conflict) => {
-            anstream::eprintln!("not repaired: {}", error.chain());
-            Ok(())
+            Ok(Some(error.chain().to_string()))
         }
-        outcome => outcome,
+        Err(error) => Err(error),
     }
 }
 
-async fn mend_chunk(context: &Context, chunk: &mut [Drift]) -> Result<()> {
+async fn repair_chunk<S: Sides>(context: &Context<S>, chunk: &mut [Drift]) -> Result<()> {
     let Some(table) = chunk.first().map(|drift| drift.table) else { return Ok(()) };
-    let wounds: Vec<Wound> = chunk
+    let rows: Vec<RowRepair> = chunk
         .iter()
-        .map(|drift| Wound {
+        .map(|drift| RowRepair {
             key: drift.row.clone(),
-            guard: Guard::Same(drift.answer.version.clone()),
+            guard: Guard::Same(drift.comparison.version.clone()),
             recorded: None,
         })
         .collect();
@@ -58,12 +62,13 @@ async fn mend_chunk(context: &Context, chunk: &mut [Drift]) -> Result<()> {
         .map(|drift| Asked {
             item: drift.item.clone(),
             row: drift.row.clone(),
-            version: drift.answer.version.clone(),
+            version: drift.comparison.version.clone(),
         })
         .collect();
-    let fates = context.mender.mend(table, &wounds, || truth(context, table, asked)).await?;
+    let target = context.sides.target();
+    let fates = target.repair(table, &rows, || truth(context, table, asked)).await?;
     for (drift, fate) in chunk.iter_mut().zip(fates) {
-        drift.repaired = matches!(fate, Mended::Written | Mended::Deleted);
+        drift.repaired = matches!(fate, Fate::Written | Fate::Deleted);
     }
     Ok(())
 }
@@ -76,8 +81,8 @@ pub(crate) struct Asked {
 }
 
 /// What each of these rows should be, now.
-pub(crate) async fn truth(
-    context: &Context,
+pub(crate) async fn truth<S: Sides>(
+    context: &Context<S>,
     table: TableIndex,
     asked: Vec<Asked>,
 ) -> Result<Vec<Option<RowOp>>> {

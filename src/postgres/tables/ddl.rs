@@ -10,6 +10,8 @@ use super::catalogue::{self, ExistingTable};
 use super::extras;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableSpec, VERSION_COLUMN};
+use crate::postgres::session::{Tx, begun_with, in_transaction};
+use crate::postgres::sql::columns::{self, key_columns};
 use crate::postgres::sql::ident::{declared_type, quoted, quoted_table};
 use crate::postgres::sqlstate;
 
@@ -39,13 +41,15 @@ pub enum StepKind {
 /// index entries, 10 % less WAL (measured).
 const FILLFACTOR: u32 = 90;
 
+const PLAN: &str = "plan the target's tables";
+
 /// The statements that the target lacks, in order; none when it fits.
 ///
 /// # Errors
 /// `Schema` when the target differs in a way that only its owner can resolve; it names every
 /// difference.
 pub async fn plan(pool: &PgPool, tables: &[TableSpec]) -> Result<Vec<Step>> {
-    planned(pool, tables, &[]).await
+    in_transaction(pool, PLAN, async |tx| planned(tx, tables, &[]).await).await
 }
 
 /// The same for an operator: with the destructive statements for the tables that were named, and with values
@@ -58,23 +62,26 @@ pub async fn plan_confirmed(
     tables: &[TableSpec],
     confirmed: &[String],
 ) -> Result<Vec<Step>> {
-    let mut steps = planned(pool, tables, confirmed).await?;
-    for table in tables {
-        steps.extend(extras::rows_of_rest(pool, table).await?);
-    }
-    Ok(steps)
+    in_transaction(pool, PLAN, async |tx| {
+        let mut steps = planned(tx, tables, confirmed).await?;
+        for table in tables {
+            steps.extend(extras::rows_of_rest(tx, table).await?);
+        }
+        Ok(steps)
+    })
+    .await
 }
 
-async fn planned(pool: &PgPool, tables: &[TableSpec], confirmed: &[String]) -> Result<Vec<Step>> {
+async fn planned(tx: &mut Tx, tables: &[TableSpec], confirmed: &[String]) -> Result<Vec<Step>> {
     let mut plan = Plan::default();
     for table in tables {
         plan.confirmed = confirmed.contains(&table.name.to_string());
-        plan.schema(pool, table).await?;
-        plan.types(pool, table).await?;
-        let existing = catalogue::table(pool, &table.name).await?;
+        plan.schema(tx, table).await?;
+        plan.types(tx, table).await?;
+        let existing = catalogue::table(tx, &table.name).await?;
         match &existing {
             None => plan.create(table)?,
-            Some(existing) => plan.adapt(pool, table, existing).await?,
+            Some(existing) => plan.adapt(tx, table, existing).await?,
         }
         plan.extras(table, existing.as_ref())?;
     }
@@ -91,19 +98,17 @@ async fn planned(pool: &PgPool, tables: &[TableSpec], confirmed: &[String]) -> R
 pub async fn apply(pool: &PgPool, steps: &[Step]) -> Result<()> {
     // A step that waits for a lock makes every later query of the table wait behind it.
     const BEGIN: &str = "begin; set local lock_timeout = '5s'";
-    let failed = |error| sqlstate::error("change the target's tables", error);
-    let mut transaction = pool.begin_with(BEGIN).await.map_err(failed)?;
-    let run = |step: &Step| sqlx::raw_sql(AssertSqlSafe(step.sql.clone()));
-    for step in steps.iter().filter(|step| step.kind != StepKind::Rows) {
-        run(step)
-            .execute(&mut *transaction)
-            .await
-            .map_err(|error| sqlstate::error(step.what.as_str(), error))?;
-    }
-    transaction.commit().await.map_err(failed)?;
+    let run = |step: &Step| AssertSqlSafe(step.sql.clone());
+    begun_with(pool, BEGIN, "change the target's tables", async |tx| {
+        for step in steps.iter().filter(|step| step.kind != StepKind::Rows) {
+            tx.run(run(step), step.what.clone()).await?;
+        }
+        Ok(())
+    })
+    .await?;
     for step in steps.iter().filter(|step| step.kind == StepKind::Rows) {
         loop {
-            let done = run(step).execute(pool).await;
+            let done = sqlx::raw_sql(run(step)).execute(pool).await;
             let done = done.map_err(|error| sqlstate::error(step.what.as_str(), error))?;
             if done.rows_affected() == 0 {
                 break;
@@ -118,18 +123,21 @@ pub async fn apply(pool: &PgPool, steps: &[Step]) -> Result<()> {
 /// # Errors
 /// When the database does not answer, or a name is not that of a table.
 pub async fn existing(pool: &PgPool, tables: &[TableSpec]) -> Result<Vec<Existing>> {
-    let mut found = Vec::new();
-    for table in tables {
-        if let Some(existing) = catalogue::table(pool, &table.name).await? {
-            let columns = existing.columns.into_iter().map(|column| Column {
-                name: column.name,
-                column_type: column.column_type,
-                comment: column.comment,
-            });
-            found.push(Existing { name: table.name.to_string(), columns: columns.collect() });
+    in_transaction(pool, "read the target's tables", async |tx| {
+        let mut found = Vec::new();
+        for table in tables {
+            if let Some(existing) = catalogue::table(tx, &table.name).await? {
+                let columns = existing.columns.into_iter().map(|column| Column {
+                    name: column.name,
+                    column_type: column.column_type,
+                    comment: column.comment,
+                });
+                found.push(Existing { name: table.name.to_string(), columns: columns.collect() });
+            }
         }
-    }
-    Ok(found)
+        Ok(found)
+    })
+    .await
 }
 
 /// A table that exists.
@@ -153,7 +161,7 @@ pub struct Column {
 }
 
 #[derive(Default)]
-pub(crate) struct Plan {
+pub(super) struct Plan {
     steps: Vec<Step>,
     /// Whether the operator has named the table at hand.
     confirmed: bool,
@@ -162,7 +170,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn step(&mut self, kind: StepKind, what: String, sql: String) {
+    pub(super) fn step(&mut self, kind: StepKind, what: String, sql: String) {
         let step = Step { what, sql, kind };
         if !self.steps.contains(&step) {
             self.steps.push(step);
@@ -191,9 +199,9 @@ impl Plan {
         }
     }
 
-    async fn schema(&mut self, pool: &PgPool, table: &TableSpec) -> Result<()> {
+    async fn schema(&mut self, tx: &mut Tx, table: &TableSpec) -> Result<()> {
         if let Some(schema) = &table.name.schema
-            && !catalogue::has_schema(pool, schema).await?
+            && !catalogue::has_schema(tx, schema).await?
         {
             let sql = format!("create schema {}", quoted(schema)?);
             self.step(StepKind::Schema, format!("create the schema {schema}"), sql);
@@ -202,9 +210,9 @@ impl Plan {
     }
 
     /// A type that is the user's own is the user's to create.
-    async fn types(&mut self, pool: &PgPool, table: &TableSpec) -> Result<()> {
+    async fn types(&mut self, tx: &mut Tx, table: &TableSpec) -> Result<()> {
         for column in &table.columns {
-            if catalogue::formatted(pool, &column.column_type).await?.is_none() {
+            if catalogue::formatted(tx, &column.column_type).await?.is_none() {
                 let sql_type = declared_type(&column.column_type)?;
                 self.problem(
                     format!("{}.{} has the unknown type {sql_type}", table.name, column.name),
@@ -241,13 +249,13 @@ impl Plan {
 
     async fn adapt(
         &mut self,
-        pool: &PgPool,
+        tx: &mut Tx,
         table: &TableSpec,
         existing: &ExistingTable,
     ) -> Result<()> {
         let name = &table.name;
         for column in &table.columns {
-            self.adapt_column(pool, table, existing, column).await?;
+            self.adapt_column(tx, table, existing, column).await?;
         }
         if has_version(table) {
             self.adapt_version(table, existing)?;
@@ -301,7 +309,7 @@ impl Plan {
 
     async fn adapt_column(
         &mut self,
-        pool: &PgPool,
+        tx: &mut Tx,
         table: &TableSpec,
         existing: &ExistingTable,
         column: &ColumnSpec,
@@ -319,7 +327,7 @@ impl Plan {
                 format!("leave {} out of the mapping", column.name),
             );
         }
-        let Some(wanted) = catalogue::formatted(pool, &column.column_type).await? else {
+        let Some(wanted) = catalogue::formatted(tx, &column.column_type).await? else {
             return Ok(());
         };
         if !catalogue::takes(&own.type_text, &column.column_type, &wanted) {
@@ -380,10 +388,6 @@ fn declared_version() -> Result<String> {
     Ok(format!("{} numeric not null default 0", quoted(VERSION_COLUMN)?))
 }
 
-fn key_columns(table: &TableSpec) -> &[ColumnSpec] {
-    table.columns.get(..table.key_columns).unwrap_or_default()
-}
-
 fn parent_columns(table: &TableSpec, parent: ParentSpec) -> &[ColumnSpec] {
     table.columns.get(..parent.key_columns).unwrap_or_default()
 }
@@ -393,7 +397,5 @@ fn names(columns: &[ColumnSpec]) -> Vec<&str> {
 }
 
 fn list(columns: &[ColumnSpec]) -> Result<String> {
-    let quoted: Vec<String> =
-        columns.iter().map(|column| quoted(&column.name)).collect::<Result<_>>()?;
-    Ok(quoted.join(", "))
+    Ok(columns::names(columns)?.join(", "))
 }

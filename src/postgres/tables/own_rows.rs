@@ -7,7 +7,7 @@ use crate::mapping::spec::TableSpec;
 use crate::postgres::sql::ident::{cast_type, quoted};
 
 /// The condition on the rows of the alias, behind `link`; nothing where all rows of the table are its own.
-pub(crate) fn own_rows(table: &TableSpec, alias: &str, link: &str) -> Result<String> {
+pub(in crate::postgres) fn own_rows(table: &TableSpec, alias: &str, link: &str) -> Result<String> {
     let mut condition = String::new();
     for (number, constant) in table.constants.iter().enumerate() {
         let Some(column) = table.columns.get(constant.column) else { continue };

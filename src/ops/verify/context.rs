@@ -1,30 +1,23 @@
 //! What every part of a verification needs: both sides, the mapping, and the budget of read capacity.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
+use futures_util::future::try_join_all;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Mutex;
 
 use crate::apply::letters::key_hash_of;
-use crate::config::{Config, SourceConfig};
 use crate::engine::backfill::budget::RateBudget;
 use crate::engine::ports::{Clock, Ledger, Page, ReadFrom, Source};
 use crate::engine::retry::{self, Directive, Stage, directive};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::{Mapper, Outcome};
 use crate::model::{
-    Cells, Change, ChangeOp, Generation, Item, KeyType, RowAction, RowOp, SequenceNumber,
-    TableIndex,
+    Cells, Change, Generation, Item, KeyType, RowAction, RowOp, TableIndex, Version,
 };
-use crate::ops::wire;
-use crate::postgres::ledger::PostgresLedger;
-use crate::postgres::listings::dead_letters;
-use crate::postgres::repair::mend::{Mender, is_given};
-use crate::postgres::repair::verify::TargetReader;
-use crate::postgres::session::Pools;
-use crate::runtime::SystemClock;
-use crate::source::DynamoSource;
+use crate::ops::ports::{Items, Letters, Sides};
+use crate::ops::verify::scan::Share;
 
 /// Items asked for at a time.
 const ITEMS_IN_FLIGHT: usize = 8;
@@ -33,18 +26,28 @@ const FAILURES_MAX: u32 = 10;
 
 /// One source under verification.
 #[derive(Debug)]
-pub(crate) struct Context {
+pub struct Context<S> {
+    pub(crate) sides: S,
     pub(crate) name: Arc<str>,
-    pub(crate) dynamo: DynamoSource,
     pub(crate) mapper: Arc<Mapper>,
-    pub(crate) pools: Arc<Pools>,
-    pub(crate) reader: TargetReader,
-    pub(crate) mender: Mender,
     pub(crate) schema: Vec<(String, KeyType)>,
     pub(crate) generation: Generation,
-    /// How many daemons showed themselves alive.
-    pub(crate) workers: usize,
+    workers: usize,
     budget: Mutex<RateBudget>,
+    random: std::sync::Mutex<fastrand::Rng>,
+}
+
+/// What is verified, and how fast.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The source's name.
+    pub name: Arc<str>,
+    /// Its mapping, onto the tables that exist.
+    pub mapper: Arc<Mapper>,
+    /// The read units a second that may be taken; no limit where nobody says.
+    pub max_rcu: Option<f64>,
+    /// What decides all that is left to chance.
+    pub seed: u64,
 }
 
 /// What a row should be, by its item's present state.
@@ -60,35 +63,59 @@ pub(crate) enum Truth {
     Silent,
 }
 
-impl Context {
+impl<S: Sides> Context<S> {
     /// Asks both sides what they are; refuses a source that is being backfilled.
-    pub(crate) async fn open(
-        config: &Config,
-        source: &SourceConfig,
-        pools: &Arc<Pools>,
-        max_rcu: Option<f64>,
-    ) -> Result<Self> {
-        let dynamo = wire::source(config, source).await?;
-        let schema = dynamo.key_schema().await?;
-        let view = PostgresLedger::new(Arc::clone(pools)).load(&source.name).await?;
+    ///
+    /// # Errors
+    /// `Conflict` while the source is being backfilled, else when a side does not answer.
+    pub async fn open(sides: S, subject: Subject) -> Result<Self> {
+        let Subject { name, mapper, max_rcu, seed } = subject;
+        let schema = sides.items().key_schema().await?;
+        let view = sides.ledger().load(&name).await?;
         if view.load.active {
-            let what = format!("the source {} is being backfilled", source.name);
+            let what = format!("the source {name} is being backfilled");
             return Err(Error::new(ErrorKind::Conflict, what)
                 .with_hint("`dynaurora status` shows how far it is; verify afterwards"));
         }
-        let tables = source.mapper.tables();
+        let budget = Mutex::new(RateBudget::new(max_rcu, sides.clock().now()));
         Ok(Self {
-            name: Arc::clone(&source.name),
-            dynamo,
-            mapper: Arc::clone(&source.mapper),
-            pools: Arc::clone(pools),
-            reader: TargetReader::new(Arc::clone(pools), tables),
-            mender: Mender::new(Arc::clone(pools), Arc::clone(&source.name), tables),
+            sides,
+            name,
+            mapper,
             schema,
             generation: view.generation,
             workers: view.workers,
-            budget: Mutex::new(RateBudget::new(max_rcu, SystemClock.now())),
+            budget,
+            random: std::sync::Mutex::new(fastrand::Rng::with_seed(seed)),
         })
+    }
+
+    /// The source's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The source's mapping.
+    #[must_use]
+    pub fn mapper(&self) -> &Mapper {
+        &self.mapper
+    }
+
+    /// How many daemons showed themselves alive at the start.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// A sample of the source.
+    pub(crate) fn sample(&self, part: f64, segments: u32) -> Share {
+        Share::sample(part, segments, &mut self.random())
+    }
+
+    /// The source of chance.
+    pub(crate) fn random(&self) -> MutexGuard<'_, fastrand::Rng> {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The entity's own table behind a table's name; `None` where no entity has it.
@@ -112,25 +139,29 @@ impl Context {
 
     /// The page of a scan, within the budget; what may pass is waited out.
     pub(crate) async fn page(&self, from: &ReadFrom) -> Result<Page> {
-        let page = self.patiently(|| self.dynamo.read(from)).await?;
+        let page = self.patiently(|| self.sides.items().read(from)).await?;
         self.take(page.consumed_capacity).await;
         Ok(page)
     }
 
     /// The items with these keys by consistent reads, within the budget.
     pub(crate) async fn items(&self, keys: &[&Item]) -> Result<Vec<Option<Item>>> {
-        let read = |key| async move {
-            let (item, units) = self.patiently(|| self.dynamo.item(key)).await?;
-            self.take(units).await;
-            Ok(item)
-        };
-        stream::iter(keys.iter().copied()).map(read).buffered(ITEMS_IN_FLIGHT).try_collect().await
+        // Collected first: the compiler cannot see that a stream over borrowed keys may be sent.
+        let reads: Vec<_> = keys.iter().map(|key| self.item(key)).collect();
+        stream::iter(reads).buffered(ITEMS_IN_FLIGHT).try_collect().await
+    }
+
+    async fn item(&self, key: &Item) -> Result<Option<Item>> {
+        let (item, units) = self.patiently(|| self.sides.items().item(key)).await?;
+        self.take(units).await;
+        Ok(item)
     }
 
     /// The same at once, without the budget and without a second try: others wait for the answer.
     pub(crate) async fn items_now(&self, keys: &[Item]) -> Result<Vec<Option<Item>>> {
-        let read = |key| async move { Ok(self.dynamo.item(key).await?.0) };
-        stream::iter(keys).map(read).buffered(keys.len().max(1)).try_collect().await
+        let reads: Vec<_> = keys.iter().map(|key| self.sides.items().item(key)).collect();
+        let items = try_join_all(reads).await?;
+        Ok(items.into_iter().map(|(item, _)| item).collect())
     }
 
     /// No row with this key, or one that is marked where the mapping deletes softly.
@@ -157,7 +188,8 @@ impl Context {
         let nothing = self.absence(table, row.prefix(key_columns));
         let named = self.mapper.names_items(table, &self.schema);
         let Some(item) = item else {
-            let given = version.is_some_and(|version| is_given(version, self.generation));
+            let given =
+                version.is_some_and(|version| Version::given(version, self.generation).is_some());
             return match (named, self.mapper.keeps_rows(table) && given) {
                 (false, _) => Truth::Silent,
                 (true, true) => Truth::Kept,
@@ -165,7 +197,9 @@ impl Context {
             };
         };
         let mut rows = Vec::new();
-        if let Outcome::Rejected(_) = self.mapper.map(&scanned(key.clone(), item), &mut rows) {
+        if let Outcome::Rejected(_) =
+            self.mapper.map(&Change::scanned(key.clone(), item), &mut rows)
+        {
             return Truth::Unmappable;
         }
         let own = |op: &RowOp| {
@@ -181,14 +215,14 @@ impl Context {
     /// Which of these items wait as open dead letters, by place.
     pub(crate) async fn dead_lettered(&self, keys: &[&Item]) -> Result<HashSet<usize>> {
         let hashes: Vec<_> = keys.iter().map(|key| key_hash_of(key)).collect();
-        let pool = self.pools.pool().await?;
-        let open = dead_letters::open_among(&pool, &self.name, &hashes).await?;
+        let open = self.sides.target().open_among(&self.name, &hashes).await?;
         let numbered = hashes.iter().enumerate();
         Ok(numbered.filter(|(_, hash)| open.contains(*hash)).map(|(at, _)| at).collect())
     }
 
     async fn take(&self, units: Option<f64>) {
-        self.budget.lock().await.take(units.unwrap_or(0.0), SystemClock.now());
+        let now = self.sides.clock().now();
+        self.budget.lock().await.take(units.unwrap_or(0.0), now);
     }
 
     /// Calls once the budget allows, and again after a pause where the failure may pass.
@@ -196,10 +230,11 @@ impl Context {
     where
         F: Future<Output = Result<T>>,
     {
+        let clock = self.sides.clock();
         let mut failures = 0;
         loop {
-            let ready = self.budget.lock().await.ready_at(SystemClock.now());
-            SystemClock.sleep_until(ready).await;
+            let ready = self.budget.lock().await.ready_at(clock.now());
+            clock.sleep_until(ready).await;
             let error = match call().await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
@@ -208,22 +243,8 @@ impl Context {
             if directive(Stage::Read, error.kind()) != Directive::Retry || failures > FAILURES_MAX {
                 return Err(error);
             }
-            let pause = retry::pause(failures, &mut fastrand::Rng::new());
-            SystemClock.sleep_until(SystemClock.now() + pause).await;
+            let pause = retry::pause(failures, &mut self.random());
+            clock.sleep_until(clock.now() + pause).await;
         }
-    }
-}
-
-/// The change that a scan makes of an item.
-pub(crate) fn scanned(keys: Item, item: Item) -> Change {
-    Change {
-        op: ChangeOp::Scan,
-        sequence: SequenceNumber::ZERO,
-        keys,
-        new_image: Some(item),
-        old_image: None,
-        changed_at: None,
-        expired: false,
-        bytes: 0,
     }
 }

@@ -10,19 +10,21 @@
 use std::collections::HashSet;
 
 use sha2::{Digest, Sha256};
-use sqlx::postgres::PgConnection;
+use sqlx::Row;
 
 use super::rows::EntityRows;
 use crate::apply::ports::{KeyHash, Unit};
 use crate::error::Result;
 use crate::model::{Cells, SequenceNumber, Version};
+use crate::postgres::session::Tx;
 use crate::postgres::sql::encode::printed;
-use crate::postgres::sqlstate;
 
 /// Both end with the transaction. A statement sees what was committed when it began, so what is read
 /// under the lock must be read by a later one.
 const BESIDE_PAGES: &str = "select pg_advisory_xact_lock_shared($1)";
 const ALONE: &str = "select pg_advisory_xact_lock($1)";
+
+const WAIT: &str = "wait for the pages of a load";
 
 const LEAVE: &str = "\
     insert into dynaurora.claims as c (source, target, key_hash, version) \
@@ -47,23 +49,17 @@ struct Noted {
 
 /// What the units of one batch have to do with claims.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Claims<'a> {
+pub(super) struct Claims<'a> {
     pub source: &'a str,
     /// Whether the batch is of a load's pages.
     pub of_load: bool,
-    pub prepared: bool,
 }
 
 impl Claims<'_> {
     /// Waits until no transaction is under way that these units must not run beside. First of all in its
     /// transaction, so that nobody waits for it meanwhile. A sweep spares the rows of dead letters, so it has
     /// the table to itself too, and who `rejects` waits for it.
-    pub(crate) async fn take_turn(
-        self,
-        connection: &mut PgConnection,
-        units: &[Unit],
-        rejects: bool,
-    ) -> Result<()> {
+    pub(super) async fn take_turn(self, tx: &mut Tx, units: &[Unit], rejects: bool) -> Result<()> {
         let turn = if units.iter().any(leaves_claim) {
             ALONE
         } else if rejects || units.iter().any(|unit| self.looks_for_claims(unit)) {
@@ -71,20 +67,14 @@ impl Claims<'_> {
         } else {
             return Ok(());
         };
-        sqlx::query(turn)
-            .bind(lock(self.source))
-            .persistent(self.prepared)
-            .execute(connection)
-            .await
-            .map(drop)
-            .map_err(|error| sqlstate::error("wait for the pages of a load", error))
+        tx.query(turn).named(WAIT).bind(lock(self.source)).execute().await.map(drop)
     }
 
     /// Leaves the claims of one table's deletes; yields the units that may be written, which are all but the
     /// loaded ones whose key was deleted since.
-    pub(crate) async fn settle<'u>(
+    pub(super) async fn settle<'u>(
         self,
-        connection: &mut PgConnection,
+        tx: &mut Tx,
         rows: &EntityRows,
         units: Vec<&'u Unit>,
     ) -> Result<Vec<&'u Unit>> {
@@ -92,34 +82,29 @@ impl Claims<'_> {
         let noted = |unit: &&Unit| Noted { hash: hash_of(unit), version: unit.version };
         let left: Vec<Noted> = units.iter().filter(|unit| leaves_claim(unit)).map(noted).collect();
         if !left.is_empty() {
-            self.leave(connection, rows.label(), left).await?;
+            self.leave(tx, rows.label(), left).await?;
         }
         let looking = units.iter().filter(|unit| self.looks_for_claims(unit));
         if looking.clone().next().is_none() {
             return Ok(units);
         }
-        let failed = |error| sqlstate::error("look for deletes beside a load", error);
-        let any: bool = sqlx::query_scalar(ANY)
-            .bind(self.source)
-            .bind(rows.label())
-            .persistent(self.prepared)
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(failed)?;
+        const LOOK: &str = "look for deletes beside a load";
+        let any = tx.query(ANY).named(LOOK).bind(self.source).bind(rows.label());
+        let any: bool = any.one(|row| row.try_get(0)).await?;
         if !any {
             return Ok(units);
         }
         let looking: Vec<Noted> = looking.map(noted).collect();
         let hashes: Vec<&[u8]> = looking.iter().map(|claim| claim.hash.as_slice()).collect();
-        let deleted: Vec<Vec<u8>> = sqlx::query_scalar(FIND)
+        let deleted = tx
+            .query(FIND)
+            .named(LOOK)
             .bind(self.source)
             .bind(rows.label())
             .bind(hashes)
             .bind(printed(&looking, |claim| claim.version))
-            .persistent(self.prepared)
-            .fetch_all(connection)
-            .await
-            .map_err(failed)?;
+            .all(|row| row.try_get::<Vec<u8>, _>(0))
+            .await?;
         let deleted: HashSet<Vec<u8>> = deleted.into_iter().collect();
         let may_write = |unit: &&Unit| {
             !self.looks_for_claims(unit) || !deleted.contains(hash_of(unit).as_slice())
@@ -127,26 +112,20 @@ impl Claims<'_> {
         Ok(units.into_iter().filter(may_write).collect())
     }
 
-    async fn leave(
-        self,
-        connection: &mut PgConnection,
-        target: &str,
-        mut left: Vec<Noted>,
-    ) -> Result<()> {
+    async fn leave(self, tx: &mut Tx, target: &str, mut left: Vec<Noted>) -> Result<()> {
         // A soft delete may have a delete of the same key before it; the newer one's claim serves both.
         left.sort_unstable_by_key(|claim| (claim.hash, std::cmp::Reverse(claim.version)));
         left.dedup_by_key(|claim| claim.hash);
         let hashes: Vec<&[u8]> = left.iter().map(|claim| claim.hash.as_slice()).collect();
-        sqlx::query(LEAVE)
+        tx.query(LEAVE)
+            .named("leave the claims of deletes")
             .bind(self.source)
             .bind(target)
             .bind(hashes)
             .bind(printed(&left, |claim| claim.version))
-            .persistent(self.prepared)
-            .execute(connection)
+            .execute()
             .await
             .map(drop)
-            .map_err(|error| sqlstate::error("leave the claims of deletes", error))
     }
 
     /// Deletes need no claim to be right: the target row's own version guards them.
@@ -156,10 +135,8 @@ impl Claims<'_> {
 }
 
 /// Waits as a transaction with deletes does; a rare statement, which does not stay prepared.
-pub(crate) async fn alone(connection: &mut PgConnection, source: &str) -> Result<()> {
-    let waited = sqlx::query(ALONE).bind(lock(source)).persistent(false);
-    let done = waited.execute(connection).await;
-    done.map(drop).map_err(|error| sqlstate::error("wait for the pages of a load", error))
+pub(super) async fn alone(tx: &mut Tx, source: &str) -> Result<()> {
+    tx.query_once(ALONE).named(WAIT).bind(lock(source)).execute().await.map(drop)
 }
 
 /// What a scan itself ends, for its item has left the filter, is older than all that a load writes.

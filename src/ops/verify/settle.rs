@@ -13,11 +13,8 @@ use tokio::time::Instant;
 use super::context::{Context, Truth};
 use crate::engine::ports::Clock;
 use crate::error::Result;
-use crate::model::{Cells, Item, RowOp, TableIndex};
-use crate::postgres::repair::mend::is_foreign;
-use crate::postgres::repair::verifications::{self, Progress};
-use crate::postgres::repair::verify::{Answer, Fault};
-use crate::runtime::SystemClock;
+use crate::model::{Cells, Item, RowOp, TableIndex, Version};
+use crate::ops::ports::{Comparison, Fault, Progress, Rows, Sides, Verifications};
 
 /// How often both sides are read again within the time for lag.
 const LOOKS: u32 = 4;
@@ -49,37 +46,41 @@ pub(crate) struct Suspect {
 #[derive(Debug, Clone)]
 struct Sighting {
     expected: RowOp,
-    answer: Answer,
+    comparison: Comparison,
     at: Instant,
     at_ms: i64,
 }
 
 /// A difference that stands.
 #[derive(Debug, Clone)]
-pub(crate) struct Drift {
-    pub(crate) item: Option<Item>,
-    pub(crate) table: TableIndex,
-    pub(crate) row: Cells,
+pub struct Drift {
+    /// Its item's key; `None` where only the row is known.
+    pub item: Option<Item>,
+    /// The entity's table.
+    pub table: TableIndex,
+    /// The row's primary key.
+    pub row: Cells,
     /// What the target has, with all that is wrong.
-    pub(crate) answer: Answer,
+    pub comparison: Comparison,
     /// What became of it.
-    pub(crate) repaired: bool,
+    pub repaired: bool,
 }
 
 /// What became of the suspects.
 #[derive(Debug, Default)]
-pub(crate) struct Settled {
-    pub(crate) drift: Vec<Drift>,
+pub struct Settled {
+    /// The differences that stand.
+    pub drift: Vec<Drift>,
     /// Rows whose item waits as an open dead letter.
-    pub(crate) dead_letters: u64,
+    pub dead_letters: u64,
     /// Rows whose item cannot be mapped, without a dead letter that is open.
-    pub(crate) unmappable: u64,
+    pub unmappable: u64,
     /// Rows without an item that the mapping may have kept.
-    pub(crate) kept: u64,
+    pub kept: u64,
     /// Rows without an item that dynaurora never wrote.
-    pub(crate) foreign: u64,
+    pub foreign: u64,
     /// Rows that did not come to rest.
-    pub(crate) undecided: u64,
+    pub undecided: u64,
 }
 
 impl Suspect {
@@ -87,7 +88,7 @@ impl Suspect {
         Self { item, table, row, seen: None }
     }
 
-    fn absent(&self, context: &Context) -> RowOp {
+    fn absent<S: Sides>(&self, context: &Context<S>) -> RowOp {
         context.absence(self.table, self.row.clone())
     }
 }
@@ -95,7 +96,7 @@ impl Suspect {
 impl Drift {
     /// Whether the row itself should not be there.
     fn is_unexpected(&self) -> bool {
-        let mut own = self.answer.differences.iter().filter(|own| own.table == self.table);
+        let mut own = self.comparison.differences.iter().filter(|own| own.table == self.table);
         own.any(|own| own.fault == Fault::Unexpected)
     }
 }
@@ -112,38 +113,39 @@ impl Settled {
 }
 
 /// Reads the suspects again until each is settled; `lag` is the time that a change may take.
-pub(crate) async fn settle(
-    context: &Context,
+pub(crate) async fn settle<S: Sides>(
+    context: &Context<S>,
     mut suspects: Vec<Suspect>,
     lag: Duration,
 ) -> Result<Settled> {
+    let clock = context.sides.clock();
     let mut settled = Settled::default();
     let pause = (lag / LOOKS).clamp(Duration::from_millis(50), PAUSE_MAX);
-    let deadline = SystemClock.now() + ((lag + pause) * WAITS_MAX).max(WAIT_MIN);
+    let deadline = clock.now() + ((lag + pause) * WAITS_MAX).max(WAIT_MIN);
     while !suspects.is_empty() {
         suspects = look(context, suspects, lag, &mut settled).await?;
         if suspects.is_empty() {
             break;
         }
-        if SystemClock.now() >= deadline {
+        if clock.now() >= deadline {
             settled.undecided += suspects.len() as u64;
             break;
         }
-        SystemClock.sleep_until(SystemClock.now() + pause).await;
+        clock.sleep_until(clock.now() + pause).await;
     }
     Ok(settled)
 }
 
 /// One look at all of them; those that are not settled come back.
-async fn look(
-    context: &Context,
+async fn look<S: Sides>(
+    context: &Context<S>,
     suspects: Vec<Suspect>,
     lag: Duration,
     settled: &mut Settled,
 ) -> Result<Vec<Suspect>> {
-    let pool = context.pools.pool().await?;
-    let progress = verifications::progress(&pool, &context.name).await?;
-    let at = SystemClock.now();
+    let target = context.sides.target();
+    let progress = target.progress(&context.name).await?;
+    let at = context.sides.clock().now();
     let expected = expectations(context, &suspects).await?;
     let mut by_table: Vec<(TableIndex, Vec<(Suspect, RowOp)>)> = Vec::new();
     for (suspect, truth) in suspects.into_iter().zip(expected) {
@@ -168,12 +170,12 @@ async fn look(
     for (table, own) in by_table {
         for chunk in own.chunks(CHUNK_ROWS) {
             let ops: Vec<RowOp> = chunk.iter().map(|(_, op)| op.clone()).collect();
-            let answers = context.reader.compare(table, &ops).await?;
-            for ((suspect, op), answer) in chunk.iter().cloned().zip(answers) {
-                if answer.differences.is_empty() {
+            let comparisons = target.compare(table, &ops).await?;
+            for ((suspect, op), comparison) in chunk.iter().cloned().zip(comparisons) {
+                if comparison.differences.is_empty() {
                     continue;
                 }
-                let sighting = Sighting { expected: op, answer, at, at_ms: progress.now_ms };
+                let sighting = Sighting { expected: op, comparison, at, at_ms: progress.now_ms };
                 match judge(suspect, sighting, (at, progress), lag) {
                     Judged::Stands(drift) => stand.push(drift),
                     Judged::Open(suspect) => open.push(suspect),
@@ -197,7 +199,7 @@ fn judge(
     lag: Duration,
 ) -> Judged {
     match &suspect.seen {
-        Some(seen) if seen.expected == now.expected && seen.answer == now.answer => {
+        Some(seen) if seen.expected == now.expected && seen.comparison == now.comparison => {
             let synced = progress.synced_ms.is_none_or(|ms| ms >= seen.at_ms + CLOCK_MARGIN_MS);
             if synced && at.saturating_duration_since(seen.at) >= lag {
                 let Suspect { item, table, row, .. } = suspect;
@@ -205,7 +207,7 @@ fn judge(
                     item,
                     table,
                     row,
-                    answer: now.answer,
+                    comparison: now.comparison,
                     repaired: false,
                 });
             }
@@ -216,20 +218,20 @@ fn judge(
 }
 
 /// What each row should be by its item's present state.
-async fn expectations(context: &Context, suspects: &[Suspect]) -> Result<Vec<Truth>> {
+async fn expectations<S: Sides>(context: &Context<S>, suspects: &[Suspect]) -> Result<Vec<Truth>> {
     let keys: Vec<&Item> = suspects.iter().filter_map(|suspect| suspect.item.as_ref()).collect();
     let mut items = context.items(&keys).await?.into_iter();
     let truth = |suspect: &Suspect| {
         let Some(key) = &suspect.item else { return Truth::Row(suspect.absent(context)) };
         let item = items.next().flatten();
-        let version = suspect.seen.as_ref().and_then(|seen| seen.answer.version.as_deref());
+        let version = suspect.seen.as_ref().and_then(|seen| seen.comparison.version.as_deref());
         context.truth((key, item), (suspect.table, &suspect.row), version)
     };
     Ok(suspects.iter().map(truth).collect())
 }
 
-async fn count_unmappable(
-    context: &Context,
+async fn count_unmappable<S: Sides>(
+    context: &Context<S>,
     suspect: &Suspect,
     settled: &mut Settled,
 ) -> Result<()> {
@@ -243,9 +245,15 @@ async fn count_unmappable(
 }
 
 /// Leaves out what waits as a dead letter, since such a row is known to be old, and somebody else's rows.
-async fn excuse(context: &Context, mut stand: Vec<Drift>, settled: &mut Settled) -> Result<()> {
+async fn excuse<S: Sides>(
+    context: &Context<S>,
+    mut stand: Vec<Drift>,
+    settled: &mut Settled,
+) -> Result<()> {
     let found = stand.len();
-    stand.retain(|own| !(own.is_unexpected() && is_foreign(own.answer.version.as_deref())));
+    stand.retain(|own| {
+        !(own.is_unexpected() && Version::is_foreign(own.comparison.version.as_deref()))
+    });
     settled.foreign += (found - stand.len()) as u64;
     let keyed: Vec<usize> = (0..stand.len()).filter(|at| stand[*at].item.is_some()).collect();
     let keys: Vec<&Item> = stand.iter().filter_map(|drift| drift.item.as_ref()).collect();

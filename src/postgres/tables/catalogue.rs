@@ -1,36 +1,36 @@
 //! What the database has: a table's columns, keys and indexes, read from Postgres' catalogue.
 
+use sqlx::Row;
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{ColumnType, TableName};
+use crate::postgres::session::Tx;
 use crate::postgres::sql::ident::{quoted, quoted_table};
-use crate::postgres::sqlstate;
 
 /// A table that exists.
 #[derive(Debug, Default)]
-pub(crate) struct ExistingTable {
-    pub(crate) columns: Vec<ExistingColumn>,
-    pub(crate) comment: Option<String>,
+pub(super) struct ExistingTable {
+    pub(super) columns: Vec<ExistingColumn>,
+    pub(super) comment: Option<String>,
     indexes: Vec<ExistingIndex>,
 }
 
 /// A column that exists.
 #[derive(Debug)]
-pub(crate) struct ExistingColumn {
-    pub(crate) name: String,
+pub(super) struct ExistingColumn {
+    pub(super) name: String,
     /// The type as `format_type` prints it.
-    pub(crate) type_text: String,
+    pub(super) type_text: String,
     /// Whether an insert that leaves it out fails.
-    pub(crate) demanded: bool,
+    pub(super) demanded: bool,
     /// Whether the database computes it, so that it takes no value.
-    pub(crate) generated: bool,
+    pub(super) generated: bool,
     /// Whether texts that differ may be equal in it, in their case say.
-    pub(crate) folds: bool,
-    pub(crate) comment: Option<String>,
+    pub(super) folds: bool,
+    pub(super) comment: Option<String>,
     /// Its type in the mapping's words; `None` for a type that the mapping does not have.
-    pub(crate) column_type: Option<ColumnType>,
+    pub(super) column_type: Option<ColumnType>,
 }
 
 #[derive(Debug)]
@@ -41,19 +41,19 @@ struct ExistingIndex {
 }
 
 impl ExistingTable {
-    pub(crate) fn column(&self, name: &str) -> Option<&ExistingColumn> {
+    pub(super) fn column(&self, name: &str) -> Option<&ExistingColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
 
     /// Whether `on conflict (columns)` finds a unique index.
-    pub(crate) fn is_unique(&self, columns: &[&str]) -> bool {
+    pub(super) fn is_unique(&self, columns: &[&str]) -> bool {
         self.indexes.iter().any(|index| {
             index.unique && index.columns.len() == columns.len() && index.starts_with(columns)
         })
     }
 
     /// Whether an index begins with these columns in this order.
-    pub(crate) fn has_index(&self, columns: &[String]) -> bool {
+    pub(super) fn has_index(&self, columns: &[String]) -> bool {
         self.indexes.iter().any(|index| {
             index.columns.get(..columns.len()).is_some_and(|first| {
                 first.iter().zip(columns).all(|(own, wanted)| own.as_ref() == Some(wanted))
@@ -62,7 +62,7 @@ impl ExistingTable {
     }
 
     /// Whether rows are found by these columns without reading the whole table.
-    pub(crate) fn is_indexed(&self, columns: &[&str]) -> bool {
+    pub(super) fn is_indexed(&self, columns: &[&str]) -> bool {
         self.indexes.iter().any(|index| index.starts_with(columns))
     }
 }
@@ -103,15 +103,11 @@ const INDEXES: &str = "\
     from pg_index i where i.indrelid = to_regclass($1) and i.indisvalid";
 
 /// The table of this name, where there is one.
-pub(crate) async fn table(pool: &PgPool, name: &TableName) -> Result<Option<ExistingTable>> {
-    let failed = |error| sqlstate::error(format!("read the columns of {name}"), error);
+pub(super) async fn table(tx: &mut Tx, name: &TableName) -> Result<Option<ExistingTable>> {
+    let what = format!("read the columns of {name}");
     let regclass = quoted_table(name)?;
-    let kind: Option<(String, Option<String>)> = sqlx::query_as(KIND)
-        .bind(&regclass)
-        .persistent(false)
-        .fetch_optional(pool)
-        .await
-        .map_err(failed)?;
+    let kind = tx.query_once(KIND).named(what.clone()).bind(&regclass);
+    let kind = kind.optional(|row| Ok((row.try_get::<String, _>(0)?, row.try_get(1)?))).await?;
     let comment = match kind {
         None => return Ok(None),
         Some((kind, comment)) if matches!(kind.as_str(), "r" | "p") => comment,
@@ -120,38 +116,33 @@ pub(crate) async fn table(pool: &PgPool, name: &TableName) -> Result<Option<Exis
                 .with_hint("name another table in the mapping"));
         }
     };
-    let select = |sql| sqlx::query(sql).bind(&regclass).persistent(false).fetch_all(pool);
-    let columns = select(COLUMNS).await.map_err(failed)?;
-    let indexes = select(INDEXES).await.map_err(failed)?;
-    Ok(Some(ExistingTable {
-        comment,
-        columns: columns.iter().map(column).collect::<sqlx::Result<_>>().map_err(failed)?,
-        indexes: indexes.iter().map(index).collect::<sqlx::Result<_>>().map_err(failed)?,
-    }))
+    let columns = tx.query_once(COLUMNS).named(what.clone()).bind(&regclass).all(column).await?;
+    let indexes = tx.query_once(INDEXES).named(what).bind(&regclass).all(index).await?;
+    Ok(Some(ExistingTable { comment, columns, indexes }))
 }
 
 /// Whether a schema exists.
-pub(crate) async fn has_schema(pool: &PgPool, schema: &str) -> Result<bool> {
-    sqlx::query_scalar("select to_regnamespace($1) is not null")
+pub(super) async fn has_schema(tx: &mut Tx, schema: &str) -> Result<bool> {
+    tx.query_once("select to_regnamespace($1) is not null")
+        .named("read the schemas of the target")
         .bind(quoted(schema)?)
-        .persistent(false)
-        .fetch_one(pool)
+        .one(|row| row.try_get(0))
         .await
-        .map_err(|error| sqlstate::error("read the schemas of the target", error))
 }
 
 /// A column's type as `format_type` prints it; `None` when it names a type that does not exist.
-pub(crate) async fn formatted(pool: &PgPool, column_type: &ColumnType) -> Result<Option<String>> {
+pub(super) async fn formatted(tx: &mut Tx, column_type: &ColumnType) -> Result<Option<String>> {
     let sql = "select format_type(to_regtype($1), null) where to_regtype($1) is not null";
     match column_type {
-        ColumnType::Named(name) => sqlx::query_scalar(sql)
-            .bind(quoted_table(name)?)
-            .persistent(false)
-            .fetch_optional(pool)
-            .await
-            .map_err(|error| sqlstate::error("read the types of the target", error)),
+        ColumnType::Named(name) => {
+            tx.query_once(sql)
+                .named("read the types of the target")
+                .bind(quoted_table(name)?)
+                .optional(|row| row.try_get(0))
+                .await
+        }
         ColumnType::Array(element) => {
-            let element = Box::pin(formatted(pool, element)).await?;
+            let element = Box::pin(formatted(tx, element)).await?;
             Ok(element.map(|element| format!("{element}[]")))
         }
         scalar => Ok(Some(scalar_text(scalar))),
@@ -160,7 +151,7 @@ pub(crate) async fn formatted(pool: &PgPool, column_type: &ColumnType) -> Result
 
 /// Whether a column whose type prints as `actual` takes every value of `wanted` (which prints as
 /// `formatted`) without loss.
-pub(crate) fn takes(actual: &str, wanted: &ColumnType, formatted: &str) -> bool {
+pub(super) fn takes(actual: &str, wanted: &ColumnType, formatted: &str) -> bool {
     if actual == formatted {
         return true;
     }
