@@ -1,7 +1,7 @@
 //! From a checked config to the rooms' options and ports.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
@@ -13,14 +13,11 @@ use crate::engine::readers::Pace;
 use crate::engine::{OnGap, Options, Ports};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::TableSpec;
-use crate::model::EpochMillis;
 use crate::postgres::ledger::PostgresLedger;
 use crate::postgres::session::{Password, Pools, Settings, Tls};
 use crate::postgres::tables::PostgresSink;
 use crate::runtime::SystemClock;
-use crate::source::{
-    ConnectOptions, DynamoSource, RdsUser, SourceOptions, TOKEN_TTL, connect, rds_token,
-};
+use crate::source::{ConnectOptions, DynamoSource, RdsTokens, RdsUser, SourceOptions, connect};
 
 /// Polls of empty shards a second in one process, all together. A poll costs some 0.2 ms of CPU, so this
 /// keeps an idle daemon near a hundredth of a core however many shards it watches.
@@ -79,40 +76,35 @@ async fn password(target: &TargetConfig, aws: &AwsConfig) -> Result<Option<Passw
     }
 }
 
-/// Tokens of AWS IAM, each used until two thirds of its life have passed.
 async fn iam_tokens(target: &TargetConfig, aws: &AwsConfig) -> Result<Password> {
-    let options: PgConnectOptions = target.url.parse().map_err(|_| {
-        Error::new(ErrorKind::Config, "the target's url is not a postgres url")
-            .with_hint("write it as postgres://user@host:5432/database")
-    })?;
+    let options = postgres_options(target)?;
     let sdk = connect(&ConnectOptions {
         region: aws.region.clone(),
         profile: aws.profile.clone(),
         endpoint: None,
     })
     .await?;
-    let held = Arc::new(tokio::sync::Mutex::new(None::<(EpochMillis, String)>));
+    let to = RdsUser {
+        host: options.get_host().to_owned(),
+        port: options.get_port(),
+        user: options.get_username().to_owned(),
+    };
+    let tokens = Arc::new(RdsTokens::new(sdk, to));
     Ok(Arc::new(move || {
-        let (options, sdk, held) = (options.clone(), sdk.clone(), Arc::clone(&held));
-        Box::pin(async move {
-            let now = SystemClock.wall();
-            let mut held = held.lock().await;
-            if let Some((made, token)) = &*held
-                && u128::from(now.0.abs_diff(made.0)) < (TOKEN_TTL * 2 / 3).as_millis()
-            {
-                return Ok(token.clone());
-            }
-            let to = RdsUser {
-                host: options.get_host(),
-                port: options.get_port(),
-                user: options.get_username(),
-            };
-            let at = SystemTime::UNIX_EPOCH + Duration::from_millis(now.0.unsigned_abs());
-            let token = rds_token(&sdk, to, at).await?;
-            *held = Some((now, token.clone()));
-            Ok(token)
-        })
+        let tokens = Arc::clone(&tokens);
+        Box::pin(async move { tokens.token(SystemClock.wall()).await })
     }))
+}
+
+/// What the target's URL says.
+///
+/// # Errors
+/// `Config` when it is none of Postgres.
+pub(super) fn postgres_options(target: &TargetConfig) -> Result<PgConnectOptions> {
+    target.url.parse().map_err(|_| {
+        Error::new(ErrorKind::Config, "the target's url is not a postgres url")
+            .with_hint("write it as postgres://user@host:5432/database")
+    })
 }
 
 /// The DynamoDB table of a source; nothing is called yet.
