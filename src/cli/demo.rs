@@ -97,8 +97,8 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode> {
     let stage = set_up(args).await?;
 
     let mut service = Service::new(runtime::worker_id(), args.seed);
-    let whole = (&stage.config, None);
-    start::add_sources(&mut service, whole, &stage.pools, wire::LoadWish::default()).await?;
+    let load = wire::LoadWish::default();
+    start::add_sources(&mut service, &stage.config, None, &stage.pools, load).await?;
     let observer = service.observer();
     let stop = service.stop();
     let listener = http::bind(stage.config.telemetry.listen)

@@ -112,7 +112,7 @@ async fn start(config: &mut Config, worker: WorkerId, load: LoadWish) -> Result<
     let pools = wire::target(config).await?;
     start::prepare_target(config, &pools).await?;
     let mut service = Service::new(worker, fastrand::u64(..));
-    start::add_sources(&mut service, (config, None), &pools, load).await?;
+    start::add_sources(&mut service, config, None, &pools, load).await?;
     Ok(service)
 }
 

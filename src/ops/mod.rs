@@ -2,6 +2,7 @@
 //!
 //! Nothing here prints, and nothing knows the command line: what there is to tell is returned.
 
+pub mod backfill;
 pub mod named;
 pub mod ports;
 pub mod resolve;

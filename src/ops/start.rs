@@ -55,7 +55,8 @@ pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
 /// As for [`describe`].
 pub async fn add_sources(
     service: &mut Service,
-    (config, only): (&Config, Option<&str>),
+    config: &Config,
+    only: Option<&str>,
     pools: &Arc<Pools>,
     load: LoadWish,
 ) -> Result<()> {
