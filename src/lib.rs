@@ -2,9 +2,9 @@
 //!
 //! Read in this order: [`model`] and [`error`] are the vocabulary; [`mapping`] turns an item into rows,
 //! purely; [`apply`] makes batches of rows; [`engine::ports`] holds the seams; [`engine`] decides what is
-//! read and applied when; [`ops`] is what an operator asks for beside it; [`source`] knows the AWS SDK
-//! and [`postgres`] knows SQL; [`config`] makes all of it from a file; [`telemetry`] tells what happened;
-//! [`cli`] wires it.
+//! read and applied when; [`source`] knows the AWS SDK and [`postgres`] knows SQL; [`config`] makes all
+//! of it from a file; [`telemetry`] tells what happened; [`ops`] wires it into what an operator asks for,
+//! and [`cli`] is how it is asked.
 
 pub mod apply;
 pub mod cli;

@@ -4,12 +4,12 @@ use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynaurora::cli::wire;
 use dynaurora::engine::backfill::segments;
 use dynaurora::engine::ports::{Clock, ReadFrom, Source};
 use dynaurora::engine::tail::listing;
 use dynaurora::mapping::Outcome as Mapped;
 use dynaurora::model::{Cells, Position, Version};
+use dynaurora::ops::wire;
 use dynaurora::runtime::SystemClock;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;

@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use dynaurora::cli::wire;
 use dynaurora::config::Config;
 use dynaurora::demo::postgres::{LocalPostgres, Options};
+use dynaurora::ops::wire;
 use dynaurora::postgres::migrations;
 use dynaurora::postgres::tables::ddl;
 use sqlx::postgres::PgConnection;

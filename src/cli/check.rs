@@ -4,10 +4,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::resolve::resolve;
-use super::{ConfigArgs, Output, exit_code, paste, print_json, wire};
+use super::config_file::{load, show_problems};
+use super::{ConfigArgs, Output, exit_code, paste, print_json};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::resolve::resolve;
+use crate::ops::stream::describe;
+use crate::ops::wire;
 use crate::postgres::migrations;
 use crate::postgres::tables::ddl;
 
@@ -40,7 +43,7 @@ struct Finding {
 /// # Errors
 /// When the config is wrong; everything else is a finding.
 pub async fn run(args: &CheckArgs) -> Result<ExitCode> {
-    let mut config = wire::load(&args.config)?;
+    let mut config = load(&args.config)?;
     let mut findings = vec![good(format!(
         "config {}: {} sources, {} target tables",
         args.config.config.display(),
@@ -92,6 +95,7 @@ async fn target(config: &mut Config, findings: &mut Vec<Finding>) {
         Err(error) => bad(what, &error),
     });
     if let Err(error) = resolve(config, &pool).await {
+        show_problems(&error);
         return findings.push(bad("mapping: it fits the tables that exist", &error));
     }
     for source in &config.sources {
@@ -111,7 +115,7 @@ async fn stream(config: &Config, source: &SourceConfig, findings: &mut Vec<Findi
     let what = format!("source {}: table {} has a stream that fits", source.name, source.table);
     let found = async {
         let dynamo = wire::source(config, source).await?;
-        wire::describe(&dynamo, source).await
+        describe(&dynamo, source).await
     };
     findings.push(match found.await {
         Ok(info) => {

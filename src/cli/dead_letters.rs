@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::resolve::resolve;
-use super::{ConfigArgs, Output, named, paste, print_json, verify, wire};
+use super::config_file::load;
+use super::{ConfigArgs, Output, paste, print_json, verify};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::trial::{self, TrialOp};
 use crate::model::{Reject, RejectReason, StoredRecord};
+use crate::ops::resolve::resolve;
 use crate::ops::retry::{Retried, retry};
+use crate::ops::{named, wire};
 use crate::postgres::listings::dead_letters::{
     DeadLetterFilter, DeadLetterState, StoredDeadLetter, list, open_ids, settle, show,
 };
@@ -148,7 +150,7 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
         let known = DeadLetterState::ALL.map(DeadLetterState::label);
         return Err(named::nothing("state of dead letters", &args.state, known));
     };
-    let config = wire::load(&args.config)?;
+    let config = load(&args.config)?;
     named::source(&config, args.source.as_deref())?;
     let pool = wire::target(&config).await?.pool().await?;
     let filter = DeadLetterFilter {
@@ -185,7 +187,7 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
 }
 
 async fn run_show(args: &ShowArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
+    let config = load(&args.config)?;
     let pool = wire::target(&config).await?.pool().await?;
     let Some(letter) = show(&pool, args.id).await? else {
         return Err(Error::new(ErrorKind::Gone, format!("there is no dead letter {}", args.id))
@@ -253,7 +255,7 @@ fn printed(letter: StoredDeadLetter, whole: bool) -> Printed {
 
 /// Tries them again; 1 where some stay open.
 async fn run_retry(choice: &Choice) -> Result<ExitCode> {
-    let mut config = wire::load(&choice.config)?;
+    let mut config = load(&choice.config)?;
     let pools = wire::target(&config).await?;
     resolve(&mut config, &pools.pool().await?).await?;
     let mut fates = Vec::new();
@@ -274,7 +276,7 @@ async fn run_retry(choice: &Choice) -> Result<ExitCode> {
 
 /// Gives them up.
 async fn run_drop(args: &DropArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.choice.config)?;
+    let config = load(&args.choice.config)?;
     let pools = wire::target(&config).await?;
     let pool = pools.pool().await?;
     let mut fates = Vec::new();

@@ -9,9 +9,7 @@ use sqlx::postgres::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::resolve::resolve_with_new_columns;
-use super::service::Service;
-use super::{Output, print_json, wire};
+use super::{Output, print_json};
 use crate::config::Config;
 use crate::demo::compare::{Comparison, full_comparison};
 use crate::demo::dynamodb::LocalDynamo;
@@ -20,6 +18,9 @@ use crate::demo::postgres::{self, LocalPostgres};
 use crate::demo::santa::{Elf, Metronome, Written, create_reindeer, create_table};
 use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::resolve::resolve_with_new_columns;
+use crate::ops::service::Service;
+use crate::ops::{start, wire};
 use crate::postgres::migrations;
 use crate::postgres::session::Pools;
 use crate::postgres::tables::ddl;
@@ -96,8 +97,8 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode> {
     let stage = set_up(args).await?;
 
     let mut service = Service::new(runtime::worker_id(), args.seed);
-    let whole = (&stage.config, None);
-    wire::add_sources(&mut service, whole, &stage.pools, wire::LoadWish::default()).await?;
+    let load = wire::LoadWish::default();
+    start::add_sources(&mut service, &stage.config, None, &stage.pools, load).await?;
     let observer = service.observer();
     let stop = service.stop();
     let listener = http::bind(stage.config.telemetry.listen)

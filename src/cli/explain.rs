@@ -6,13 +6,15 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigArgs, Output, named, print_json, wire};
+use super::config_file::load;
+use super::{ConfigArgs, Output, print_json};
 use crate::config::{Config, SourceConfig};
 use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{TableSpec, VERSION_COLUMN};
 use crate::mapping::{Mapper, Outcome};
 use crate::model::{Cells, Change, ChangeOp, Item, RowAction, RowOp, SequenceNumber, Version};
+use crate::ops::named;
 use crate::postgres::tables::shown::{Shown, shown};
 use crate::runtime::SystemClock;
 
@@ -75,7 +77,7 @@ struct Statement {
 /// # Errors
 /// When the config or the item cannot be read.
 pub fn run(args: &ExplainArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
+    let config = load(&args.config)?;
     let source = chosen(&config, args.source.as_deref())?;
     let item = read_item(&args.item)?;
     let change = Change {

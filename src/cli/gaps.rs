@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, Output, named, paste, print_json, wire};
+use super::config_file::load;
+use super::{ConfigArgs, Output, paste, print_json};
 use crate::error::Result;
+use crate::ops::{named, wire};
 use crate::postgres::listings::gaps::{StoredGap, accept, list};
 use crate::telemetry::status::timestamp;
 
@@ -72,7 +74,7 @@ pub async fn run(args: &GapsArgs) -> Result<ExitCode> {
 }
 
 async fn run_list(args: &ListArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
+    let config = load(&args.config)?;
     named::source(&config, args.source.as_deref())?;
     let pool = wire::target(&config).await?.pool().await?;
     let gaps: Vec<Printed> =
@@ -105,7 +107,7 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
 }
 
 async fn run_accept(args: &AcceptArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
+    let config = load(&args.config)?;
     let pool = wire::target(&config).await?.pool().await?;
     let gap = accept(&pool, args.id).await?;
     anstream::println!(

@@ -6,7 +6,8 @@ use clap::Args;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 
-use super::{ConfigArgs, paste, print_json, wire};
+use super::config_file::load;
+use super::{ConfigArgs, paste, print_json};
 use crate::config::{Auth, Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -37,7 +38,7 @@ pub struct IamPolicyArgs {
 /// # Errors
 /// When the config is wrong, or an export is not at such a place.
 pub fn run(args: &IamPolicyArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
+    let config = load(&args.config)?;
     print_json(&policy(&config, args)?)?;
     anstream::eprintln!("Scan is for: backfill, verify, infer; GetItem for: verify, retry");
     if args.export.is_empty() {

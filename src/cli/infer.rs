@@ -3,19 +3,16 @@
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 
 use super::paste;
-use crate::engine::ports::{ReadFrom, Source};
+use crate::engine::ports::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::{InferPlace, InferRequest, infer_items, infer_model};
-use crate::model::{Item, PartitionId, Position, Segment};
+use crate::model::Item;
+use crate::ops::sample::sample;
 use crate::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
-
-/// Segments into which the table is divided for sampling, so that the sample comes from all over it.
-const SEGMENTS: u32 = 16;
 
 /// Items that are sampled of a table unless told.
 const SAMPLE: usize = 2_000;
@@ -110,35 +107,6 @@ async fn sampled(args: &InferArgs, table: &str) -> Result<(Vec<String>, Vec<Item
     let dynamo = DynamoSource::new(table, &connect(&options).await?, SourceOptions::default());
     let key_attributes = dynamo.describe().await?.key_attributes;
     Ok((key_attributes, sample(&dynamo, args.sample.unwrap_or(SAMPLE)).await?))
-}
-
-/// About so many items, from all over the table.
-pub(super) async fn sample(dynamo: &DynamoSource, most: usize) -> Result<Vec<Item>> {
-    let mut segments: Vec<u32> = (0..SEGMENTS).collect();
-    fastrand::shuffle(&mut segments);
-    let each = most.div_ceil(SEGMENTS as usize);
-    let mut items = Vec::new();
-    for index in segments {
-        let partition = Segment { index, total: SEGMENTS }.partition();
-        items.extend(segment(dynamo, partition, each).await?);
-    }
-    Ok(items)
-}
-
-/// Up to `each` items of one segment.
-async fn segment(dynamo: &DynamoSource, partition: PartitionId, each: usize) -> Result<Vec<Item>> {
-    let stream_arn: Arc<str> = "".into();
-    let mut from = ReadFrom { stream_arn, partition, position: Position::Start, iterator: None };
-    let mut items = Vec::new();
-    loop {
-        let page = dynamo.read(&from).await?;
-        items.extend(page.changes.into_iter().filter_map(|change| change.new_image));
-        if page.end || items.len() >= each {
-            items.truncate(each);
-            return Ok(items);
-        }
-        from.position = page.next;
-    }
 }
 
 fn read_items(path: &Path, most: usize) -> Result<Vec<Item>> {

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, paste, wire};
+use super::config_file::load;
+use super::{ConfigArgs, paste};
 use crate::config::SCHEMA;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -67,6 +68,6 @@ pub fn schema() -> ExitCode {
 /// When the config is wrong.
 pub fn config(args: &ShowArgs) -> Result<ExitCode> {
     let ShowCommand::Show(args) = &args.command;
-    anstream::print!("{}", wire::load(args)?.effective());
+    anstream::print!("{}", load(args)?.effective());
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigArgs, Output, print_json, wire};
+use super::config_file::load;
+use super::{ConfigArgs, Output, print_json};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Options of `test`.
@@ -31,7 +32,7 @@ struct Ended {
 /// # Errors
 /// When the config is wrong.
 pub fn run(args: &TestArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
+    let config = load(&args.config)?;
     let mut ended = Vec::new();
     for trial in &config.trials {
         let source = config.sources.iter().find(|source| *source.name == *trial.source);

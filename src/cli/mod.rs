@@ -1,4 +1,4 @@
-//! The command line: clap's types, the dispatch, and the only wiring of rooms.
+//! The command line: clap's types, the dispatch, what is printed, and exit codes.
 //!
 //! Data goes to stdout, logs and progress to stderr. A command that reports takes `--output json`, whose
 //! shape only grows. Each command that succeeds ends by naming the next one to try.
@@ -6,6 +6,7 @@
 pub mod backfill;
 pub mod check;
 pub mod completions;
+pub mod config_file;
 mod daemon;
 pub mod dead_letters;
 #[cfg(feature = "demo")]
@@ -17,18 +18,13 @@ pub mod iam_policy;
 pub mod infer;
 pub mod init;
 pub mod mapping_tests;
-mod named;
 mod paste;
 pub mod plan;
-pub mod resolve;
 pub mod run;
-pub mod service;
-mod shared_tables;
 pub mod status;
 pub mod tap;
 pub mod verify;
 pub mod wait;
-pub mod wire;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -271,6 +267,7 @@ pub fn exit_code(kind: ErrorKind) -> ExitCode {
 }
 
 fn tell(error: &Error) {
+    config_file::show_problems(error);
     anstream::eprintln!("error: {}", paste::pasteable(&error.chain()));
     if let Some(hint) = error.hint() {
         anstream::eprintln!("  try: {}", paste::pasteable(hint));

@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::resolve::resolve_with_new_columns;
-use super::shared_tables::to_plan;
-use super::{ConfigArgs, Output, named, paste, print_json, wire};
+use super::config_file::load;
+use super::{ConfigArgs, Output, paste, print_json};
 use crate::error::Result;
+use crate::ops::resolve::resolve_with_new_columns;
+use crate::ops::shared_tables::to_plan;
+use crate::ops::{named, wire};
 use crate::postgres::listings::grants;
 use crate::postgres::migrations;
 use crate::postgres::tables::ddl::{self, StepKind};
@@ -72,7 +74,7 @@ struct PlannedStep {
 /// # Errors
 /// When the target cannot be reached, or differs in a way that only its owner can resolve.
 pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
-    let mut config = wire::load(&args.config)?;
+    let mut config = load(&args.config)?;
     named::tables(&config, &args.confirm)?;
     let pool = wire::target(&config).await?.pool().await?;
     let migrations = migrations::pending(&pool).await?;
@@ -126,7 +128,7 @@ pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
 /// # Errors
 /// As for [`plan`]; `Denied` when the role may not.
 pub async fn apply(args: &ApplyArgs) -> Result<ExitCode> {
-    let mut config = wire::load(&args.config)?;
+    let mut config = load(&args.config)?;
     named::tables(&config, &args.confirm)?;
     let pool = wire::target(&config).await?.pool().await?;
     for migration in migrations::pending(&pool).await? {
@@ -158,7 +160,7 @@ pub async fn apply(args: &ApplyArgs) -> Result<ExitCode> {
 /// # Errors
 /// When the config is wrong.
 pub fn print_grants(args: &GrantsArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
+    let config = load(&args.config)?;
     let tables = wire::tables(&config);
     anstream::print!("{}", grants::grants(&tables, &args.role)?);
     if let Some(role) = &args.query_role {

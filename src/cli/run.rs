@@ -7,12 +7,14 @@ use clap::Args;
 
 use super::ConfigArgs;
 use super::backfill::{BackfillWhen, LoadArgs};
-use super::service::{Observer, Service};
-use super::wire::{self, LoadWish};
+use super::config_file::{self, load};
 use crate::config::Config;
 use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::WorkerId;
+use crate::ops::service::{Observer, Service};
+use crate::ops::start;
+use crate::ops::wire::{self, LoadWish};
 use crate::runtime::{
     self, SystemClock, notify_ready, notify_status, notify_stopping, signals, watchdog,
 };
@@ -38,8 +40,8 @@ pub struct RunArgs {
 /// # Errors
 /// What prevents the start, or the error of a source that halted.
 pub async fn run(args: &RunArgs) -> Result<ExitCode> {
-    let mut config = wire::load(&args.config)?;
-    let telemetry = wire::telemetry(&config)?;
+    let mut config = load(&args.config)?;
+    let telemetry = config_file::telemetry(&config)?;
     let listener = http::bind(config.telemetry.listen)?;
     let mut signals = signals()
         .map_err(|error| Error::new(ErrorKind::Unknown, "listen for signals").with_source(error))?;
@@ -108,9 +110,9 @@ pub async fn run(args: &RunArgs) -> Result<ExitCode> {
 
 async fn start(config: &mut Config, worker: WorkerId, load: LoadWish) -> Result<Service> {
     let pools = wire::target(config).await?;
-    wire::prepare_target(config, &pools).await?;
+    start::prepare_target(config, &pools).await?;
     let mut service = Service::new(worker, fastrand::u64(..));
-    wire::add_sources(&mut service, (config, None), &pools, load).await?;
+    start::add_sources(&mut service, config, None, &pools, load).await?;
     Ok(service)
 }
 

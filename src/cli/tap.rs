@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::config_file::load;
 use super::explain::{ExplainedRow, Fate, chosen, fate, printable};
-use super::resolve::resolve;
-use super::{ConfigArgs, Output, wire};
+use super::{ConfigArgs, Output};
 use crate::config::SourceConfig;
 use crate::engine::ports::{Clock, Page, ReadFrom, ShardIterator, Source};
 use crate::engine::tail::listing::list;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Change, Item, PartitionId, Position, ShardListing};
+use crate::ops::resolve::resolve;
+use crate::ops::stream::describe;
+use crate::ops::wire;
 use crate::runtime::{SystemClock, signals};
 use crate::source::DynamoSource;
 
@@ -57,7 +60,7 @@ struct Tapped<'a> {
 /// # Errors
 /// When the config, the target or the stream cannot be read.
 pub async fn run(args: &TapArgs) -> Result<ExitCode> {
-    let mut config = wire::load(&args.config)?;
+    let mut config = load(&args.config)?;
     let mut signals = signals()
         .map_err(|error| Error::new(ErrorKind::Unknown, "listen for signals").with_source(error))?;
     let work = async {
@@ -66,7 +69,7 @@ pub async fn run(args: &TapArgs) -> Result<ExitCode> {
         resolve(&mut config, &pool).await?;
         let source = chosen(&config, args.source.as_deref())?;
         let dynamo = wire::source(&config, source).await?;
-        let stream = wire::describe(&dynamo, source).await?.stream_arn.ok_or_else(|| {
+        let stream = describe(&dynamo, source).await?.stream_arn.ok_or_else(|| {
             Error::new(ErrorKind::Config, format!("table {} has no stream", source.table))
         })?;
         tap(&dynamo, (source, &stream), args).await

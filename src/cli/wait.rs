@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ConfigArgs, Output, named, print_json, wire};
+use super::config_file::load;
+use super::{ConfigArgs, Output, print_json};
 use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::EpochMillis;
+use crate::ops::{named, wire};
 use crate::postgres::listings::freshness::{Freshness, look};
 use crate::runtime::SystemClock;
 use crate::telemetry::status::{duration, timestamp};
@@ -58,7 +60,7 @@ struct Printed<'a> {
 /// `Unavailable` (exit code 75) when it was not fresh in time; `Usage` for a source that the config has not;
 /// what the database meets.
 pub async fn run(args: &WaitArgs) -> Result<ExitCode> {
-    let config = wire::load(&args.config)?;
+    let config = load(&args.config)?;
     named::source(&config, Some(&args.source))?;
     in_the_past(args.after, SystemClock.wall())?;
     let ends_at = SystemClock.now() + args.timeout;

@@ -21,7 +21,7 @@ use crate::model::Change;
 
 pub use connect::{ConnectOptions, connect};
 pub use export::Export;
-pub use rds_token::{RdsUser, TOKEN_TTL, rds_token};
+pub use rds_token::{RdsTokens, RdsUser};
 pub use streams::{DynamoSource, SourceOptions};
 
 /// The changes in an answer to GetRecords, as its JSON came: what a page's reading costs without the network.

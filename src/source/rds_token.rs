@@ -12,28 +12,58 @@ use aws_sigv4::http_request::{
     SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign,
 };
 use aws_sigv4::sign::v4;
+use tokio::sync::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::EpochMillis;
 
 /// How long a token opens connections (the service's own limit).
-pub const TOKEN_TTL: Duration = Duration::from_secs(900);
+const TOKEN_TTL: Duration = Duration::from_secs(900);
 
 /// Where and as whom the token lets one in.
-#[derive(Debug, Clone, Copy)]
-pub struct RdsUser<'a> {
+#[derive(Debug, Clone)]
+pub struct RdsUser {
     /// The cluster's host name: the very one that the connection uses.
-    pub host: &'a str,
+    pub host: String,
     /// The port.
     pub port: u16,
     /// The database user.
-    pub user: &'a str,
+    pub user: String,
 }
 
-/// Makes a token; `now` must be the time of day within some minutes.
-///
-/// # Errors
-/// `Denied` when there are no credentials, `Config` when there is no Region.
-pub async fn rds_token(config: &SdkConfig, to: RdsUser<'_>, now: SystemTime) -> Result<String> {
+/// The tokens of one user, each used until two thirds of its life have passed.
+pub struct RdsTokens {
+    config: SdkConfig,
+    to: RdsUser,
+    held: Mutex<Option<(EpochMillis, String)>>,
+}
+
+impl RdsTokens {
+    /// No token yet; nothing is called.
+    #[must_use]
+    pub fn new(config: SdkConfig, to: RdsUser) -> Self {
+        Self { config, to, held: Mutex::new(None) }
+    }
+
+    /// A token that still opens connections; `now` must be the time of day within some minutes.
+    ///
+    /// # Errors
+    /// `Denied` when there are no credentials, `Config` when there is no Region.
+    pub async fn token(&self, now: EpochMillis) -> Result<String> {
+        let mut held = self.held.lock().await;
+        if let Some((made, token)) = &*held
+            && u128::from(now.0.abs_diff(made.0)) < (TOKEN_TTL * 2 / 3).as_millis()
+        {
+            return Ok(token.clone());
+        }
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(now.0.unsigned_abs());
+        let token = rds_token(&self.config, &self.to, at).await?;
+        *held = Some((now, token.clone()));
+        Ok(token)
+    }
+}
+
+async fn rds_token(config: &SdkConfig, to: &RdsUser, now: SystemTime) -> Result<String> {
     const WHAT: &str = "make an IAM token for the database";
     let region = config.region().ok_or_else(|| {
         Error::new(ErrorKind::Config, "an IAM token needs a region")
@@ -107,13 +137,15 @@ mod tests {
             .build()
     }
 
-    const TO: RdsUser<'_> =
-        RdsUser { host: "aurora.cluster-x.rds.amazonaws.com", port: 5432, user: "dyn@aurora" };
+    fn to() -> RdsUser {
+        let host = "aurora.cluster-x.rds.amazonaws.com".to_owned();
+        RdsUser { host, port: 5432, user: "dyn@aurora".to_owned() }
+    }
 
     #[tokio::test]
     async fn a_token_names_user_region_and_lifetime_and_is_signed() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let token = rds_token(&config(None), TO, now).await.unwrap();
+        let token = rds_token(&config(None), &to(), now).await.unwrap();
         let start = "aurora.cluster-x.rds.amazonaws.com:5432/?Action=connect&DBUser=dyn%40aurora&";
         assert!(token.starts_with(start), "{token}");
         for part in [
@@ -125,13 +157,24 @@ mod tests {
         ] {
             assert!(token.contains(part), "{part} in {token}");
         }
-        assert_eq!(token, rds_token(&config(None), TO, now).await.unwrap());
+        assert_eq!(token, rds_token(&config(None), &to(), now).await.unwrap());
     }
 
     #[tokio::test]
     async fn a_role_s_session_goes_with_the_token() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let token = rds_token(&config(Some("se/ss")), TO, now).await.unwrap();
+        let token = rds_token(&config(Some("se/ss")), &to(), now).await.unwrap();
         assert!(token.contains("X-Amz-Security-Token=se%2Fss"), "{token}");
+    }
+
+    #[tokio::test]
+    async fn a_token_is_used_until_two_thirds_of_its_life_have_passed() {
+        let tokens = RdsTokens::new(config(None), to());
+        let made = EpochMillis(1_700_000_000_000);
+        let first = tokens.token(made).await.unwrap();
+        assert_eq!(tokens.token(EpochMillis(made.0 + 599_999)).await.unwrap(), first);
+        let second = tokens.token(EpochMillis(made.0 + 600_000)).await.unwrap();
+        assert_ne!(second, first);
+        assert_eq!(tokens.token(made).await.unwrap(), first, "a clock set back makes a new one");
     }
 }

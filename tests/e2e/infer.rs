@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
-use dynaurora::cli::wire;
 use dynaurora::config::{Auth, Config, SecretRef};
 use dynaurora::demo::compare::full_comparison;
 use dynaurora::demo::santa::TABLE;
 use dynaurora::model::Item;
+use dynaurora::ops::wire;
 use serde_json::{Value, json};
 
 use super::stage::{SOON_SECS, Setting, Stage, within};

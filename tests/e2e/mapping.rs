@@ -2,9 +2,9 @@
 //! while it runs.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use dynaurora::cli::{resolve, wire};
 use dynaurora::demo::compare::full_comparison;
 use dynaurora::demo::santa::{REINDEER, TABLE};
+use dynaurora::ops::{resolve, wire};
 
 use super::stage::{SOON_SECS, Setting, Stage, within};
 

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use dynaurora::cli::wire;
 use dynaurora::config::{Config, SourceConfig};
 use dynaurora::demo::compare::{Comparison, full_comparison};
 use dynaurora::demo::dynamodb::LocalDynamo;
@@ -15,6 +14,7 @@ use dynaurora::demo::postgres::LocalPostgres;
 use dynaurora::demo::santa::{create_reindeer, create_table};
 use dynaurora::engine::ports::Clock;
 use dynaurora::model::Position;
+use dynaurora::ops::wire;
 use dynaurora::runtime::SystemClock;
 use dynaurora::source::{ConnectOptions, DynamoSource, connect};
 use serde_json::Value;

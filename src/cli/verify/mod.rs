@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::resolve::resolve;
-use super::{ConfigArgs, Output, named, paste, print_json, wire};
+use super::config_file::load;
+use super::{ConfigArgs, Output, paste, print_json};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::ports::Parties;
+use crate::ops::resolve::resolve;
 use crate::ops::verify::context::{Context, Subject};
 use crate::ops::verify::{self as ops, Options};
+use crate::ops::{named, wire};
 use crate::postgres::ledger::PostgresLedger;
 use crate::postgres::repair::ports::PostgresTarget;
 use crate::postgres::session::Pools;
@@ -68,7 +70,7 @@ struct Report {
 /// # Errors
 /// When one of the servers does not answer; `Conflict` while a source is being backfilled.
 pub async fn run(args: &VerifyArgs) -> Result<ExitCode> {
-    let mut config = wire::load(&args.config)?;
+    let mut config = load(&args.config)?;
     let pools = wire::target(&config).await?;
     resolve(&mut config, &pools.pool().await?).await?;
     let sources = chosen(&config, args)?;

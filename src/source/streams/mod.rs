@@ -146,21 +146,10 @@ impl DynamoSource {
     /// The table's key attributes with their types, the partition key first.
     ///
     /// # Errors
-    /// `Gone` when the table does not exist, and what any call can meet.
+    /// `Gone` when the table does not exist, `Unknown` for a type that no key attribute can have, and what
+    /// any call can meet.
     pub async fn key_schema(&self) -> Result<Vec<(String, KeyType)>> {
-        let table = self.describe_table().await?;
-        let typed = |name: String| {
-            let mut known = table.attribute_definitions().iter();
-            let own = known.find(|definition| definition.attribute_name() == name);
-            let key_type = match own.map(|definition| definition.attribute_type().as_str()) {
-                Some("S") => KeyType::S,
-                Some("N") => KeyType::N,
-                Some("B") => KeyType::B,
-                _ => return Err(unexpected(format!("key attribute {name} has no known type"))),
-            };
-            Ok((name, key_type))
-        };
-        key_attributes(&table).into_iter().map(typed).collect()
+        typed_keys(&self.describe_table().await?)
     }
 
     async fn describe_table(&self) -> Result<TableDescription> {
@@ -168,20 +157,6 @@ impl DynamoSource {
         let output =
             request.send().await.map_err(|error| self.rim.error("DescribeTable", error))?;
         output.table.ok_or_else(|| unexpected("table description is missing"))
-    }
-
-    /// The key attributes, the partition key first, each with its type: `S`, `N` or `B`.
-    ///
-    /// # Errors
-    /// `Gone` when the table does not exist, and what any call can meet.
-    pub async fn keys(&self) -> Result<Vec<(String, String)>> {
-        let table = self.describe_table().await?;
-        let kind = |name: &str| {
-            let mut known = table.attribute_definitions().iter();
-            let own = known.find(|definition| definition.attribute_name() == name);
-            own.map_or("S", |definition| definition.attribute_type().as_str()).to_owned()
-        };
-        Ok(key_attributes(&table).into_iter().map(|name| (name.clone(), kind(&name))).collect())
     }
 
     /// The key attributes' names, asked for once: a table's key never changes under the same table id.
@@ -390,6 +365,26 @@ fn key_attributes(table: &TableDescription) -> Vec<String> {
     schema.into_iter().map(|element| element.attribute_name().to_owned()).collect()
 }
 
+/// The key attributes with their types, the partition key first.
+fn typed_keys(table: &TableDescription) -> Result<Vec<(String, KeyType)>> {
+    let typed = |name: String| {
+        let mut known = table.attribute_definitions().iter();
+        let own = known.find(|definition| definition.attribute_name() == name);
+        let key_type = match own.map(|definition| definition.attribute_type().as_str()) {
+            Some("S") => KeyType::S,
+            Some("N") => KeyType::N,
+            Some("B") => KeyType::B,
+            Some(other) => {
+                let what = format!("key attribute {name} has the unknown type {other}");
+                return Err(unexpected(what));
+            }
+            None => return Err(unexpected(format!("key attribute {name} has no type"))),
+        };
+        Ok((name, key_type))
+    };
+    key_attributes(table).into_iter().map(typed).collect()
+}
+
 /// The view by the name that both services share.
 fn view_of(name: &str) -> Result<StreamView> {
     match name {
@@ -417,4 +412,42 @@ fn stream_remedy(info: &StreamInfo) -> String {
 
 fn unexpected(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Unknown, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::{AttributeDefinition, KeySchemaElement, ScalarAttributeType};
+
+    use super::*;
+
+    /// A table with a key of these attributes; those without a type are not defined.
+    fn table(keys: &[(&str, KeyRole, Option<&str>)]) -> TableDescription {
+        let mut table = TableDescription::builder();
+        for (name, role, kind) in keys {
+            let element = KeySchemaElement::builder().attribute_name(*name).key_type(role.clone());
+            table = table.key_schema(element.build().unwrap());
+            if let Some(kind) = kind {
+                let definition = AttributeDefinition::builder().attribute_name(*name);
+                let definition = definition.attribute_type(ScalarAttributeType::from(*kind));
+                table = table.attribute_definitions(definition.build().unwrap());
+            }
+        }
+        table.build()
+    }
+
+    #[test]
+    fn the_partition_key_comes_first_with_its_type() {
+        let table = table(&[("at", KeyRole::Range, Some("N")), ("id", KeyRole::Hash, Some("B"))]);
+        let keys = typed_keys(&table).unwrap();
+        assert_eq!(keys, [("id".to_owned(), KeyType::B), ("at".to_owned(), KeyType::N)]);
+    }
+
+    #[test]
+    fn a_key_of_an_unknown_type_is_an_error_that_names_both() {
+        let error = typed_keys(&table(&[("id", KeyRole::Hash, Some("BOOL"))])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unknown);
+        assert_eq!(error.to_string(), "key attribute id has the unknown type BOOL");
+        let error = typed_keys(&table(&[("id", KeyRole::Hash, None)])).unwrap_err();
+        assert_eq!(error.to_string(), "key attribute id has no type");
+    }
 }

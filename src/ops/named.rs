@@ -1,6 +1,7 @@
 //! What a user names on the command line, looked up in the config: a name that is not there is an error
 //! that says which are.
 
+use super::wire::tables as tables_of;
 use crate::config::{Config, SourceConfig, meant};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -8,10 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// # Errors
 /// `Usage` when the config has no such source.
-pub(super) fn source<'c>(
-    config: &'c Config,
-    name: Option<&str>,
-) -> Result<Option<&'c SourceConfig>> {
+pub fn source<'c>(config: &'c Config, name: Option<&str>) -> Result<Option<&'c SourceConfig>> {
     let Some(name) = name else { return Ok(None) };
     let found = config.sources.iter().find(|source| *source.name == *name);
     let known = config.sources.iter().map(|source| source.name.to_string());
@@ -22,9 +20,8 @@ pub(super) fn source<'c>(
 ///
 /// # Errors
 /// `Usage` when it does not.
-pub(super) fn tables(config: &Config, names: &[String]) -> Result<()> {
-    let known: Vec<String> =
-        super::wire::tables(config).iter().map(|table| table.name.to_string()).collect();
+pub fn tables(config: &Config, names: &[String]) -> Result<()> {
+    let known: Vec<String> = tables_of(config).iter().map(|table| table.name.to_string()).collect();
     match names.iter().find(|name| !known.contains(name)) {
         Some(name) => Err(nothing("target table", name, known)),
         None => Ok(()),
@@ -32,11 +29,8 @@ pub(super) fn tables(config: &Config, names: &[String]) -> Result<()> {
 }
 
 /// That there is no such thing, and what there is.
-pub(super) fn nothing<N: AsRef<str>>(
-    what: &str,
-    name: &str,
-    known: impl IntoIterator<Item = N>,
-) -> Error {
+#[must_use]
+pub fn nothing<N: AsRef<str>>(what: &str, name: &str, known: impl IntoIterator<Item = N>) -> Error {
     let known: Vec<N> = known.into_iter().collect();
     let known: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
     let error = Error::new(ErrorKind::Usage, format!("there is no {what} {name}"));

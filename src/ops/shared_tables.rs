@@ -9,7 +9,10 @@ use crate::postgres::tables::ddl;
 
 /// The tables to plan for each source, in the order of the sources. A table that is not there yet is planned
 /// with its first source, as all of its sources need it; one that is there, with each of them.
-pub(super) async fn to_plan(config: &Config, pool: &PgPool) -> Result<Vec<Vec<TableSpec>>> {
+///
+/// # Errors
+/// When the target cannot be asked.
+pub async fn to_plan(config: &Config, pool: &PgPool) -> Result<Vec<Vec<TableSpec>>> {
     let mut planned: Vec<Vec<TableSpec>> = Vec::with_capacity(config.sources.len());
     for (at, source) in config.sources.iter().enumerate() {
         let there = ddl::existing(pool, source.mapper.tables()).await?;

@@ -3,50 +3,57 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::LOOK_EVERY;
-use crate::cli::wire::{self, RealPorts};
-use crate::config::{Config, SourceConfig};
+use super::super::stream::describe;
+use super::super::wire::RealPorts;
+use super::watch::LOOK_EVERY;
+use crate::config::SourceConfig;
+use crate::engine::Seams;
 use crate::engine::backfill::rewind::{self, DatedLoad};
-use crate::engine::ports::{Clock, Ledger};
+use crate::engine::ports::{Clock, Ledger, LedgerView};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapper;
 use crate::model::PartitionId;
-use crate::postgres::session::Pools;
-use crate::runtime::SystemClock;
 use crate::source::Export;
 
 /// How long the first listing of the shards may take.
 const LISTED_WITHIN: Duration = Duration::from_secs(120);
 
 /// An export that may be loaded into a source's target.
-pub(super) struct ExportLoad {
-    ports: RealPorts,
+#[derive(Debug)]
+pub struct ExportLoad<P> {
+    ports: P,
     source: Arc<str>,
-    export: Export,
-    mapping: i64,
+    load: DatedLoad,
 }
 
-impl ExportLoad {
+impl ExportLoad<RealPorts> {
     /// Reads the manifest and sees that the export is this table's and not too old; nothing begins.
     pub(super) async fn open(
         places: &[String],
-        (config, source): (&Config, &SourceConfig),
-        pools: &Arc<Pools>,
+        source: &SourceConfig,
+        ports: RealPorts,
     ) -> Result<Self> {
-        let ports = wire::ports(config, source, pools).await?;
         let export = ports.source.export(places).await?;
         tells_enough(&export, &source.mapper)?;
-        wire::describe(&ports.source, source).await?;
-        ports.source.check_export(&export, SystemClock.wall()).await?;
-        let mapping = source.mapper.fingerprint();
-        Ok(Self { ports, source: Arc::clone(&source.name), export, mapping })
+        describe(&ports.source, source).await?;
+        ports.source.check_export(&export, ports.clock.wall()).await?;
+        let load = DatedLoad {
+            partitions: export.partitions,
+            items: export.items,
+            as_of: export.as_of,
+            mapping: source.mapper.fingerprint(),
+        };
+        Ok(Self { ports, source: Arc::clone(&source.name), load })
     }
+}
 
+impl<P: Seams> ExportLoad<P> {
     /// Begins the load as soon as the shards are listed. Where it is active already, it goes on.
     pub(super) async fn begin(&self, restart: bool) -> Result<()> {
-        let deadline = SystemClock.now() + LISTED_WITHIN;
+        let clock = self.ports.clock();
+        let deadline = clock.now() + LISTED_WITHIN;
         loop {
-            let view = match self.ports.ledger.load(&self.source).await {
+            let view = match self.ports.ledger().load(&self.source).await {
                 Ok(view) => Some(view),
                 // The worker of this process has not entered the source yet.
                 Err(error) if error.kind() == ErrorKind::Unknown => None,
@@ -54,33 +61,32 @@ impl ExportLoad {
             };
             if let Some(view) = view {
                 if view.load.active && !restart {
-                    let own =
-                        |file: &PartitionId| view.partitions.iter().any(|row| row.id == *file);
-                    if self.export.partitions.iter().all(own) {
-                        return Ok(());
-                    }
-                    let what = format!("another load of source {} is active", self.source);
-                    return Err(Error::new(ErrorKind::Conflict, what)
-                        .with_hint("wait for its end, or begin anew with --restart"));
+                    return self.goes_on(&view);
                 }
-                let load = DatedLoad {
-                    partitions: self.export.partitions.clone(),
-                    items: self.export.items,
-                    as_of: self.export.as_of,
-                    mapping: self.mapping,
-                };
                 let source = Arc::clone(&self.source);
+                let load = self.load.clone();
                 if rewind::begin(&self.ports, source, view.generation, load).await? {
                     return Ok(());
                 }
             }
-            if SystemClock.now() > deadline {
+            if clock.now() > deadline {
                 let what = format!("the load of source {} cannot begin", self.source);
                 return Err(Error::new(ErrorKind::Conflict, what)
                     .with_hint("see with `dynaurora status` what the source is at"));
             }
-            SystemClock.sleep_until(SystemClock.now() + LOOK_EVERY).await;
+            clock.sleep_until(clock.now() + LOOK_EVERY).await;
         }
+    }
+
+    /// Whether the active load is this one.
+    fn goes_on(&self, view: &LedgerView) -> Result<()> {
+        let own = |file: &PartitionId| view.partitions.iter().any(|row| row.id == *file);
+        if self.load.partitions.iter().all(own) {
+            return Ok(());
+        }
+        let what = format!("another load of source {} is active", self.source);
+        Err(Error::new(ErrorKind::Conflict, what)
+            .with_hint("wait for its end, or begin anew with --restart"))
     }
 }
 

@@ -8,12 +8,14 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::PgPool;
 
+use super::sample::sample;
+use super::stream::no_table;
 use super::wire;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Result};
 use crate::mapping::Known;
 use crate::mapping::spec::{AutoColumn, ColumnType};
-use crate::model::TableIndex;
+use crate::model::{KeyType, TableIndex};
 use crate::postgres::tables::ddl;
 use crate::postgres::tables::extras::{AUTO_MARK, rest_attributes};
 
@@ -47,7 +49,7 @@ pub async fn resolve_with_new_columns(config: &mut Config, pool: &PgPool) -> Res
             continue;
         };
         let dynamo = wire::source(config, source).await?;
-        let items = super::infer::sample(&dynamo, SAMPLE).await?;
+        let items = sample(&dynamo, SAMPLE).await?;
         let mut in_rest: HashMap<TableIndex, Vec<AutoColumn>> = HashMap::new();
         for (number, table) in (0_u16..).zip(source.mapper.tables()) {
             in_rest.insert(TableIndex(number), rest_attributes(pool, table).await?);
@@ -78,8 +80,8 @@ async fn known(config: &Config, source: &SourceConfig, pool: &PgPool) -> Result<
     let (mut known, mut foreign) = (Known::default(), Places::new());
     if source.definition.needs_keys() {
         let dynamo = wire::source(config, source).await?;
-        let keys = dynamo.keys().await.map_err(|error| wire::no_table(source, error))?;
-        known.keys = keys.into_iter().map(|(name, kind)| (name, key_type(&kind))).collect();
+        let keys = dynamo.key_schema().await.map_err(|error| no_table(source, error))?;
+        known.keys = keys.into_iter().map(|(name, kind)| (name, column_type(kind))).collect();
     }
     for table in ddl::existing(pool, source.mapper.tables()).await? {
         for column in table.columns {
@@ -101,17 +103,14 @@ async fn known(config: &Config, source: &SourceConfig, pool: &PgPool) -> Result<
 }
 
 fn compile(config: &mut Config, at: usize, known: &Known) -> Result<()> {
-    config.resolve(at, known).map_err(|diagnostics| {
-        anstream::eprintln!("{}\n", diagnostics.render(true));
-        Error::from(diagnostics)
-    })
+    config.resolve(at, known).map_err(Error::from)
 }
 
-/// The type that takes every key of a kind: a key attribute is a string, a number or binary.
-fn key_type(kind: &str) -> ColumnType {
+/// The type that takes every key of a kind.
+fn column_type(kind: KeyType) -> ColumnType {
     match kind {
-        "N" => ColumnType::Numeric(None),
-        "B" => ColumnType::Bytea,
-        _ => ColumnType::Text,
+        KeyType::S => ColumnType::Text,
+        KeyType::N => ColumnType::Numeric(None),
+        KeyType::B => ColumnType::Bytea,
     }
 }

@@ -1,0 +1,76 @@
+//! What a process does before its sources run: the target is as they need it, their streams can feed them.
+
+use std::sync::Arc;
+
+use super::resolve::resolve;
+use super::service::{Service, SourcePlan};
+use super::stream::describe;
+use super::wire::{self, LoadWish};
+use crate::config::{Config, SourceConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::migrations;
+use crate::postgres::session::Pools;
+use crate::postgres::tables::ddl;
+
+/// Makes sure that the ledger and the target tables are as this version and this mapping need them; the
+/// ledger's migrations are run where the config allows it, and the mapping is compiled onto the tables.
+///
+/// # Errors
+/// `Schema` when the target needs `dynaurora apply` first; `Denied` when the role may not migrate.
+pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
+    let apply = "dynaurora apply";
+    let pool = pools.pool().await?;
+    let pending = migrations::pending(&pool).await?;
+    if !pending.is_empty() {
+        // A migration holds a lock of its session, which a pooler would hand on to somebody else.
+        if !config.target.migrate || !config.target.prepared_statements {
+            let what = format!("the ledger needs {} migrations", pending.len());
+            return Err(Error::new(ErrorKind::Schema, what).with_hint(apply));
+        }
+        migrations::migrate(&pools.pool().await?).await.map_err(|error| {
+            if error.kind() == ErrorKind::Denied { error.with_hint(apply) } else { error }
+        })?;
+    }
+    resolve(config, &pool).await?;
+    let mut missing = Vec::new();
+    for source in &config.sources {
+        missing.extend(ddl::plan(&pool, source.mapper.tables()).await?);
+    }
+    match missing.first() {
+        None => Ok(()),
+        Some(first) => {
+            let what = format!(
+                "the target's tables need {} changes first, such as: {}",
+                missing.len(),
+                first.what
+            );
+            Err(Error::new(ErrorKind::Schema, what).with_hint(apply))
+        }
+    }
+}
+
+/// Adds the sources of the config to the service, or the one that is named, over the real servers.
+///
+/// # Errors
+/// As for [`describe`].
+pub async fn add_sources(
+    service: &mut Service,
+    config: &Config,
+    only: Option<&str>,
+    pools: &Arc<Pools>,
+    load: LoadWish,
+) -> Result<()> {
+    let wanted = |source: &&SourceConfig| only.is_none_or(|name| *source.name == *name);
+    for source in config.sources.iter().filter(wanted) {
+        let ports = wire::ports(config, source, pools).await?;
+        describe(&ports.source, source).await?;
+        let plan = SourcePlan {
+            name: Arc::clone(&source.name),
+            table: source.table.clone(),
+            mapper: Arc::clone(&source.mapper),
+            options: wire::options(config, source, load),
+        };
+        service.add(plan, ports);
+    }
+    Ok(())
+}
