@@ -1,15 +1,31 @@
-//! House rules that no other tool checks: who may import whom, sizes, and that the documents and the code
-//! name each other. Each rule is a function over one file's path and text, with a test that it can fail.
+//! House rules that no other tool checks: who may import whom, sizes, what stands twice, and that the
+//! documents and the code name each other. Each rule is a function over paths and texts, with a test that it
+//! can fail.
 
+#![allow(unreachable_pub, reason = "every item of a test binary is its own")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+#[path = "tidy/circles.rs"]
+mod circles;
+#[path = "tidy/documents.rs"]
+mod documents;
+#[path = "tidy/known.rs"]
+mod known;
+#[path = "tidy/scan.rs"]
+mod scan;
+#[path = "tidy/tuples.rs"]
+mod tuples;
+#[path = "tidy/twins.rs"]
+mod twins;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::path::Path;
 
 use dynaurora::config::Config;
 
-#[path = "tidy/circles.rs"]
-mod circles;
+use documents::{DOCUMENTS, Items, absent_items, absent_paths};
+use known::{CIRCLES_KNOWN, PARENTS_KNOWN, TUPLE_PARAMETERS_MAX, TWINS_KNOWN};
 
 /// The longest file, in lines.
 const FILE_LINES_MAX: usize = 500;
@@ -65,21 +81,6 @@ fn rooms_import_only_what_they_may() {
 }
 
 #[test]
-fn no_file_imports_in_a_circle() {
-    let mut files = BTreeMap::new();
-    visit(&root().join("src"), &mut |path| {
-        let inside = path.strip_prefix(root().join("src")).unwrap();
-        let inside = inside.to_string_lossy().replace('\\', "/");
-        let is_test = inside.ends_with("tests.rs");
-        if path.extension().is_some_and(|ending| ending == "rs") && !is_test {
-            files.insert(inside, std::fs::read_to_string(path).unwrap());
-        }
-    });
-    let circles = circles::circles(&files);
-    assert!(circles.is_empty(), "these files import each other in a circle: {circles:#?}");
-}
-
-#[test]
 fn files_and_lines_keep_their_limits() {
     assert_tidy(&["src", "tests", "benches"], &["rs"], sizes);
     assert_tidy(&["."], &["md"], long_prose_lines);
@@ -104,16 +105,46 @@ fn every_source_file_is_in_the_architecture() {
 }
 
 #[test]
+fn no_files_import_each_other_around_a_circle() {
+    let owned = |circle: &&[&str]| circle.iter().map(|path| (*path).to_owned()).collect();
+    let known = CIRCLES_KNOWN.iter().chain(PARENTS_KNOWN).map(owned).collect();
+    assert_only_known(circles::circles(&texts("src")), known);
+}
+
+#[test]
+fn no_function_stands_in_two_files() {
+    let owned = |path: &&str| (*path).to_owned();
+    let known = TWINS_KNOWN.iter();
+    let known = known.map(|(name, paths)| (owned(name), paths.iter().map(owned).collect()));
+    assert_only_known(twins::twins(&texts("src")), known.collect());
+}
+
+#[test]
+fn tuple_parameters_do_not_become_more() {
+    let mut found = Vec::new();
+    for (path, text) in texts("src") {
+        let tuples = tuples::tuple_parameters(&text).into_iter();
+        found.extend(tuples.map(|(name, line)| format!("{path}:{line}: {name}")));
+    }
+    let (count, found) = (found.len(), found.join("\n"));
+    assert_eq!(count, TUPLE_PARAMETERS_MAX, "lower the number, never raise it\n{found}");
+}
+
+#[test]
+fn documents_name_what_is_there() {
+    let is_there =
+        |path: &str| root().join(path).exists() || root().join("src").join(path).exists();
+    assert_tidy(&DOCUMENTS, &["md"], |path, text| absent_paths(path, text, is_there));
+    let mut items = Items::default();
+    texts("src").iter().for_each(|(path, text)| items.add(path, text));
+    assert_tidy(&["ARCHITECTURE.md"], &["md"], |path, text| absent_items(path, text, &items));
+}
+
+#[test]
 fn every_test_that_is_promised_is_there() {
     let table = std::fs::read_to_string(root().join("docs/reliability.md")).unwrap();
-    let mut code = String::new();
-    for folder in ["src", "tests"] {
-        visit(&root().join(folder), &mut |path| {
-            if path.extension().is_some_and(|ending| ending == "rs") {
-                code.push_str(&std::fs::read_to_string(path).unwrap());
-            }
-        });
-    }
+    let code = [texts("src"), texts("tests")].into_iter().flatten();
+    let code: String = code.map(|(_, text)| text).collect();
     let absent = promised_and_absent(&table, &code);
     assert!(absent.is_empty(), "docs/reliability.md names no test there is: {absent:?}");
 }
@@ -298,9 +329,7 @@ fn assert_tidy(folders: &[&str], endings: &[&str], rule: impl Fn(&str, &str) -> 
             let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
             if endings.contains(&ending) {
                 let text = std::fs::read_to_string(path).unwrap();
-                let inside = path.strip_prefix(root().join(".")).unwrap_or(path);
-                let inside = inside.to_string_lossy().replace('\\', "/");
-                found.extend(rule(inside.trim_start_matches("./"), &text));
+                found.extend(rule(&inside(path), &text));
             }
         });
     }
@@ -308,8 +337,36 @@ fn assert_tidy(folders: &[&str], endings: &[&str], rule: impl Fn(&str, &str) -> 
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-/// Every file below, leaving out what is built, hidden or somebody else's.
+/// Fails with what a rule found beyond what is known, and with what is known but gone.
+fn assert_only_known<T: Ord + Debug>(found: Vec<T>, known: Vec<T>) {
+    let (found, known) = (BTreeSet::from_iter(found), BTreeSet::from_iter(known));
+    let new: Vec<_> = found.difference(&known).collect();
+    let gone: Vec<_> = known.difference(&found).collect();
+    assert!(new.is_empty() && gone.is_empty(), "new: {new:#?}\ngone, so unlist it: {gone:#?}");
+}
+
+/// Every Rust file of a folder by its path.
+fn texts(folder: &str) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    visit(&root().join(folder), &mut |path| {
+        if path.extension().is_some_and(|ending| ending == "rs") {
+            texts.insert(inside(path), std::fs::read_to_string(path).unwrap());
+        }
+    });
+    texts
+}
+
+/// A path below the root.
+fn inside(path: &Path) -> String {
+    let inside = path.strip_prefix(root().join(".")).unwrap_or(path);
+    inside.to_string_lossy().replace('\\', "/").trim_start_matches("./").to_owned()
+}
+
+/// Every file below, or the file itself, leaving out what is built, hidden or somebody else's.
 fn visit(folder: &Path, take: &mut impl FnMut(&Path)) {
+    if folder.is_file() {
+        return take(folder);
+    }
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries {
         let path = entry.unwrap().path();

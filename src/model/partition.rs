@@ -121,6 +121,15 @@ impl fmt::Display for PartitionId {
     }
 }
 
+impl Segment {
+    /// The partition of this segment, `scan/NNN-of-MMM`.
+    #[must_use]
+    pub fn partition(self) -> PartitionId {
+        let name = format_args!("{:03}-of-{:03}", self.index, self.total);
+        PartitionId::of_backfill(PartitionKind::Segment, name)
+    }
+}
+
 /// One shard as a listing shows it. `EndingSequenceNumber` is left out: an end is learnt by reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardListing {

@@ -1,7 +1,5 @@
 //! Names of the partitions that a backfill's scan is divided into.
 
-use super::{PartitionId, PartitionKind};
-
 /// One of the equal parts into which a scan divides a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Segment {
@@ -19,18 +17,12 @@ impl Segment {
         let segment = Self { index: index.parse().ok()?, total: total.parse().ok()? };
         (segment.index < segment.total).then_some(segment)
     }
-
-    /// The partition of this segment, `scan/NNN-of-MMM`.
-    #[must_use]
-    pub fn partition(self) -> PartitionId {
-        let name = format_args!("{:03}-of-{:03}", self.index, self.total);
-        PartitionId::of_backfill(PartitionKind::Segment, name)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::PartitionId;
 
     #[test]
     fn segments_are_named_and_read_back() {

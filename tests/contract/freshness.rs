@@ -15,19 +15,24 @@ use super::{
 const MAPPING: i64 = -7;
 
 /// Each case over a fresh ledger.
-pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
-    nothing_is_known_before_all_is_listed_and_read(&fresh().await).await;
-    a_publication_is_taken_from_who_is_known_and_in_order(&fresh().await).await;
-    what_a_batch_applies_counts_at_once(&fresh().await).await;
-    a_hand_over_takes_nothing_back_and_adds_nothing(&fresh().await).await;
-    a_stolen_lease_is_no_longer_spoken_for(&fresh().await).await;
-    a_shard_that_is_left_out_holds_the_source_back(&fresh().await).await;
-    an_end_holds_the_source_back_until_all_that_continues_it_is_known(&fresh().await).await;
-    children_found_with_the_end_go_on_from_it(&fresh().await).await;
-    a_lost_shard_holds_the_source_back(&fresh().await).await;
+macro_rules! cases {
+    ($($how:tt)*) => {
+        $crate::contract::tests! { freshness [
+            nothing_is_known_before_all_is_listed_and_read
+            a_publication_is_taken_from_who_is_known_and_in_order
+            what_a_batch_applies_counts_at_once
+            a_hand_over_takes_nothing_back_and_adds_nothing
+            a_stolen_lease_is_no_longer_spoken_for
+            a_shard_that_is_left_out_holds_the_source_back
+            an_end_holds_the_source_back_until_all_that_continues_it_is_known
+            children_found_with_the_end_go_on_from_it
+            a_lost_shard_holds_the_source_back
+        ] $($how)* }
+    };
 }
+pub(crate) use cases;
 
-async fn nothing_is_known_before_all_is_listed_and_read(rig: &impl Rig) {
+pub async fn nothing_is_known_before_all_is_listed_and_read(rig: &impl Rig) {
     rig.ledger().enrol(&identity()).await.unwrap();
     assert_eq!(synced(rig).await, None, "without a shard");
     let part = Listing { shards: vec![shard("a", None, Some(1))], complete: false };
@@ -48,7 +53,7 @@ async fn nothing_is_known_before_all_is_listed_and_read(rig: &impl Rig) {
     assert_eq!(synced(rig).await, at(120), "it speaks for the same shards");
 }
 
-async fn a_publication_is_taken_from_who_is_known_and_in_order(rig: &impl Rig) {
+pub async fn a_publication_is_taken_from_who_is_known_and_in_order(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let ann = worker("ann");
     let first = publish(rig, &ann, 1, 100, Some(&[])).await;
@@ -71,7 +76,7 @@ async fn a_publication_is_taken_from_who_is_known_and_in_order(rig: &impl Rig) {
     assert!(view(rig).await.mappings.is_empty(), "its mapping went with it");
 }
 
-async fn what_a_batch_applies_counts_at_once(rig: &impl Rig) {
+pub async fn what_a_batch_applies_counts_at_once(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let ann = alive(rig, "ann").await;
     let a = leased(rig, &ann, "a").await;
@@ -86,7 +91,7 @@ async fn what_a_batch_applies_counts_at_once(rig: &impl Rig) {
     assert_eq!(synced(rig).await, at(250));
 }
 
-async fn a_hand_over_takes_nothing_back_and_adds_nothing(rig: &impl Rig) {
+pub async fn a_hand_over_takes_nothing_back_and_adds_nothing(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1)), shard("b", None, Some(1))]).await;
     let (ann, bob) = (alive(rig, "ann").await, alive(rig, "bob").await);
     let (a, b) = (leased(rig, &ann, "a").await, leased(rig, &ann, "b").await);
@@ -105,7 +110,7 @@ async fn a_hand_over_takes_nothing_back_and_adds_nothing(rig: &impl Rig) {
     assert_eq!(synced(rig).await, at(150), "who leaves takes nothing along");
 }
 
-async fn a_stolen_lease_is_no_longer_spoken_for(rig: &impl Rig) {
+pub async fn a_stolen_lease_is_no_longer_spoken_for(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let (ann, bob) = (alive(rig, "ann").await, alive(rig, "bob").await);
     let [a]: [Lease; 1] = acquire(rig, &ann, &["a"], SHORT).await.try_into().unwrap();
@@ -122,7 +127,7 @@ async fn a_stolen_lease_is_no_longer_spoken_for(rig: &impl Rig) {
     assert_eq!(synced(rig).await, at(150));
 }
 
-async fn a_shard_that_is_left_out_holds_the_source_back(rig: &impl Rig) {
+pub async fn a_shard_that_is_left_out_holds_the_source_back(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1)), shard("b", None, Some(1))]).await;
     let ann = alive(rig, "ann").await;
     let (a, b) = (leased(rig, &ann, "a").await, leased(rig, &ann, "b").await);
@@ -137,7 +142,7 @@ async fn a_shard_that_is_left_out_holds_the_source_back(rig: &impl Rig) {
     assert_eq!(synced(rig).await, at(310));
 }
 
-async fn an_end_holds_the_source_back_until_all_that_continues_it_is_known(rig: &impl Rig) {
+pub async fn an_end_holds_the_source_back_until_all_that_continues_it_is_known(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1)), shard("b", None, Some(1))]).await;
     let ann = alive(rig, "ann").await;
     let (a, b) = (leased(rig, &ann, "a").await, leased(rig, &ann, "b").await);
@@ -162,7 +167,7 @@ async fn an_end_holds_the_source_back_until_all_that_continues_it_is_known(rig: 
     assert_eq!(synced(rig).await, at(220));
 }
 
-async fn children_found_with_the_end_go_on_from_it(rig: &impl Rig) {
+pub async fn children_found_with_the_end_go_on_from_it(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1)), shard("a1", Some("a"), Some(20))]).await;
     let ann = alive(rig, "ann").await;
     let a = leased(rig, &ann, "a").await;
@@ -178,7 +183,7 @@ async fn children_found_with_the_end_go_on_from_it(rig: &impl Rig) {
     assert_eq!(synced(rig).await, at(300));
 }
 
-async fn a_lost_shard_holds_the_source_back(rig: &impl Rig) {
+pub async fn a_lost_shard_holds_the_source_back(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1)), shard("b", None, Some(1))]).await;
     let ann = alive(rig, "ann").await;
     let (a, b) = (leased(rig, &ann, "a").await, leased(rig, &ann, "b").await);

@@ -16,24 +16,29 @@ use super::{
 };
 
 /// Every sentence of the ledger's docs, each over a fresh ledger.
-pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
-    enrolment_tells_what_changed(&fresh().await).await;
-    registering_only_adds(&fresh().await).await;
-    a_shard_of_an_older_stream_starts_afresh(&fresh().await).await;
-    one_worker_leads_discovery_and_only_when_due(&fresh().await).await;
-    a_leader_of_discovery_that_dies_or_dawdles_is_followed(&fresh().await).await;
-    a_lease_is_for_one_worker_and_one_generation(&fresh().await).await;
-    leases_raced_for_are_given_once(&fresh().await).await;
-    an_expired_lease_goes_to_another_with_a_new_epoch(&fresh().await).await;
-    a_lease_lasts_as_long_as_its_owner_lives(&fresh().await).await;
-    a_renewal_is_a_sign_of_life(&fresh().await).await;
-    a_released_lease_is_free_at_once(&fresh().await).await;
-    a_drained_partition_is_not_leased(&fresh().await).await;
-    a_gap_is_recorded_once_and_may_halt(&fresh().await).await;
-    a_lost_shard_takes_no_late_batch(&fresh().await).await;
+macro_rules! cases {
+    ($($how:tt)*) => {
+        $crate::contract::tests! { ledger [
+            enrolment_tells_what_changed
+            registering_only_adds
+            a_shard_of_an_older_stream_starts_afresh
+            one_worker_leads_discovery_and_only_when_due
+            a_leader_of_discovery_that_dies_or_dawdles_is_followed
+            a_lease_is_for_one_worker_and_one_generation
+            leases_raced_for_are_given_once
+            an_expired_lease_goes_to_another_with_a_new_epoch
+            a_lease_lasts_as_long_as_its_owner_lives
+            a_renewal_is_a_sign_of_life
+            a_released_lease_is_free_at_once
+            a_drained_partition_is_not_leased
+            a_gap_is_recorded_once_and_may_halt
+            a_lost_shard_takes_no_late_batch
+        ] $($how)* }
+    };
 }
+pub(crate) use cases;
 
-async fn enrolment_tells_what_changed(rig: &impl Rig) {
+pub async fn enrolment_tells_what_changed(rig: &impl Rig) {
     let ledger = rig.ledger();
     let first = ledger.enrol(&identity()).await.unwrap();
     assert_eq!((first.generation, &first.continuity), (1, &Continuity::Same));
@@ -56,7 +61,7 @@ async fn enrolment_tells_what_changed(rig: &impl Rig) {
     assert!(view.partitions.is_empty() && view.workers == 0 && view.dead_letters == 0);
 }
 
-async fn registering_only_adds(rig: &impl Rig) {
+pub async fn registering_only_adds(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(100)), shard("b", Some("a"), None)]).await;
     let found = row(rig, "a").await;
     assert_eq!(found.parent, None);
@@ -83,7 +88,7 @@ async fn registering_only_adds(rig: &impl Rig) {
     assert_eq!(view(rig).await.partitions.len(), 3);
 }
 
-async fn a_shard_of_an_older_stream_starts_afresh(rig: &impl Rig) {
+pub async fn a_shard_of_an_older_stream_starts_afresh(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(100)), shard("b", None, None)]).await;
     let ann = worker("ann");
     let lease = leased(rig, &ann, "a").await;
@@ -103,7 +108,7 @@ async fn a_shard_of_an_older_stream_starts_afresh(rig: &impl Rig) {
 
 const EVERY: Duration = SHORT;
 
-async fn one_worker_leads_discovery_and_only_when_due(rig: &impl Rig) {
+pub async fn one_worker_leads_discovery_and_only_when_due(rig: &impl Rig) {
     rig.ledger().enrol(&identity()).await.unwrap();
     let (ann, bob) = (worker("ann"), worker("bob"));
     renew(rig, &ann, LONG).await;
@@ -125,7 +130,7 @@ async fn one_worker_leads_discovery_and_only_when_due(rig: &impl Rig) {
         .await;
 }
 
-async fn a_leader_of_discovery_that_dies_or_dawdles_is_followed(rig: &impl Rig) {
+pub async fn a_leader_of_discovery_that_dies_or_dawdles_is_followed(rig: &impl Rig) {
     rig.ledger().enrol(&identity()).await.unwrap();
     let (ann, bob) = (worker("ann"), worker("bob"));
     renew(rig, &ann, SHORT).await;
@@ -148,7 +153,7 @@ async fn lead(rig: &impl Rig, who: &WorkerId, every: Duration, within: Duration)
     rig.ledger().lead_discovery(SOURCE, who, every, within).await.unwrap()
 }
 
-async fn a_lease_is_for_one_worker_and_one_generation(rig: &impl Rig) {
+pub async fn a_lease_is_for_one_worker_and_one_generation(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(100)), shard("b", None, None)]).await;
     let (ann, bob) = (worker("ann"), worker("bob"));
     let wanted = [partition("a"), partition("b"), partition("unknown")];
@@ -167,7 +172,7 @@ async fn a_lease_is_for_one_worker_and_one_generation(rig: &impl Rig) {
     assert_eq!(row(rig, "a").await.owner, Some(ann));
 }
 
-async fn leases_raced_for_are_given_once(rig: &impl Rig) {
+pub async fn leases_raced_for_are_given_once(rig: &impl Rig) {
     let names: Vec<String> = (0..40).map(|number| format!("s{number:02}")).collect();
     let shards: Vec<_> = names.iter().map(|name| shard(name, None, None)).collect();
     enrolled(rig, &shards).await;
@@ -185,7 +190,7 @@ async fn leases_raced_for_are_given_once(rig: &impl Rig) {
     assert_eq!(all.len() + rest.len(), names.len(), "each is given once");
 }
 
-async fn an_expired_lease_goes_to_another_with_a_new_epoch(rig: &impl Rig) {
+pub async fn an_expired_lease_goes_to_another_with_a_new_epoch(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(100))]).await;
     let (ann, bob) = (worker("ann"), worker("bob"));
     let [old] = acquire(rig, &ann, &["a"], SHORT).await.try_into().unwrap();
@@ -203,7 +208,7 @@ async fn an_expired_lease_goes_to_another_with_a_new_epoch(rig: &impl Rig) {
     assert_eq!(row(rig, "a").await.owner, Some(bob));
 }
 
-async fn a_lease_lasts_as_long_as_its_owner_lives(rig: &impl Rig) {
+pub async fn a_lease_lasts_as_long_as_its_owner_lives(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, None), shard("b", None, None)]).await;
     let (ann, bob, eve) = (worker("ann"), worker("bob"), worker("eve"));
     let [kept] = acquire(rig, &ann, &["a"], SHORT).await.try_into().unwrap();
@@ -220,7 +225,7 @@ async fn a_lease_lasts_as_long_as_its_owner_lives(rig: &impl Rig) {
     assert_eq!(acquire(rig, &eve, &["a"], LONG).await.len(), 1);
 }
 
-async fn a_renewal_is_a_sign_of_life(rig: &impl Rig) {
+pub async fn a_renewal_is_a_sign_of_life(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, None)]).await;
     let (ann, bob) = (worker("ann"), worker("bob"));
     renew(rig, &ann, LONG).await;
@@ -237,7 +242,7 @@ async fn a_renewal_is_a_sign_of_life(rig: &impl Rig) {
     .await;
 }
 
-async fn a_released_lease_is_free_at_once(rig: &impl Rig) {
+pub async fn a_released_lease_is_free_at_once(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, None)]).await;
     let (ann, bob) = (worker("ann"), worker("bob"));
     let lease = leased(rig, &ann, "a").await;
@@ -261,7 +266,7 @@ async fn a_released_lease_is_free_at_once(rig: &impl Rig) {
     assert_eq!(row(rig, "a").await.owner, None, "leaving gives back as well");
 }
 
-async fn a_drained_partition_is_not_leased(rig: &impl Rig) {
+pub async fn a_drained_partition_is_not_leased(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let (ann, bob) = (worker("ann"), worker("bob"));
     let lease = leased(rig, &ann, "a").await;
@@ -277,7 +282,7 @@ async fn a_drained_partition_is_not_leased(rig: &impl Rig) {
     assert_eq!(row(rig, "a").await.state, PartitionState::Drained, "a listing opens nothing");
 }
 
-async fn a_gap_is_recorded_once_and_may_halt(rig: &impl Rig) {
+pub async fn a_gap_is_recorded_once_and_may_halt(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let gap = Gap {
         reason: GapReason::Trimmed,
@@ -306,7 +311,7 @@ async fn a_gap_is_recorded_once_and_may_halt(rig: &impl Rig) {
     assert_eq!(view(rig).await, halted, "once, without a partition too");
 }
 
-async fn a_lost_shard_takes_no_late_batch(rig: &impl Rig) {
+pub async fn a_lost_shard_takes_no_late_batch(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let ann = worker("ann");
     let lease = leased(rig, &ann, "a").await;

@@ -19,19 +19,23 @@ use super::{
 const SEGMENTS: [&str; 2] = ["scan/000-of-002", "scan/001-of-002"];
 
 /// Every sentence of the docs of loads, each over a fresh ledger and fresh tables.
-pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
-    a_load_begins_at_its_time_only(&fresh().await).await;
-    a_load_fences_what_is_in_flight(&fresh().await).await;
-    a_later_load_has_its_own_segments(&fresh().await).await;
-    a_load_repairs_gaps_and_ends_their_halt(&fresh().await).await;
-    for known in [true, false] {
-        a_new_stream_comes_with_its_load(&fresh().await, known).await;
-    }
-    a_recreated_table_is_never_loaded_unasked(&fresh().await).await;
-    a_load_ends_when_it_is_read(&fresh().await).await;
-    a_sweep_deletes_what_was_not_found(&fresh().await).await;
-    a_scans_reject_and_another_do_not_stand_side_by_side(&fresh().await).await;
+macro_rules! cases {
+    ($($how:tt)*) => {
+        $crate::contract::tests! { loads [
+            a_load_begins_at_its_time_only
+            a_load_fences_what_is_in_flight
+            a_later_load_has_its_own_segments
+            a_load_repairs_gaps_and_ends_their_halt
+            a_new_stream_comes_with_its_load
+            a_new_stream_that_nobody_noticed_comes_with_its_load
+            a_recreated_table_is_never_loaded_unasked
+            a_load_ends_when_it_is_read
+            a_sweep_deletes_what_was_not_found
+            a_scans_reject_and_another_do_not_stand_side_by_side
+        ] $($how)* }
+    };
 }
+pub(crate) use cases;
 
 fn ann() -> WorkerId {
     worker("ann")
@@ -94,7 +98,7 @@ async fn read_through(rig: &impl Rig, generation: Generation, mut units: Vec<Uni
     }
 }
 
-async fn a_load_begins_at_its_time_only(rig: &impl Rig) {
+pub async fn a_load_begins_at_its_time_only(rig: &impl Rig) {
     let ledger = rig.ledger();
     ledger.enrol(&identity()).await.unwrap();
     let mut partial = listing(&[shard("a", None, Some(1))]);
@@ -117,7 +121,7 @@ async fn a_load_begins_at_its_time_only(rig: &impl Rig) {
     assert!(!ledger.begin_load(&new_load(1)).await.unwrap(), "it was begun already");
 }
 
-async fn a_load_fences_what_is_in_flight(rig: &impl Rig) {
+pub async fn a_load_fences_what_is_in_flight(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let lease = leased(rig, &ann(), "a").await;
     let in_flight = batch(&ann(), &lease, 5, vec![letter("42", 1, None, version(5))]);
@@ -135,7 +139,7 @@ async fn a_load_fences_what_is_in_flight(rig: &impl Rig) {
     assert_eq!(row(rig, "a").await.records, 7);
 }
 
-async fn a_later_load_has_its_own_segments(rig: &impl Rig) {
+pub async fn a_later_load_has_its_own_segments(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     begun(rig, 1).await;
     let whole = NewLoad { partitions: vec![partition("scan/000-of-001")], ..new_load(2) };
@@ -150,7 +154,7 @@ async fn a_later_load_has_its_own_segments(rig: &impl Rig) {
     }
 }
 
-async fn a_load_repairs_gaps_and_ends_their_halt(rig: &impl Rig) {
+pub async fn a_load_repairs_gaps_and_ends_their_halt(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1)), shard("b", None, Some(2))]).await;
     let ledger = rig.ledger();
     let trimmed = gap(GapReason::Trimmed, Some("a"), STREAM);
@@ -181,7 +185,15 @@ async fn a_load_repairs_gaps_and_ends_their_halt(rig: &impl Rig) {
     assert_eq!(view(rig).await.gaps, 0);
 }
 
-async fn a_new_stream_comes_with_its_load(rig: &impl Rig, known: bool) {
+pub async fn a_new_stream_comes_with_its_load(rig: &impl Rig) {
+    begins_with_a_new_stream(rig, true).await;
+}
+
+pub async fn a_new_stream_that_nobody_noticed_comes_with_its_load(rig: &impl Rig) {
+    begins_with_a_new_stream(rig, false).await;
+}
+
+async fn begins_with_a_new_stream(rig: &impl Rig, known: bool) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let stream_arn = format!("{STREAM}2");
     let changed = gap(GapReason::StreamChanged, None, &stream_arn);
@@ -203,7 +215,7 @@ async fn a_new_stream_comes_with_its_load(rig: &impl Rig, known: bool) {
     assert_eq!(leased_in(rig, 2, "n").await.position, Position::At(sequence(3)));
 }
 
-async fn a_recreated_table_is_never_loaded_unasked(rig: &impl Rig) {
+pub async fn a_recreated_table_is_never_loaded_unasked(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let changed = gap(GapReason::TableChanged, None, STREAM);
     rig.ledger().record_gap(SOURCE, 1, &changed, true).await.unwrap();
@@ -211,7 +223,7 @@ async fn a_recreated_table_is_never_loaded_unasked(rig: &impl Rig) {
     assert_eq!(view(rig).await.halted, Some(GapReason::TableChanged.into()));
 }
 
-async fn a_load_ends_when_it_is_read(rig: &impl Rig) {
+pub async fn a_load_ends_when_it_is_read(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let ledger = rig.ledger();
     assert!(!ledger.end_load(SOURCE, 1).await.unwrap(), "there is none");
@@ -227,7 +239,7 @@ async fn a_load_ends_when_it_is_read(rig: &impl Rig) {
     assert!(view(rig).await.load.sweeps, "what was loaded once may hold what is gone since");
 }
 
-async fn a_sweep_deletes_what_was_not_found(rig: &impl Rig) {
+pub async fn a_sweep_deletes_what_was_not_found(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let lease = leased(rig, &ann(), "a").await;
     let old = ["41", "42", "43", "44"];
@@ -285,7 +297,7 @@ fn reject(generation: Generation, number: u64, key: u8) -> DeadLetter {
     }
 }
 
-async fn a_scans_reject_and_another_do_not_stand_side_by_side(rig: &impl Rig) {
+pub async fn a_scans_reject_and_another_do_not_stand_side_by_side(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     begun(rig, 1).await;
     let lease = leased_in(rig, 2, SEGMENTS[0]).await;

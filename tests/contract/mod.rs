@@ -1,19 +1,66 @@
 //! The contract of the engine's ledger and sink, sentence by sentence, for any implementation.
 //!
-//! A suite gets a [`Rig`] with an empty ledger and empty tables for each of its cases. It assumes nothing
-//! that the traits' docs do not say, and it polls for what time brings about rather than trusting a sleep.
+//! Each suite lists its cases once, in the macro `cases!`, and every implementation makes one test of
+//! each: `ledger::cases!(#[tokio::test] super::fresh().await)`. A case gets a [`Rig`] with an empty ledger
+//! and empty tables. It assumes nothing that the traits' docs do not say, and it polls for what time brings
+//! about rather than trusting a sleep.
 
+/// Makes one test of each case of a suite, in a module of the suite's name.
+macro_rules! tests {
+    ($suite:ident [$($case:ident)*] #[$test:meta] $fresh:expr) => {
+        mod $suite { $(
+            #[$test]
+            async fn $case() {
+                $crate::contract::$suite::$case(&$fresh).await;
+            }
+        )* }
+    };
+}
+pub(crate) use tests;
+
+#[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod freshness;
+#[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod ledger;
+#[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod loads;
+#[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod repair;
+#[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod rewind;
+#[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod sink;
+#[deny(dead_code, reason = "a case that is not in its suite's list")]
 mod source;
 mod source_days;
 #[cfg(feature = "demo")]
 mod source_emulator;
+#[deny(dead_code, reason = "a case that is not in its suite's list")]
 mod source_faults;
+
+/// The world behind the port.
+mod in_the_world {
+    super::source::cases!(
+        #[tokio::test]
+        crate::contract::source::plain()
+    );
+    super::source_faults::cases!(
+        #[tokio::test]
+        crate::contract::source::plain()
+    );
+}
+
+/// The world before the real SDK.
+mod before_the_sdk {
+    super::source::cases!(
+        #[tokio::test]
+        crate::contract::source::over_http().await
+    );
+    super::source_faults::cases!(
+        #[tokio::test]
+        crate::contract::source::over_http().await
+    );
+}
 
 use std::sync::Arc;
 use std::time::Duration;

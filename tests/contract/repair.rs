@@ -23,18 +23,23 @@ pub trait RepairRig: Rig {
     fn target(&self) -> &Self::Target;
 }
 
-/// Every sentence of the ports' docs, each over fresh tables.
-pub async fn suite<R: RepairRig>(fresh: impl AsyncFn() -> R) {
-    rows_are_compared_with_their_children(&fresh().await).await;
-    pages_go_through_a_table_by_its_key(&fresh().await).await;
-    a_repair_keeps_versions_and_takes_a_scans_where_no_row_is(&fresh().await).await;
-    what_a_guard_keeps_off_stays(&fresh().await).await;
-    writers_wait_until_the_truth_is_written(&fresh().await).await;
-    a_refused_row_leaves_all_as_they_are(&fresh().await).await;
-    while_a_load_is_active_nothing_is_repaired(&fresh().await).await;
-    open_dead_letters_are_found_kept_and_resolved(&fresh().await).await;
-    the_ledger_tells_the_time_and_keeps_what_was_found(&fresh().await).await;
+/// The cases of repairs.
+macro_rules! cases {
+    ($($how:tt)*) => {
+        $crate::contract::tests! { repair [
+            rows_are_compared_with_their_children
+            pages_go_through_a_table_by_its_key
+            a_repair_keeps_versions_and_takes_a_scans_where_no_row_is
+            what_a_guard_keeps_off_stays
+            writers_wait_until_the_truth_is_written
+            a_refused_row_leaves_all_as_they_are
+            while_a_load_is_active_nothing_is_repaired
+            open_dead_letters_are_found_kept_and_resolved
+            the_ledger_tells_the_time_and_keeps_what_was_found
+        ] $($how)* }
+    };
 }
+pub(crate) use cases;
 
 /// A shard `a`, leased and applied up to 5 with these rows.
 async fn applied(rig: &impl RepairRig, units: Vec<Unit>) -> Lease {
@@ -80,7 +85,7 @@ fn row(child: &str, body: &str, version: Version) -> (String, String, Version) {
     (child.to_owned(), body.to_owned(), version)
 }
 
-async fn rows_are_compared_with_their_children(rig: &impl RepairRig) {
+pub async fn rows_are_compared_with_their_children(rig: &impl RepairRig) {
     let ada = wishing(at("ada", "kite", 5), &["kite", "drum"]);
     applied(rig, vec![ada.clone(), at("bo", "ball", 5)]).await;
     let other = wishing(at("ada", "train", 5), &["kite", "doll", "bell"]);
@@ -119,7 +124,7 @@ fn short(difference: &Difference) -> String {
     format!("{table} {} {fault}", difference.key.join(" "))
 }
 
-async fn pages_go_through_a_table_by_its_key(rig: &impl RepairRig) {
+pub async fn pages_go_through_a_table_by_its_key(rig: &impl RepairRig) {
     applied(rig, ["a", "b", "c"].map(|child| at(child, "x", 5)).to_vec()).await;
     let first = rig.target().page(LETTERS, None, 2).await.unwrap();
     let keys: Vec<_> = first.rows.iter().map(|row| row.key[0].as_str()).collect();
@@ -132,7 +137,7 @@ async fn pages_go_through_a_table_by_its_key(rig: &impl RepairRig) {
     assert_eq!((toys.rows.len(), toys.next), (0, None));
 }
 
-async fn a_repair_keeps_versions_and_takes_a_scans_where_no_row_is(rig: &impl RepairRig) {
+pub async fn a_repair_keeps_versions_and_takes_a_scans_where_no_row_is(rig: &impl RepairRig) {
     let lease = applied(rig, ["a", "b"].map(|child| at(child, "old", 5)).to_vec()).await;
     let wanted = [repair("a", same(5)), repair("b", same(5)), repair("c", Guard::Same(None))];
     let truth =
@@ -147,7 +152,7 @@ async fn a_repair_keeps_versions_and_takes_a_scans_where_no_row_is(rig: &impl Re
     assert_eq!(letters(rig).await, newer, "a newer change wins over a repair");
 }
 
-async fn what_a_guard_keeps_off_stays(rig: &impl RepairRig) {
+pub async fn what_a_guard_keeps_off_stays(rig: &impl RepairRig) {
     applied(rig, ["a", "b", "c"].map(|child| at(child, "old", 5)).to_vec()).await;
     let wanted = [
         repair("a", same(4)),
@@ -165,7 +170,7 @@ async fn what_a_guard_keeps_off_stays(rig: &impl RepairRig) {
     assert_eq!(letters(rig).await, ["a", "b", "c"].map(|child| row(child, "old", version(5))));
 }
 
-async fn writers_wait_until_the_truth_is_written(rig: &impl RepairRig) {
+pub async fn writers_wait_until_the_truth_is_written(rig: &impl RepairRig) {
     let lease = applied(rig, Vec::new()).await;
     let (started, start) = tokio::sync::oneshot::channel();
     let (answer, answered) = tokio::sync::oneshot::channel();
@@ -190,7 +195,7 @@ async fn writers_wait_until_the_truth_is_written(rig: &impl RepairRig) {
     assert_eq!(letters(rig).await, [], "the delete waited, and found the row");
 }
 
-async fn a_refused_row_leaves_all_as_they_are(rig: &impl RepairRig) {
+pub async fn a_refused_row_leaves_all_as_they_are(rig: &impl RepairRig) {
     applied(rig, vec![at("a", "old", 5)]).await;
     let mut heavy = at("b", "good", 0);
     heavy.op.cells.truncate(3);
@@ -202,7 +207,7 @@ async fn a_refused_row_leaves_all_as_they_are(rig: &impl RepairRig) {
     assert_eq!(letters(rig).await, [row("a", "old", version(5))]);
 }
 
-async fn while_a_load_is_active_nothing_is_repaired(rig: &impl RepairRig) {
+pub async fn while_a_load_is_active_nothing_is_repaired(rig: &impl RepairRig) {
     applied(rig, vec![at("a", "old", 5)]).await;
     let load = NewLoad {
         source: SOURCE.into(),
@@ -221,7 +226,7 @@ async fn while_a_load_is_active_nothing_is_repaired(rig: &impl RepairRig) {
     assert_eq!(letters(rig).await, [row("a", "old", version(5))]);
 }
 
-async fn open_dead_letters_are_found_kept_and_resolved(rig: &impl RepairRig) {
+pub async fn open_dead_letters_are_found_kept_and_resolved(rig: &impl RepairRig) {
     let lease = applied(rig, Vec::new()).await;
     let reject =
         Reject { reason: RejectReason::Type, entity: None, place: None, detail: "no".to_owned() };
@@ -252,7 +257,7 @@ async fn open_dead_letters_are_found_kept_and_resolved(rig: &impl RepairRig) {
     assert!(open().await.is_empty());
 }
 
-async fn the_ledger_tells_the_time_and_keeps_what_was_found(rig: &impl RepairRig) {
+pub async fn the_ledger_tells_the_time_and_keeps_what_was_found(rig: &impl RepairRig) {
     applied(rig, Vec::new()).await;
     let target = rig.target();
     let Progress { now_ms, synced_ms } = target.progress(SOURCE).await.unwrap();

@@ -15,11 +15,16 @@ const AS_OF: EpochMillis = EpochMillis(1_700_000_000_000);
 const FILE: &str = "file/0/-/s3://bucket/data/a.json.gz";
 
 /// Each sentence over a fresh ledger.
-pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
-    what_was_applied_since_is_read_again(&fresh().await).await;
-    a_load_ends_once_every_shard_is_back(&fresh().await).await;
-    without_a_start_no_load_begins(&fresh().await).await;
+macro_rules! cases {
+    ($($how:tt)*) => {
+        $crate::contract::tests! { rewind [
+            what_was_applied_since_is_read_again
+            a_load_ends_once_every_shard_is_back
+            without_a_start_no_load_begins
+        ] $($how)* }
+    };
 }
+pub(crate) use cases;
 
 /// `old` was applied before the moment; `p`, which is drained, and its child after it; `new` not at all.
 async fn applied(rig: &impl Rig) {
@@ -64,7 +69,7 @@ fn load(starts: &[(&str, u64)]) -> NewLoad {
 
 const STARTS: [(&str, u64); 4] = [("old", 110), ("p", 110), ("c", 200), ("new", 110)];
 
-async fn what_was_applied_since_is_read_again(rig: &impl Rig) {
+pub async fn what_was_applied_since_is_read_again(rig: &impl Rig) {
     applied(rig).await;
     assert!(rig.ledger().begin_load(&load(&STARTS)).await.unwrap());
     let found = view(rig).await;
@@ -102,7 +107,7 @@ async fn moves(rig: &impl Rig, name: &str, to: Position, drained: bool) {
     rig.ledger().release(SOURCE, &ann, &held, false).await.unwrap();
 }
 
-async fn a_load_ends_once_every_shard_is_back(rig: &impl Rig) {
+pub async fn a_load_ends_once_every_shard_is_back(rig: &impl Rig) {
     applied(rig).await;
     assert!(rig.ledger().begin_load(&load(&STARTS)).await.unwrap());
     let after = |number| Position::After(sequence(number));
@@ -122,7 +127,7 @@ async fn a_load_ends_once_every_shard_is_back(rig: &impl Rig) {
     assert!(!view(rig).await.load.active);
 }
 
-async fn without_a_start_no_load_begins(rig: &impl Rig) {
+pub async fn without_a_start_no_load_begins(rig: &impl Rig) {
     applied(rig).await;
     let before = view(rig).await;
     assert!(!rig.ledger().begin_load(&load(&STARTS[..2])).await.unwrap());

@@ -14,22 +14,27 @@ use super::{
 };
 
 /// Every sentence of the sink's docs, each over fresh tables.
-pub async fn suite<R: Rig>(fresh: impl AsyncFn() -> R) {
-    rows_and_positions_move_together(&fresh().await).await;
-    a_replay_is_fenced(&fresh().await).await;
-    stale_owners_epochs_and_generations_are_fenced(&fresh().await).await;
-    one_lost_lease_fences_the_whole_batch(&fresh().await).await;
-    the_guard_keeps_newer_rows(&fresh().await).await;
-    a_delete_is_guarded_too(&fresh().await).await;
-    values_stay_exact_and_null_stays_null(&fresh().await).await;
-    children_are_replaced_with_their_parent(&fresh().await).await;
-    dead_letters_are_kept_and_superseded(&fresh().await).await;
-    the_last_page_drains_and_discovers(&fresh().await).await;
-    refused_data_leaves_no_trace(&fresh().await).await;
-    a_probe_writes_nothing(&fresh().await).await;
-    claims_keep_a_scan_from_raising_the_dead(&fresh().await).await;
-    a_large_batch_is_one_transaction(&fresh().await).await;
+macro_rules! cases {
+    ($($how:tt)*) => {
+        $crate::contract::tests! { sink [
+            rows_and_positions_move_together
+            a_replay_is_fenced
+            stale_owners_epochs_and_generations_are_fenced
+            one_lost_lease_fences_the_whole_batch
+            the_guard_keeps_newer_rows
+            a_delete_is_guarded_too
+            values_stay_exact_and_null_stays_null
+            children_are_replaced_with_their_parent
+            dead_letters_are_kept_and_superseded
+            the_last_page_drains_and_discovers
+            refused_data_leaves_no_trace
+            a_probe_writes_nothing
+            claims_keep_a_scan_from_raising_the_dead
+            a_large_batch_is_one_transaction
+        ] $($how)* }
+    };
 }
+pub(crate) use cases;
 
 fn ann() -> dynaurora::model::WorkerId {
     worker("ann")
@@ -71,7 +76,7 @@ fn counts(upserted: u64, deleted: u64, superseded: u64) -> TableApplied {
     TableApplied { upserted, deleted, superseded }
 }
 
-async fn rows_and_positions_move_together(rig: &impl Rig) {
+pub async fn rows_and_positions_move_together(rig: &impl Rig) {
     let lease = ready(rig).await;
     let units = vec![
         letter("42", 1, Some("a train"), version(5)),
@@ -94,7 +99,7 @@ async fn rows_and_positions_move_together(rig: &impl Rig) {
     assert_eq!(row(rig, "a").await.position, Position::After(sequence(8)));
 }
 
-async fn a_replay_is_fenced(rig: &impl Rig) {
+pub async fn a_replay_is_fenced(rig: &impl Rig) {
     let lease = ready(rig).await;
     let first = batch(&ann(), &lease, 5, vec![letter("42", 1, Some("a train"), version(5))]);
     apply(rig, &first).await;
@@ -105,7 +110,7 @@ async fn a_replay_is_fenced(rig: &impl Rig) {
     assert_eq!(row(rig, "a").await.position, Position::After(sequence(5)));
 }
 
-async fn stale_owners_epochs_and_generations_are_fenced(rig: &impl Rig) {
+pub async fn stale_owners_epochs_and_generations_are_fenced(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let bob = worker("bob");
     let [old] = acquire(rig, &ann(), &["a"], SHORT).await.try_into().unwrap();
@@ -129,7 +134,7 @@ async fn stale_owners_epochs_and_generations_are_fenced(rig: &impl Rig) {
     assert_eq!(letters(rig).await.len(), 1);
 }
 
-async fn one_lost_lease_fences_the_whole_batch(rig: &impl Rig) {
+pub async fn one_lost_lease_fences_the_whole_batch(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1)), shard("b", None, Some(1))]).await;
     let held = leased(rig, &ann(), "a").await;
     let lost = leased(rig, &worker("bob"), "b").await;
@@ -154,7 +159,7 @@ async fn one_lost_lease_fences_the_whole_batch(rig: &impl Rig) {
     assert_eq!(row(rig, "d").await.position, Position::After(sequence(9)), "in one commit");
 }
 
-async fn the_guard_keeps_newer_rows(rig: &impl Rig) {
+pub async fn the_guard_keeps_newer_rows(rig: &impl Rig) {
     let lease = ready(rig).await;
     let newer = letter("42", 1, Some("newer"), version(50));
     apply(rig, &batch(&ann(), &lease, 50, vec![newer.clone()])).await;
@@ -172,7 +177,7 @@ async fn the_guard_keeps_newer_rows(rig: &impl Rig) {
     assert_eq!(letters(rig).await, [stored(&last)]);
 }
 
-async fn a_delete_is_guarded_too(rig: &impl Rig) {
+pub async fn a_delete_is_guarded_too(rig: &impl Rig) {
     let lease = ready(rig).await;
     let newer = letter("42", 1, Some("newer"), version(50));
     apply(rig, &batch(&ann(), &lease, 50, vec![newer.clone()])).await;
@@ -189,7 +194,7 @@ async fn a_delete_is_guarded_too(rig: &impl Rig) {
     assert_eq!(letters(rig).await, [stored(&again)], "a deleted key may come back");
 }
 
-async fn values_stay_exact_and_null_stays_null(rig: &impl Rig) {
+pub async fn values_stay_exact_and_null_stays_null(rig: &impl Rig) {
     let lease = ready(rig).await;
     let odd = "it's \"odd\" \\ {1,NULL} \u{1f384}\n\ttab";
     let mut units = vec![
@@ -209,7 +214,7 @@ async fn values_stay_exact_and_null_stays_null(rig: &impl Rig) {
     assert_eq!(rows, units.iter().map(stored).collect::<Vec<_>>());
 }
 
-async fn children_are_replaced_with_their_parent(rig: &impl Rig) {
+pub async fn children_are_replaced_with_their_parent(rig: &impl Rig) {
     let lease = ready(rig).await;
     let toys = async || {
         let rows = rig.rows(TOYS).await;
@@ -261,7 +266,7 @@ fn key_hash(child: &str) -> [u8; 32] {
     hash
 }
 
-async fn dead_letters_are_kept_and_superseded(rig: &impl Rig) {
+pub async fn dead_letters_are_kept_and_superseded(rig: &impl Rig) {
     let lease = ready(rig).await;
     let mut first = batch(&ann(), &lease, 6, vec![letter("44", 1, None, version(4))]);
     first.rows.rejects = vec![dead_letter("42", 5), dead_letter("43", 6)];
@@ -289,7 +294,7 @@ async fn dead_letters_are_kept_and_superseded(rig: &impl Rig) {
     assert_eq!(view(rig).await.dead_letters, 2, "43 and 46: within one batch too the newest wins");
 }
 
-async fn the_last_page_drains_and_discovers(rig: &impl Rig) {
+pub async fn the_last_page_drains_and_discovers(rig: &impl Rig) {
     let lease = ready(rig).await;
     let mut last = batch(&ann(), &lease, 9, vec![letter("42", 1, None, version(9))]);
     last.fence.advances[0].drained = true;
@@ -325,7 +330,7 @@ fn refused(at: u64) -> Unit {
     unit
 }
 
-async fn refused_data_leaves_no_trace(rig: &impl Rig) {
+pub async fn refused_data_leaves_no_trace(rig: &impl Rig) {
     let lease = ready(rig).await;
     let good = letter("42", 1, None, version(5));
     let mut bad = batch(&ann(), &lease, 6, vec![good.clone(), refused(6)]);
@@ -338,7 +343,7 @@ async fn refused_data_leaves_no_trace(rig: &impl Rig) {
     assert_eq!(letters(rig).await.len(), 1, "without the refused row it is applied");
 }
 
-async fn a_probe_writes_nothing(rig: &impl Rig) {
+pub async fn a_probe_writes_nothing(rig: &impl Rig) {
     let lease = ready(rig).await;
     let good = wishing(letter("42", 1, Some("a"), version(5)), &["train"]);
     let whole = batch(&ann(), &lease, 6, vec![good.clone(), refused(6)]);
@@ -355,7 +360,7 @@ async fn a_probe_writes_nothing(rig: &impl Rig) {
     assert_eq!(bodies(rig).await, [(Some("a".to_owned()), version(5))], "nor does it delete");
 }
 
-async fn claims_keep_a_scan_from_raising_the_dead(rig: &impl Rig) {
+pub async fn claims_keep_a_scan_from_raising_the_dead(rig: &impl Rig) {
     let lease = ready(rig).await;
     let scanned = Version { generation: 1, sequence: SequenceNumber::ZERO };
     let step = |to: u64, units: Vec<Unit>| {
@@ -380,7 +385,7 @@ async fn claims_keep_a_scan_from_raising_the_dead(rig: &impl Rig) {
     assert_eq!(letters(rig).await.len(), 4, "a later change brings a key back");
 }
 
-async fn a_large_batch_is_one_transaction(rig: &impl Rig) {
+pub async fn a_large_batch_is_one_transaction(rig: &impl Rig) {
     let lease = ready(rig).await;
     let units: Vec<Unit> = (0..2_500)
         .map(|number| {

@@ -6,14 +6,12 @@ use aws_sdk_dynamodb::types::{
     ScalarAttributeType, StreamSpecification, StreamViewType,
 };
 use dynaurora::demo::dynamodb::LocalDynamo;
+use dynaurora::engine::ports::Source;
 use dynaurora::error::ErrorKind;
 use dynaurora::model::Item;
 use dynaurora::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
 
-use super::source::{
-    Subject, TABLE, a_scan_brings_every_item_once, a_table_is_described,
-    changes_arrive_whole_and_in_order,
-};
+use super::source::{Subject, TABLE};
 
 struct Emulated {
     source: DynamoSource,
@@ -29,6 +27,12 @@ impl Emulated {
         let config = connect(&options).await.unwrap();
         let source = DynamoSource::new(TABLE, &config, SourceOptions::default());
         Self { source, client: aws_sdk_dynamodb::Client::new(&config), _server: server }
+    }
+
+    async fn with_table() -> Self {
+        let subject = Self::start().await;
+        subject.create_table().await;
+        subject
     }
 
     async fn create_table(&self) {
@@ -78,14 +82,17 @@ impl Subject for Emulated {
     }
 }
 
+// What is gone it does not say: it ignores ARNs.
+super::tests! { source [
+    a_table_is_described
+    changes_arrive_whole_and_in_order
+    a_scan_brings_every_item_once
+] #[tokio::test] super::Emulated::with_table().await }
+
 #[tokio::test]
-async fn the_emulator_keeps_what_it_can_of_the_contract() {
+async fn a_table_that_is_not_there_is_gone() {
     let subject = Emulated::start().await;
-    let error = dynaurora::engine::ports::Source::describe(&subject.source).await.unwrap_err();
+    let error = subject.source.describe().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Gone);
     assert!(error.hint().unwrap().contains("aws dynamodb list-tables --region"));
-    subject.create_table().await;
-    a_table_is_described(&subject.source).await;
-    changes_arrive_whole_and_in_order(&subject).await;
-    a_scan_brings_every_item_once(&subject).await;
 }

@@ -11,23 +11,29 @@ use dynaurora::model::{PartitionId, Position};
 use dynaurora::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
 
 use super::source::{
-    InWorld, TABLE, at, drain, dynamo_source, item, key, letter, listed, over_http, plain, shards,
+    InWorld, TABLE, at, drain, dynamo_source, item, key, letter, listed, over_http, shards,
 };
 use crate::world::{Fault, Operation, WorldError};
 
-async fn suite<S: Source>(subject: &InWorld<S>) {
-    an_end_may_come_with_records_and_without(subject).await;
-    children_are_found_and_hold_what_follows(subject).await;
-    an_empty_page_is_no_end(subject).await;
-    a_removal_by_the_service_is_told_apart(subject).await;
-    failures_are_told_apart(subject).await;
-    a_failing_page_of_a_listing_loses_no_progress(subject).await;
-    old_iterators_expire_and_old_records_are_trimmed(subject).await;
-    a_new_stream_has_a_new_name(subject).await;
-    a_deleted_table_is_gone(subject).await;
+/// What a source says of a world that changes and fails, each case over an empty table.
+macro_rules! cases {
+    ($($how:tt)*) => {
+        $crate::contract::tests! { source_faults [
+            an_end_may_come_with_records_and_without
+            children_are_found_and_hold_what_follows
+            an_empty_page_is_no_end
+            a_removal_by_the_service_is_told_apart
+            failures_are_told_apart
+            a_failing_page_of_a_listing_loses_no_progress
+            old_iterators_expire_and_old_records_are_trimmed
+            a_new_stream_has_a_new_name
+            a_deleted_table_is_gone
+        ] $($how)* }
+    };
 }
+pub(crate) use cases;
 
-async fn an_end_may_come_with_records_and_without<S: Source>(subject: &InWorld<S>) {
+pub async fn an_end_may_come_with_records_and_without<S: Source>(subject: &InWorld<S>) {
     for late in [0.0, 1.0] {
         let (shard, start) = shards(&subject.source).await.pop().unwrap();
         {
@@ -52,7 +58,7 @@ async fn an_end_may_come_with_records_and_without<S: Source>(subject: &InWorld<S
     subject.world.lock().unwrap().faults.late_end = 0.0;
 }
 
-async fn children_are_found_and_hold_what_follows<S: Source>(subject: &InWorld<S>) {
+pub async fn children_are_found_and_hold_what_follows<S: Source>(subject: &InWorld<S>) {
     let source = &subject.source;
     let stream = source.describe().await.unwrap().stream_arn.unwrap();
     for ignored in [false, true] {
@@ -79,9 +85,14 @@ async fn children_are_found_and_hold_what_follows<S: Source>(subject: &InWorld<S
     subject.world.lock().unwrap().faults.ignores_shard_filter = false;
 }
 
-async fn an_empty_page_is_no_end<S: Source>(subject: &InWorld<S>) {
+pub async fn an_empty_page_is_no_end<S: Source>(subject: &InWorld<S>) {
     let (shard, start) = shards(&subject.source).await.remove(0);
-    subject.world.lock().unwrap().order(Operation::Records, Fault::EmptyPage);
+    {
+        let mut world = subject.world.lock().unwrap();
+        world.put(TABLE, letter(1, 1));
+        world.rollover(TABLE, &shard);
+        world.order(Operation::Records, Fault::EmptyPage);
+    }
     let from = at(&subject.source, &shard, start.clone()).await;
     let page = subject.source.read(&from).await.unwrap();
     assert!(page.changes.is_empty() && !page.end && page.iterator.is_some());
@@ -90,7 +101,7 @@ async fn an_empty_page_is_no_end<S: Source>(subject: &InWorld<S>) {
     assert!(!changes.is_empty() && last.end);
 }
 
-async fn a_removal_by_the_service_is_told_apart<S: Source>(subject: &InWorld<S>) {
+pub async fn a_removal_by_the_service_is_told_apart<S: Source>(subject: &InWorld<S>) {
     let record = {
         let mut world = subject.world.lock().unwrap();
         let n = r#"{"pk":{"S":"CHILD#7"},"sk":{"S":"OLD"},"at":{"N":"1"}}"#;
@@ -103,7 +114,7 @@ async fn a_removal_by_the_service_is_told_apart<S: Source>(subject: &InWorld<S>)
     assert_eq!(page.changes[0].sequence, record.sequence);
 }
 
-async fn failures_are_told_apart<S: Source>(subject: &InWorld<S>) {
+pub async fn failures_are_told_apart<S: Source>(subject: &InWorld<S>) {
     let cases = [
         (WorldError::LimitExceeded, ErrorKind::Throttled),
         (WorldError::Throughput, ErrorKind::Throttled),
@@ -131,9 +142,16 @@ async fn failures_are_told_apart<S: Source>(subject: &InWorld<S>) {
     assert!(subject.source.read(&from).await.is_ok());
 }
 
-async fn a_failing_page_of_a_listing_loses_no_progress<S: Source>(subject: &InWorld<S>) {
+pub async fn a_failing_page_of_a_listing_loses_no_progress<S: Source>(subject: &InWorld<S>) {
     let stream = subject.source.describe().await.unwrap().stream_arn.unwrap();
+    for _ in 0..2 {
+        let (shard, _) = shards(&subject.source).await.pop().unwrap();
+        let mut world = subject.world.lock().unwrap();
+        world.split(TABLE, &shard);
+        world.advance(Duration::from_secs(1));
+    }
     let all = shards(&subject.source).await.len();
+    assert_eq!(all, 5);
     {
         let mut world = subject.world.lock().unwrap();
         world.faults.listing_page_max = 2;
@@ -163,9 +181,10 @@ async fn a_failing_page_of_a_listing_loses_no_progress<S: Source>(subject: &InWo
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 }
 
-async fn old_iterators_expire_and_old_records_are_trimmed<S: Source>(subject: &InWorld<S>) {
+pub async fn old_iterators_expire_and_old_records_are_trimmed<S: Source>(subject: &InWorld<S>) {
     let source = &subject.source;
     let (old, old_start) = shards(source).await.remove(0);
+    subject.world.lock().unwrap().rollover(TABLE, &old);
     let record = subject.world.lock().unwrap().put(TABLE, letter(200, 1)).unwrap();
     let from = at(source, &record.shard, Position::At(record.sequence)).await;
     let mut later = from.clone();
@@ -188,7 +207,7 @@ async fn old_iterators_expire_and_old_records_are_trimmed<S: Source>(subject: &I
     assert!(shards(source).await.iter().all(|(shard, _)| *shard != old));
 }
 
-async fn a_new_stream_has_a_new_name<S: Source>(subject: &InWorld<S>) {
+pub async fn a_new_stream_has_a_new_name<S: Source>(subject: &InWorld<S>) {
     let before = subject.source.describe().await.unwrap();
     let record = subject.world.lock().unwrap().put(TABLE, letter(300, 1)).unwrap();
     let from = at(&subject.source, &record.shard, Position::At(record.sequence)).await;
@@ -211,7 +230,7 @@ async fn a_new_stream_has_a_new_name<S: Source>(subject: &InWorld<S>) {
     assert!(page.changes[0].new_image.is_none() && page.changes[0].old_image.is_none());
 }
 
-async fn a_deleted_table_is_gone<S: Source>(subject: &InWorld<S>) {
+pub async fn a_deleted_table_is_gone<S: Source>(subject: &InWorld<S>) {
     let before = subject.source.describe().await.unwrap();
     subject.world.lock().unwrap().delete_table(TABLE);
     let error = subject.source.describe().await.unwrap_err();
@@ -220,16 +239,6 @@ async fn a_deleted_table_is_gone<S: Source>(subject: &InWorld<S>) {
     let after = subject.source.describe().await.unwrap();
     assert_eq!(after.table_arn, before.table_arn);
     assert_ne!(after.table_id, before.table_id);
-}
-
-#[tokio::test]
-async fn the_world_fails_as_the_contract_says() {
-    suite(&plain()).await;
-}
-
-#[tokio::test]
-async fn the_sdk_fails_as_the_contract_says() {
-    suite(&over_http().await).await;
 }
 
 #[tokio::test]

@@ -15,8 +15,8 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use super::cluster::fresh_database;
 use super::rig::settings;
-use crate::contract::repair::{self, RepairRig};
-use crate::contract::{self, StoredRow, freshness, ledger, loads, rewind, sink};
+use crate::contract::repair::RepairRig;
+use crate::contract::{self, StoredRow};
 
 struct Rig {
     ledger: PostgresLedger,
@@ -98,32 +98,27 @@ fn version(text: &Option<String>) -> Option<Version> {
     Some(Version { generation: generation.parse().ok()?, sequence })
 }
 
-#[tokio::test]
-async fn the_ledger_keeps_its_contract() {
-    ledger::suite(fresh).await;
-}
-
-#[tokio::test]
-async fn freshness_is_told_as_the_contract_says() {
-    freshness::suite(fresh).await;
-}
-
-#[tokio::test]
-async fn the_sink_keeps_its_contract() {
-    sink::suite(fresh).await;
-}
-
-#[tokio::test]
-async fn ledger_and_sink_keep_the_contract_of_loads() {
-    loads::suite(fresh).await;
-}
-
-#[tokio::test]
-async fn shards_are_rewound_as_the_contract_says() {
-    rewind::suite(fresh).await;
-}
-
-#[tokio::test]
-async fn a_target_is_verified_and_repaired_as_the_contract_says() {
-    repair::suite(fresh).await;
-}
+contract::freshness::cases!(
+    #[tokio::test]
+    super::fresh().await
+);
+contract::ledger::cases!(
+    #[tokio::test]
+    super::fresh().await
+);
+contract::loads::cases!(
+    #[tokio::test]
+    super::fresh().await
+);
+contract::rewind::cases!(
+    #[tokio::test]
+    super::fresh().await
+);
+contract::sink::cases!(
+    #[tokio::test]
+    super::fresh().await
+);
+contract::repair::cases!(
+    #[tokio::test]
+    super::fresh().await
+);

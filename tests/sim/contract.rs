@@ -6,8 +6,8 @@ use dynaurora::model::{RowOp, TableIndex};
 
 use super::clock::{SimClock, pause};
 use super::store::{Knobs, Store};
-use crate::contract::repair::{self, RepairRig};
-use crate::contract::{Rig, StoredRow, freshness, ledger, loads, rewind, sink, tables};
+use crate::contract::repair::RepairRig;
+use crate::contract::{self, Rig, StoredRow, tables};
 
 struct Memory {
     store: Store,
@@ -53,32 +53,27 @@ impl RepairRig for Memory {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_store_is_verified_and_repaired_as_the_contract_says() {
-    repair::suite(async || Memory::fresh()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_store_keeps_the_ledgers_contract() {
-    ledger::suite(async || Memory::fresh()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn freshness_is_told_as_the_contract_says() {
-    freshness::suite(async || Memory::fresh()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_store_keeps_the_sinks_contract() {
-    sink::suite(async || Memory::fresh()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_store_keeps_the_contract_of_loads() {
-    loads::suite(async || Memory::fresh()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn shards_are_rewound_as_the_contract_says() {
-    rewind::suite(async || Memory::fresh()).await;
-}
+contract::freshness::cases!(
+    #[tokio::test(start_paused = true)]
+    super::Memory::fresh()
+);
+contract::ledger::cases!(
+    #[tokio::test(start_paused = true)]
+    super::Memory::fresh()
+);
+contract::loads::cases!(
+    #[tokio::test(start_paused = true)]
+    super::Memory::fresh()
+);
+contract::rewind::cases!(
+    #[tokio::test(start_paused = true)]
+    super::Memory::fresh()
+);
+contract::sink::cases!(
+    #[tokio::test(start_paused = true)]
+    super::Memory::fresh()
+);
+contract::repair::cases!(
+    #[tokio::test(start_paused = true)]
+    super::Memory::fresh()
+);

@@ -1,178 +1,305 @@
-//! Circles between files: who imports from whom, file by file, and which files lead back to themselves.
-//!
-//! An import names a file by the longest path that is one. A file does not import its children by
-//! declaring them or by handing on their names (`mod`, `pub use`); all else counts.
+//! No circles between files: who imports whom, read from the paths in the code.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// The files of each circle, each circle sorted, by their paths under `src`.
-pub(crate) fn circles(files: &BTreeMap<String, String>) -> Vec<Vec<String>> {
-    let imports = imports(files);
-    let mut found = BTreeSet::new();
-    for start in imports.keys() {
-        let circle: Vec<String> = reached(&imports, start)
-            .into_iter()
-            .filter(|file| reached(&imports, file).contains(start))
-            .collect();
-        if circle.len() > 1 {
-            found.insert(circle);
-        }
-    }
-    found.into_iter().collect()
+use super::scan::{Token, closing, is_name, tokens, without_tests};
+
+/// A path or a `use` with what it names, as seen from the crate's root.
+type Names = Vec<String>;
+
+/// What one file declares, binds and names.
+#[derive(Debug, Default)]
+struct File {
+    /// Its module's path.
+    module: Names,
+    /// The modules that it declares.
+    children: BTreeSet<String>,
+    /// The names that its `use` lines bind, each with the path behind it.
+    bound: BTreeMap<String, Names>,
+    /// Every path that it names.
+    named: Vec<Names>,
 }
 
-/// Each file with the files that it imports from.
-fn imports(files: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
-    let modules: BTreeMap<String, &String> =
-        files.keys().map(|file| (module_of(file), file)).collect();
-    let mut imports = BTreeMap::new();
-    for (file, text) in files {
-        let module = module_of(file);
-        let mut named = BTreeSet::new();
-        for path in paths(text, &module) {
-            let target = owner(&path, &modules).filter(|target| **target != *file);
-            named.extend(target.map(|target| (*target).clone()));
-        }
-        imports.insert(file.clone(), named);
-    }
-    imports
-}
-
-/// The file that has a path: the longest part of it that is a module.
-fn owner<'m>(path: &str, modules: &BTreeMap<String, &'m String>) -> Option<&'m String> {
-    let mut path = path;
-    loop {
-        if let Some(file) = modules.get(path) {
-            return Some(file);
-        }
-        path = path.rsplit_once("::")?.0;
-    }
-}
-
-/// `engine/tail/mod.rs` and `engine/tail.rs` are both `engine::tail`.
-fn module_of(file: &str) -> String {
-    let path = file.trim_end_matches(".rs");
-    path.strip_suffix("/mod").unwrap_or(path).replace('/', "::")
-}
-
-/// All absolute paths into this crate that a file's own code names, its tests left out.
-fn paths(text: &str, module: &str) -> Vec<String> {
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-    let code: String = code
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .flat_map(|line| [line, "\n"])
+/// The circles among the files of `src`, given as path and text, each with its files.
+///
+/// A file imports another where it names something of it, by `use` or by a path. It does not where it only
+/// declares a module of its own or hands its names on with `pub use`; who imports such a name imports the
+/// file that it comes from. Code for tests alone does not count.
+///
+/// Files that import each other around a ring stand in one circle, in order. Where a file imports one of its
+/// own modules, which leads back to it, the shortest way back is a circle of its own: it begins with the
+/// parent. Were these put together with the rest, most files of a room would be one circle.
+pub fn circles(files: &BTreeMap<String, String>) -> Vec<Vec<String>> {
+    let paths: Vec<&String> = files.keys().collect();
+    let files: Vec<File> = files.iter().map(|(path, text)| read(path, text)).collect();
+    let is_below = |own: usize, other: usize| files[other].module.starts_with(&files[own].module);
+    let imports = imports(&files);
+    let sideways: Vec<BTreeSet<usize>> = imports
+        .iter()
+        .enumerate()
+        .map(|(own, others)| others.iter().copied().filter(|it| !is_below(own, *it)).collect())
         .collect();
-    let mut paths = Vec::new();
-    let mut rest = code.as_str();
-    while let Some(at) = rest.find("use ") {
-        let before = rest[..at].trim_end_matches([' ', '\t']);
-        let statement = &rest[at + 4..];
-        let end = statement.find(';').unwrap_or(statement.len());
-        let handed_on = before.ends_with("pub") || before.ends_with(')');
-        let starts = handed_on || before.is_empty() || before.ends_with('\n');
-        if starts && !handed_on {
-            flatten(&statement[..end], "", &mut paths);
-        }
-        rest = &statement[end..];
+    let mut found: BTreeSet<Vec<usize>> = BTreeSet::new();
+    let reached: Vec<_> = (0..files.len()).map(|own| reached(&sideways, own)).collect();
+    for (own, others) in reached.iter().enumerate().filter(|(own, others)| others.contains(own)) {
+        found.insert(others.iter().copied().filter(|it| reached[*it].contains(&own)).collect());
     }
-    paths.extend(inline(&code));
-    paths.iter().filter_map(|path| absolute(path, module)).collect()
+    for (own, others) in imports.iter().enumerate() {
+        let back = others.iter().filter(|it| is_below(own, **it));
+        found.extend(back.filter_map(|child| way(&sideways, *child, own)));
+    }
+    let names = |circle: Vec<usize>| circle.into_iter().map(|it| paths[it].clone()).collect();
+    found.into_iter().map(names).collect()
 }
 
-/// `a::{b, c::{d}}` is `a::b` and `a::c::d`.
-fn flatten(tree: &str, before: &str, paths: &mut Vec<String>) {
-    let tree = tree.trim();
-    let Some((head, inner)) = tree.split_once('{') else {
-        let name = tree.split(" as ").next().unwrap_or_default().trim();
-        let name = name.trim_end_matches("::self").trim_end_matches("self").trim_end_matches("::");
-        paths.push(format!("{before}{name}").trim_end_matches("::").to_owned());
-        return;
+/// Which files each file imports, itself not among them.
+fn imports(files: &[File]) -> Vec<BTreeSet<usize>> {
+    let modules: BTreeMap<&[String], usize> =
+        files.iter().enumerate().map(|(at, file)| (file.module.as_slice(), at)).collect();
+    let of_one = |(own, file): (usize, &File)| {
+        let homes = file.named.iter().filter_map(|path| home(files, &modules, path, 0));
+        homes.filter(|other| *other != own).collect()
     };
-    let inner = inner.rsplit_once('}').map_or(inner, |(inner, _)| inner);
-    let before = format!("{before}{}", head.trim());
-    let (mut depth, mut start) = (0_usize, 0);
-    for (at, char) in inner.char_indices() {
-        match char {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                flatten(&inner[start..at], &before, paths);
-                start = at + 1;
+    files.iter().enumerate().map(of_one).collect()
+}
+
+/// All that a file imports, and what that imports.
+fn reached(imports: &[BTreeSet<usize>], from: usize) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![from];
+    while let Some(at) = open.pop() {
+        open.extend(imports[at].iter().filter(|other| found.insert(**other)));
+    }
+    found
+}
+
+/// The shortest way by imports from one file to another, which stands first.
+fn way(imports: &[BTreeSet<usize>], from: usize, to: usize) -> Option<Vec<usize>> {
+    let mut ways = VecDeque::from([vec![from]]);
+    let mut seen = BTreeSet::from([from]);
+    while let Some(way) = ways.pop_front() {
+        let at = *way.last()?;
+        if imports[at].contains(&to) {
+            return Some([vec![to], way].concat());
+        }
+        for next in imports[at].iter().filter(|next| seen.insert(**next)) {
+            ways.push_back([way.as_slice(), &[*next]].concat());
+        }
+    }
+    None
+}
+
+/// The file in which what a path names is written, as far as `use` lines tell.
+fn home(
+    files: &[File],
+    modules: &BTreeMap<&[String], usize>,
+    path: &[String],
+    depth: usize,
+) -> Option<usize> {
+    let known = |length: &usize| modules.contains_key(&path[..*length]);
+    let length = (0..=path.len()).rev().find(known)?;
+    let at = modules[&path[..length]];
+    // A name may be handed on a few times; a `use` of itself would never end.
+    if depth > 8 || length == path.len() {
+        return Some(at);
+    }
+    let Some(target) = files[at].bound.get(&path[length]) else { return Some(at) };
+    home(files, modules, &[target, &path[length + 1..]].concat(), depth + 1)
+}
+
+/// The path of a file's module; that of the root is empty.
+fn module_of(path: &str) -> Names {
+    let inside = path.strip_prefix("src/").unwrap_or(path);
+    let inside = inside.strip_suffix(".rs").unwrap_or(inside);
+    let mut names: Names = inside.split('/').map(str::to_owned).collect();
+    if names.last().is_some_and(|last| last == "mod") || names == ["lib"] {
+        names.pop();
+    }
+    names
+}
+
+fn read(path: &str, text: &str) -> File {
+    let all = tokens(text);
+    let tokens = without_tests(&all);
+    let mut file = File { module: module_of(path), ..File::default() };
+    // Where each module that is written in this file ends, with its name.
+    let mut inline: Vec<(usize, String)> = Vec::new();
+    let text = |at: usize| tokens.get(at).map_or("", |token: &Token<'_>| token.text);
+    for (at, token) in tokens.iter().enumerate() {
+        if token.text == "mod" && text(at + 2) == ";" {
+            file.children.insert(text(at + 1).to_owned());
+        }
+    }
+    let mut at = 0;
+    while at < tokens.len() {
+        inline.retain(|(end, _)| at <= *end);
+        let here: Names =
+            file.module.iter().chain(inline.iter().map(|(_, name)| name)).cloned().collect();
+        match text(at) {
+            "mod" if text(at + 2) == "{" => {
+                inline.push((closing(&tokens, at + 2), text(at + 1).to_owned()));
+                at += 3;
             }
+            "use" => {
+                let shared = is_shared(&tokens[..at]);
+                let end = (at..tokens.len()).find(|end| text(*end) == ";").unwrap_or(at);
+                let mut leaves = Vec::new();
+                tree(&tokens[at + 1..end], &Names::new(), &mut leaves);
+                for (path, name) in leaves {
+                    bind(&mut file, &here, shared, &path, name);
+                }
+                at = end + 1;
+            }
+            start if is_name(start) && !["::", "."].contains(&text(at.wrapping_sub(1))) => {
+                let mut path = vec![start.to_owned()];
+                while text(at + 1) == "::" && is_name(text(at + 2)) {
+                    path.push(text(at + 2).to_owned());
+                    at += 2;
+                }
+                at += 1;
+                if path.len() > 1 {
+                    file.named.extend(absolute(&file, &here, &path));
+                }
+            }
+            _ => at += 1,
+        }
+    }
+    file
+}
+
+/// Whether the word before `use` makes the names others' as well.
+fn is_shared(before: &[Token<'_>]) -> bool {
+    before.last().is_some_and(|token| ["pub", ")"].contains(&token.text))
+}
+
+/// Keeps one leaf of a `use`: the name it binds, and the path unless it is only handed on.
+fn bind(file: &mut File, here: &Names, shared: bool, path: &Names, name: String) {
+    let Some(target) = absolute(file, here, path) else { return };
+    let from_child = target.len() > file.module.len() && target.starts_with(&file.module);
+    if !(shared && from_child) {
+        file.named.push(target.clone());
+    }
+    if *here == file.module {
+        file.bound.insert(name, target);
+    }
+}
+
+/// A path as seen from the crate's root; none where it begins outside of the crate.
+fn absolute(file: &File, here: &Names, path: &[String]) -> Option<Names> {
+    let ups = path.iter().take_while(|name| *name == "super").count();
+    let first = path.first()?.as_str();
+    let (base, rest) = match first {
+        "crate" => (&[][..], &path[1..]),
+        "self" => {
+            let ups = path[1..].iter().take_while(|name| *name == "super").count();
+            (&here[..here.len().checked_sub(ups)?], &path[1 + ups..])
+        }
+        "super" => (&here[..here.len().checked_sub(ups)?], &path[ups..]),
+        _ if file.children.contains(first) && *here == file.module => (&here[..], path),
+        _ => return None,
+    };
+    Some([base, rest].concat())
+}
+
+/// The leaves of a tree of `use`: each path with the name that it binds.
+fn tree(tokens: &[Token<'_>], before: &Names, leaves: &mut Vec<(Names, String)>) {
+    let mut path = before.clone();
+    let mut at = 0;
+    while at < tokens.len() {
+        match tokens[at].text {
+            "{" => {
+                let end = closing(tokens, at);
+                for branch in branches(&tokens[at + 1..end]) {
+                    tree(branch, &path, leaves);
+                }
+                return;
+            }
+            "*" => {
+                leaves.push((path, "*".to_owned()));
+                return;
+            }
+            "as" => {
+                let name = tokens.get(at + 1).map_or("_", |token| token.text);
+                leaves.push((path, name.to_owned()));
+                return;
+            }
+            "self" if !path.is_empty() => {}
+            name if is_name(name) => path.push(name.to_owned()),
             _ => {}
         }
+        at += 1;
     }
-    if !inner[start..].trim().is_empty() {
-        flatten(&inner[start..], &before, paths);
+    if let Some(name) = path.last().cloned().filter(|_| !tokens.is_empty()) {
+        leaves.push((path, name));
     }
 }
 
-/// Paths in the midst of code, as `crate::engine::run(…)`.
-fn inline(code: &str) -> Vec<String> {
-    let mut paths = Vec::new();
-    for start in ["crate::", "super::"] {
-        for (at, _) in code.match_indices(start) {
-            let before = code[..at].chars().next_back();
-            if before.is_some_and(|before| before.is_alphanumeric() || "_:$".contains(before)) {
-                continue;
-            }
-            let line = code[..at].rsplit('\n').next().unwrap_or_default();
-            if line.contains("use ") {
-                continue;
-            }
-            let end = |own: char| !(own.is_alphanumeric() || own == '_' || own == ':');
-            let rest = &code[at..];
-            let path = &rest[..rest.find(end).unwrap_or(rest.len())];
-            paths.push(path.trim_end_matches(':').to_owned());
+/// What commas part, outside of inner braces.
+fn branches<'a, 'b>(tokens: &'b [Token<'a>]) -> Vec<&'b [Token<'a>]> {
+    let mut depth = 0_usize;
+    let parts = tokens.split(|token| {
+        match token.text {
+            "{" => depth += 1,
+            "}" => depth = depth.saturating_sub(1),
+            _ => {}
         }
-    }
-    paths
+        depth == 0 && token.text == ","
+    });
+    parts.collect()
 }
 
-/// The path from the crate's root, where it is one into this crate.
-fn absolute(path: &str, module: &str) -> Option<String> {
-    if let Some(rest) = path.strip_prefix("crate::") {
-        return Some(rest.to_owned());
-    }
-    let mut within: Vec<&str> = module.split("::").collect();
-    let mut rest = path;
-    while let Some(after) = rest.strip_prefix("super::") {
-        within.pop()?;
-        rest = after;
-    }
-    // A bare path names a child, another crate or what is imported already; only children are files.
-    within.push(rest.strip_prefix("self::").unwrap_or(rest));
-    Some(within.join("::"))
-}
-
-/// Every file that can be reached, the first one only by a circle.
-fn reached(imports: &BTreeMap<String, BTreeSet<String>>, start: &str) -> BTreeSet<String> {
-    let mut reached = BTreeSet::new();
-    let mut open: Vec<&String> = imports.get(start).into_iter().flatten().collect();
-    while let Some(file) = open.pop() {
-        if reached.insert(file.clone()) {
-            open.extend(imports.get(file).into_iter().flatten());
-        }
-    }
-    reached
+/// The circles of files that are given as pairs of path and text.
+#[cfg(test)]
+fn found(files: &[(&str, &str)]) -> Vec<Vec<String>> {
+    let own = |(path, text): &(&str, &str)| (format!("src/{path}.rs"), (*text).to_owned());
+    let strip = |path: &String| path.replace("src/", "").replace(".rs", "");
+    let circles = circles(&files.iter().map(own).collect());
+    circles.iter().map(|circle| circle.iter().map(strip).collect()).collect()
 }
 
 #[test]
-fn a_circle_is_found_through_every_form_of_import() {
-    let of = |files: &[(&str, &str)]| {
-        circles(&files.iter().map(|(file, text)| ((*file).into(), (*text).into())).collect())
-    };
-    let two = |first: &str, second: &str| of(&[("a/x.rs", first), ("a/y.rs", second)]);
-    let circle = vec![vec!["a/x.rs".to_owned(), "a/y.rs".to_owned()]];
-    assert_eq!(two("use crate::a::y::Y;", "use super::x::X;"), circle);
-    assert_eq!(two("use super::{\n    y::{self, Y},\n};", "fn f() { crate::a::x::g() }"), circle);
-    assert_eq!(two("use crate::a::y::Y;", "// use super::x::X;"), Vec::<Vec<String>>::new());
-    assert_eq!(two("use crate::a::y::Y;", "pub use super::x::X;"), Vec::<Vec<String>>::new());
-    let tests = "#[cfg(test)]\nmod tests {\n    use crate::a::x::X;\n}";
-    assert_eq!(two("use crate::a::y::Y;", tests), Vec::<Vec<String>>::new());
-    // A parent that declares its child is no import; one that uses what the child has is.
-    let parent = |text: &str| of(&[("a.rs", text), ("a/x.rs", "use super::Parent;")]);
-    assert_eq!(parent("mod x;\npub use x::X;"), Vec::<Vec<String>>::new());
-    assert_eq!(parent("mod x;\nuse x::X;").len(), 1);
+fn a_circle_is_found_in_every_form() {
+    let names_b = [
+        "use crate::b::X;",
+        "use super::b;",
+        "fn f() { crate::b::x(); }",
+        "use crate::{\n    c,\n    b::{self as d, X},\n};",
+        "use self::super::b::*;",
+        "mod inner { use super::super::b::X; }",
+        "impl super::b::X for Y {}",
+    ];
+    for text in names_b {
+        let files = [("a", text), ("b", "use crate::a::{self, Y};"), ("c", "")];
+        assert_eq!(found(&files), [["a", "b"]], "{text}");
+    }
+    for text in [
+        "// use crate::b;",
+        "\"use crate::b::X;\"",
+        "#[cfg(test)] mod t { use crate::b; }",
+        "use other::b::X;",
+        "fn f() { other::crate_b::x(); }",
+    ] {
+        assert!(found(&[("a", text), ("b", "use super::a;")]).is_empty(), "{text}");
+    }
+    let ring = [("a", "use crate::c::X;"), ("b", "use crate::a;"), ("c", "use crate::b;")];
+    assert_eq!(found(&ring), [["a", "b", "c"]]);
+}
+
+#[test]
+fn names_that_are_handed_on_belong_to_the_file_they_come_from() {
+    let handed = ("p/mod", "mod a;\nmod b;\npub use a::X;");
+    assert!(found(&[handed, ("p/a", "use super::Y;"), ("p/b", "use super::X;")]).is_empty());
+    let circle = [handed, ("p/a", "use super::b::Y;"), ("p/b", "use super::X;")];
+    assert_eq!(found(&circle), [["p/a", "p/b"]]);
+}
+
+#[test]
+fn a_parent_that_uses_what_leads_back_to_it_is_in_a_circle() {
+    let parent = ("p/mod", "mod a;\nmod b;\nuse a::X;\nfn f() {}");
+    assert_eq!(found(&[parent, ("p/a", "use super::f;")]), [["p/mod", "p/a"]]);
+    let long = [parent, ("p/a", "use super::b;"), ("p/b", "use crate::p::f;")];
+    assert_eq!(found(&long), [["p/mod", "p/a", "p/b"]]);
+    let named = [("p/mod", "mod a;\nfn f() { a::x(); }"), ("p/a", "use super::f;")];
+    assert_eq!(found(&named), [["p/mod", "p/a"]]);
+    assert!(found(&[parent, ("p/a", "use crate::q::X;"), ("q", "")]).is_empty());
 }

@@ -29,7 +29,7 @@ use crate::error::Result;
 use crate::model::ShardListing;
 
 /// One source's worker.
-pub(in crate::engine) struct Worker<P: Seams> {
+pub(crate) struct Worker<P: Seams> {
     pub(super) ports: Arc<P>,
     pub(super) run: SourceRun,
     pub(super) tables: Tables,
@@ -94,7 +94,7 @@ pub(super) struct ApplyEnded {
 
 impl<P: Seams> Worker<P> {
     /// A worker that has not begun.
-    pub(in crate::engine) fn new(ports: Arc<P>, run: SourceRun) -> Self {
+    pub(crate) fn new(ports: Arc<P>, run: SourceRun) -> Self {
         let now = ports.clock().now();
         let (tables, options) = (run.mapper.tables(), &run.options);
         Self {

@@ -29,7 +29,7 @@ struct Started {
 
 impl<P: Seams> Worker<P> {
     /// Runs the source until `stop` is cancelled and what is in hand is applied, or until it halts.
-    pub(in crate::engine) async fn drive(mut self, stop: CancellationToken) -> Result<()> {
+    pub(crate) async fn drive(mut self, stop: CancellationToken) -> Result<()> {
         metrics::start(&self.run.name, &self.tables.names);
         let mut woken = false;
         loop {
