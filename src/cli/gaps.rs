@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use super::config_file::load;
 use super::{ConfigArgs, Output, paste, print_json};
 use crate::error::Result;
-use crate::ops::{named, wire};
-use crate::postgres::listings::gaps::{StoredGap, accept, list};
+use crate::ops::gaps::{accept, list};
+use crate::postgres::listings::gaps::StoredGap;
 use crate::telemetry::status::timestamp;
 
 /// Options of `gaps`.
@@ -75,10 +75,8 @@ pub async fn run(args: &GapsArgs) -> Result<ExitCode> {
 
 async fn run_list(args: &ListArgs) -> Result<ExitCode> {
     let config = load(&args.config)?;
-    named::source(&config, args.source.as_deref())?;
-    let pool = wire::target(&config).await?.pool().await?;
-    let gaps: Vec<Printed> =
-        list(&pool, args.source.as_deref(), args.all).await?.into_iter().map(printed).collect();
+    let gaps = list(&config, args.source.as_deref(), args.all).await?;
+    let gaps: Vec<Printed> = gaps.into_iter().map(printed).collect();
     if args.output == Output::Json {
         print_json(&gaps)?;
         return Ok(ExitCode::SUCCESS);
@@ -108,8 +106,7 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
 
 async fn run_accept(args: &AcceptArgs) -> Result<ExitCode> {
     let config = load(&args.config)?;
-    let pool = wire::target(&config).await?.pool().await?;
-    let gap = accept(&pool, args.id).await?;
+    let gap = accept(&config, args.id).await?;
     anstream::println!(
         "gap {} of source {} is accepted: what was lost stays lost until the next backfill",
         gap.id,

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
-use super::daemon;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::daemon;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,8 +34,8 @@ pub async fn run(listen: SocketAddr, probe: Probe, out: &mut impl Write) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use super::super::daemon::tests::{nobody, with_answer};
     use super::*;
+    use crate::ops::daemon::tests::{nobody, with_answer};
 
     #[tokio::test]
     async fn yes_no_and_nobody_are_three_answers() {

@@ -7,12 +7,7 @@ use clap::Args;
 use super::config_file::load;
 use super::{ConfigArgs, Output, paste, print_json};
 use crate::error::Result;
-use crate::ops::resolve::resolve_with_new_columns;
-use crate::ops::shared_tables::to_plan;
-use crate::ops::{named, wire};
-use crate::postgres::listings::grants;
-use crate::postgres::migrations;
-use crate::postgres::tables::ddl::{self, StepKind};
+use crate::ops::plan::{self as ops, Progress};
 
 /// Options of `plan`.
 #[derive(Debug, Args)]
@@ -53,50 +48,14 @@ pub struct GrantsArgs {
     query_role: Option<String>,
 }
 
-#[derive(serde::Serialize)]
-struct Planned {
-    migrations: Vec<String>,
-    /// The tables that are there already: only what they lack is added.
-    existing: Vec<String>,
-    steps: Vec<PlannedStep>,
-}
-
-#[derive(serde::Serialize)]
-struct PlannedStep {
-    source: String,
-    what: String,
-    sql: String,
-    destructive: bool,
-}
-
 /// Prints what `apply` would run.
 ///
 /// # Errors
 /// When the target cannot be reached, or differs in a way that only its owner can resolve.
 pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
     let mut config = load(&args.config)?;
-    named::tables(&config, &args.confirm)?;
-    let pool = wire::target(&config).await?.pool().await?;
-    let migrations = migrations::pending(&pool).await?;
-    resolve_with_new_columns(&mut config, &pool).await?;
-    let mut planned = Planned { migrations, existing: Vec::new(), steps: Vec::new() };
-    for (source, tables) in config.sources.iter().zip(to_plan(&config, &pool).await?) {
-        for table in ddl::existing(&pool, &tables).await? {
-            if !planned.existing.contains(&table.name) {
-                planned.existing.push(table.name);
-            }
-        }
-        let mut steps = ddl::plan_confirmed(&pool, &tables, &args.confirm).await?;
-        // What two sources want of the table that they share is done once.
-        steps.retain(|step| !planned.steps.iter().any(|planned| planned.sql == step.sql));
-        planned.steps.extend(steps.into_iter().map(|step| PlannedStep {
-            source: source.name.to_string(),
-            what: step.what,
-            sql: step.sql,
-            destructive: step.kind == StepKind::Destructive,
-        }));
-    }
-    let nothing = planned.migrations.is_empty() && planned.steps.is_empty();
+    let planned = Box::pin(ops::plan(&mut config, &args.confirm)).await?;
+    let nothing = planned.is_empty();
     if args.output == Output::Json {
         print_json(&planned)?;
     } else {
@@ -129,24 +88,7 @@ pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
 /// As for [`plan`]; `Denied` when the role may not.
 pub async fn apply(args: &ApplyArgs) -> Result<ExitCode> {
     let mut config = load(&args.config)?;
-    named::tables(&config, &args.confirm)?;
-    let pool = wire::target(&config).await?.pool().await?;
-    for migration in migrations::pending(&pool).await? {
-        anstream::println!("migrate the ledger: {migration}");
-    }
-    migrations::migrate(&pool).await?;
-    resolve_with_new_columns(&mut config, &pool).await?;
-    let mut changed = false;
-    for (source, tables) in config.sources.iter().zip(to_plan(&config, &pool).await?) {
-        let existing = ddl::existing(&pool, &tables).await?;
-        let steps = ddl::plan_confirmed(&pool, &tables, &args.confirm).await?;
-        // Whoever runs has compiled the mapping onto the tables as they were.
-        changed |= !existing.is_empty() && !steps.is_empty();
-        ddl::apply(&pool, &steps).await?;
-        for step in steps {
-            anstream::println!("{}: {}", source.name, step.what);
-        }
-    }
+    let changed = Box::pin(ops::apply(&mut config, &args.confirm, &Printer)).await?;
     anstream::eprintln!("the target is as the mapping needs it");
     if changed {
         anstream::eprintln!("restart the daemons that run: they know the tables as they were");
@@ -155,16 +97,25 @@ pub async fn apply(args: &ApplyArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints each thing as it is done.
+struct Printer;
+
+impl Progress for Printer {
+    fn migration(&self, name: &str) {
+        anstream::println!("migrate the ledger: {name}");
+    }
+
+    fn step(&self, source: &str, what: &str) {
+        anstream::println!("{source}: {what}");
+    }
+}
+
 /// Prints the grants that the daemon, and readers, need: for the tables' owner to run.
 ///
 /// # Errors
 /// When the config is wrong.
 pub fn print_grants(args: &GrantsArgs) -> Result<ExitCode> {
     let config = load(&args.config)?;
-    let tables = wire::tables(&config);
-    anstream::print!("{}", grants::grants(&tables, &args.role)?);
-    if let Some(role) = &args.query_role {
-        anstream::print!("{}", grants::query_grants(&tables, role)?);
-    }
+    anstream::print!("{}", ops::grants(&config, &args.role, args.query_role.as_deref())?);
     Ok(ExitCode::SUCCESS)
 }

@@ -1,27 +1,14 @@
 //! `dynaurora run`: the daemon.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 
 use super::ConfigArgs;
 use super::backfill::{BackfillWhen, LoadArgs};
 use super::config_file::{self, load};
-use crate::config::Config;
-use crate::engine::ports::Clock;
-use crate::error::{Error, ErrorKind, Result};
-use crate::model::WorkerId;
-use crate::ops::service::{Observer, Service};
-use crate::ops::start;
-use crate::ops::wire::{self, LoadWish};
-use crate::runtime::{
-    self, SystemClock, notify_ready, notify_status, notify_stopping, signals, watchdog,
-};
-use crate::telemetry::{events, http};
-
-/// How often the start looks whether every source is ready, and the service manager hears how it goes.
-const NOTIFY_EVERY: Duration = Duration::from_secs(1);
+use crate::error::Result;
+use crate::ops::run::{self as ops, Ended};
 
 /// Options of `run`.
 #[derive(Debug, Args)]
@@ -40,97 +27,11 @@ pub struct RunArgs {
 /// # Errors
 /// What prevents the start, or the error of a source that halted.
 pub async fn run(args: &RunArgs) -> Result<ExitCode> {
-    let mut config = load(&args.config)?;
+    let config = load(&args.config)?;
     let telemetry = config_file::telemetry(&config)?;
-    let listener = http::bind(config.telemetry.listen)?;
-    let mut signals = signals()
-        .map_err(|error| Error::new(ErrorKind::Unknown, "listen for signals").with_source(error))?;
-    let worker = runtime::worker_id();
-    let version = env!("CARGO_PKG_VERSION");
-    let sources = config.sources.len();
-    events::Started { version, worker: worker.as_str(), sources }.emit();
-    if let Ok(address) = listener.local_addr() {
-        // Port 0 takes any free one; this line is then the only place that tells which.
-        tracing::info!(%address, "listening");
-    }
-
-    let service = tokio::select! {
-        biased;
-        signal = signals.signal() => {
-            tracing::info!(signal, "stopped before the start was done");
-            return Ok(ExitCode::SUCCESS);
-        }
-        service = start(&mut config, worker, args.load.wish(args.backfill)) => service?,
-    };
-    let stop = service.stop();
-    let observer = service.observer();
-    let shown = observer.clone();
-    let status = move || shown.status(SystemClock.wall());
-    let server = http::serve(listener, telemetry, status, stop.clone().cancelled_owned());
-    let tending = tend(observer);
-    let finished = service.finished();
-    tokio::pin!(server, tending, finished);
-
-    let mut serving = true;
-    loop {
-        tokio::select! {
-            biased;
-            signal = signals.signal() => {
-                tracing::info!(signal, "draining");
-                break;
-            }
-            served = &mut server, if serving => {
-                serving = false;
-                served?;
-            }
-            result = &mut finished => return result.map(|()| ExitCode::SUCCESS),
-            () = &mut tending => {}
-        }
-    }
-    stop.cancel();
-    notify_stopping();
-    let grace = Duration::from_secs(config.worker.grace_secs);
-    tokio::select! {
-        biased;
-        signal = signals.signal() => {
-            tracing::warn!(signal, "stopped at once; what was not committed will be read again");
-            Ok(ExitCode::FAILURE)
-        }
-        result = &mut finished => {
-            tracing::info!("stopped");
-            result.map(|()| ExitCode::SUCCESS)
-        }
-        () = SystemClock.sleep_until(SystemClock.now() + grace) => {
-            let what = format!("draining took longer than {} s", grace.as_secs());
-            Err(Error::new(ErrorKind::Unavailable, what)
-                .with_hint("nothing is lost: what was not committed will be read again"))
-        }
-    }
-}
-
-async fn start(config: &mut Config, worker: WorkerId, load: LoadWish) -> Result<Service> {
-    let pools = wire::target(config).await?;
-    start::prepare_target(config, &pools).await?;
-    let mut service = Service::new(worker, fastrand::u64(..));
-    start::add_sources(&mut service, config, None, &pools, load).await?;
-    Ok(service)
-}
-
-/// Keeps the service manager informed: ready once every source is, its status line, its watchdog.
-async fn tend(observer: Observer) {
-    let tell = async {
-        let mut told = false;
-        loop {
-            let status = observer.status(SystemClock.wall());
-            if status.ready && !told {
-                tracing::info!("ready");
-                notify_ready();
-                told = true;
-            }
-            notify_status(status.reasons.first().map_or("in step", String::as_str));
-            SystemClock.sleep_until(SystemClock.now() + NOTIFY_EVERY).await;
-        }
-    };
-    let progress = || observer.progress();
-    tokio::join!(tell, watchdog(SystemClock, progress));
+    let load = args.load.wish(args.backfill);
+    Ok(match Box::pin(ops::run(config, telemetry, load)).await? {
+        Ended::Drained => ExitCode::SUCCESS,
+        Ended::AtOnce => ExitCode::FAILURE,
+    })
 }

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{daemon, paste};
+use super::paste;
 use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::daemon;
 use crate::telemetry::status::{SourceStatus, Status, duration, timestamp};
 
 /// How often `--watch` asks: the daemon refreshes its status about once a second.
@@ -140,8 +141,8 @@ fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::daemon::tests::with_answer;
     use super::*;
+    use crate::ops::daemon::tests::with_answer;
     use crate::runtime::SystemClock;
     use crate::telemetry::status::tests::sample;
 

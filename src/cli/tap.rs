@@ -1,27 +1,17 @@
 //! `dynaurora tap`: live records as they would be mapped; nothing is written, nothing is remembered.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 
 use super::config_file::load;
-use super::explain::{ExplainedRow, Fate, chosen, fate, printable};
+use super::explain::printable;
 use super::{ConfigArgs, Output};
-use crate::config::SourceConfig;
-use crate::engine::ports::{Clock, Page, ReadFrom, ShardIterator, Source};
-use crate::engine::tail::listing::list;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Change, Item, PartitionId, Position, ShardListing};
-use crate::ops::resolve::resolve;
-use crate::ops::stream::describe;
-use crate::ops::wire;
-use crate::runtime::{SystemClock, signals};
-use crate::source::DynamoSource;
-
-/// How long a round over all shards takes at least: a shard gives at most five pages a second to all of its
-/// readers together, and a daemon is to have most of them.
-const ROUND: Duration = Duration::from_secs(1);
+use crate::model::{Change, Item};
+use crate::ops::explain::{ExplainedRow, Fate};
+use crate::ops::tap::{Viewer, tap};
+use crate::runtime::signals;
 
 /// Options of `tap`.
 #[derive(Debug, Args)]
@@ -63,17 +53,8 @@ pub async fn run(args: &TapArgs) -> Result<ExitCode> {
     let mut config = load(&args.config)?;
     let mut signals = signals()
         .map_err(|error| Error::new(ErrorKind::Unknown, "listen for signals").with_source(error))?;
-    let work = async {
-        let pools = wire::target_to_read(&config).await?;
-        let pool = pools.pool().await?;
-        resolve(&mut config, &pool).await?;
-        let source = chosen(&config, args.source.as_deref())?;
-        let dynamo = wire::source(&config, source).await?;
-        let stream = describe(&dynamo, source).await?.stream_arn.ok_or_else(|| {
-            Error::new(ErrorKind::Config, format!("table {} has no stream", source.table))
-        })?;
-        tap(&dynamo, (source, &stream), args).await
-    };
+    let screen = Screen(args.output);
+    let work = tap(&mut config, args.source.as_deref(), args.limit, &screen);
     tokio::select! {
         biased;
         _ = signals.signal() => {}
@@ -82,84 +63,31 @@ pub async fn run(args: &TapArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn tap(
-    dynamo: &DynamoSource,
-    (source, stream): (&SourceConfig, &str),
-    args: &TapArgs,
-) -> Result<()> {
-    let shards = list(dynamo, &SystemClock, stream).await?.shards;
-    let is_parent = |id: &PartitionId| shards.iter().any(|own| own.parent.as_ref() == Some(id));
-    let mut readers = Vec::new();
-    for shard in shards.iter().filter(|own| !is_parent(&own.id)) {
-        let iterator = Some(dynamo.latest(stream, &shard.id).await?);
-        readers.push(reader(stream, shard, iterator));
-    }
-    anstream::eprintln!(
-        "reading {} shards of {} from now on, beside any daemon: a shard should have two readers \
-         at most, and this is one of them; nothing is written, ctrl-C ends it",
-        readers.len(),
-        source.table
-    );
-    let mut left = args.limit.unwrap_or(u64::MAX);
-    while !readers.is_empty() && left > 0 {
-        let next = SystemClock.now() + ROUND;
-        let mut going_on = Vec::new();
-        for mut reader in readers {
-            let Some(page) = read(dynamo, &mut reader).await? else {
-                going_on.push(reader);
-                continue;
-            };
-            for change in &page.changes {
-                if left == 0 {
-                    return Ok(());
-                }
-                show(source, change, args.output)?;
-                left -= 1;
-            }
-            if page.end {
-                // What a child holds is newer than all of its parent's.
-                let children = dynamo.child_shards(stream, &reader.partition).await?;
-                going_on.extend(children.iter().map(|child| self::reader(stream, child, None)));
-            } else {
-                reader.position = page.next;
-                reader.iterator = page.iterator;
-                going_on.push(reader);
-            }
-        }
-        readers = going_on;
-        SystemClock.sleep_until(next).await;
-    }
-    Ok(())
-}
+/// Prints records on stdout, and what else there is to say on stderr.
+struct Screen(Output);
 
-fn reader(stream: &str, shard: &ShardListing, iterator: Option<ShardIterator>) -> ReadFrom {
-    ReadFrom {
-        stream_arn: stream.into(),
-        partition: shard.id.clone(),
-        position: Position::Horizon,
-        iterator,
+impl Viewer for Screen {
+    fn reading(&self, shards: usize, table: &str) {
+        anstream::eprintln!(
+            "reading {shards} shards of {table} from now on, beside any daemon: a shard should \
+             have two readers at most, and this is one of them; nothing is written, ctrl-C ends it"
+        );
+    }
+
+    fn record(&self, change: &Change, fate: Fate) -> Result<()> {
+        show(change, fate, self.0)
+    }
+
+    fn waiting(&self, why: &Error) {
+        anstream::eprintln!("waiting: {}", why.chain());
+    }
+
+    fn left_out(&self, why: &Error) {
+        anstream::eprintln!("records are left out: {}", why.chain());
     }
 }
 
-/// A page, or nothing this time where others read too much already.
-async fn read(dynamo: &DynamoSource, reader: &mut ReadFrom) -> Result<Option<Page>> {
-    match dynamo.read(reader).await {
-        Ok(page) => Ok(Some(page)),
-        Err(error) if matches!(error.kind(), ErrorKind::Throttled | ErrorKind::Unavailable) => {
-            anstream::eprintln!("waiting: {}", error.chain());
-            Ok(None)
-        }
-        Err(error) if matches!(error.kind(), ErrorKind::Expired | ErrorKind::Trimmed) => {
-            anstream::eprintln!("records are left out: {}", error.chain());
-            reader.iterator = Some(dynamo.latest(&reader.stream_arn, &reader.partition).await?);
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn show(source: &SourceConfig, change: &Change, output: Output) -> Result<()> {
-    let fate = fate(&source.mapper, change, &mut Vec::new());
+fn show(change: &Change, fate: Fate, output: Output) -> Result<()> {
     let unread =
         |error| Error::new(ErrorKind::Unknown, "write a record as JSON").with_source(error);
     if output == Output::Json {

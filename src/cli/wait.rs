@@ -7,19 +7,11 @@ use clap::Args;
 
 use super::config_file::load;
 use super::{ConfigArgs, Output, print_json};
-use crate::engine::ports::Clock;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::model::EpochMillis;
-use crate::ops::{named, wire};
-use crate::postgres::listings::freshness::{Freshness, look};
+use crate::ops::wait::{Wait, wait};
 use crate::runtime::SystemClock;
-use crate::telemetry::status::{duration, timestamp};
-
-/// Between two looks; `dynaurora.wait_for` looks as often.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// A time may be ahead of this machine's clock by as much as the promise of freshness lets clocks differ.
-const CLOCKS_AGREE_WITHIN: Duration = Duration::from_secs(2);
+use crate::telemetry::status::timestamp;
 
 /// Options of `wait`.
 #[derive(Debug, Args)]
@@ -61,30 +53,13 @@ struct Printed<'a> {
 /// what the database meets.
 pub async fn run(args: &WaitArgs) -> Result<ExitCode> {
     let config = load(&args.config)?;
-    named::source(&config, Some(&args.source))?;
-    in_the_past(args.after, SystemClock.wall())?;
-    let ends_at = SystemClock.now() + args.timeout;
-    let pools = wire::target_to_read(&config).await?;
-    let seen = loop {
-        let seen = look(&pools.pool().await?, &args.source, args.after).await?;
-        let now = SystemClock.now();
-        if now >= ends_at || seen.as_ref().is_some_and(|seen| seen.fresh) {
-            break seen;
-        }
-        SystemClock.sleep_until(ends_at.min(now + LOOK_EVERY)).await;
-    };
-    let Some(seen) = seen else {
-        let what = format!("the ledger does not know the source {} yet", args.source);
-        return Err(
-            Error::new(ErrorKind::Unavailable, what).with_hint("start the daemon: dynaurora run")
-        );
-    };
-    let after = timestamp(args.after);
+    let asked = Wait { source: &args.source, after: args.after, timeout: args.timeout };
+    let seen = wait(&config, asked, &SystemClock).await?;
     let synced_up_to = seen.synced_up_to.map(timestamp);
     if args.output == Output::Json {
         print_json(&Printed {
             source: &args.source,
-            after: after.clone(),
+            after: timestamp(args.after),
             fresh: seen.fresh,
             state: &seen.state,
             synced_up_to: synced_up_to.clone(),
@@ -94,42 +69,14 @@ pub async fn run(args: &WaitArgs) -> Result<ExitCode> {
             alive: seen.alive,
         })?;
     }
-    let reached = synced_up_to.unwrap_or_else(|| "an unknown time".into());
     if !seen.fresh {
-        let Freshness { state, .. } = &seen;
-        let what =
-            format!("source {} is {state}, synced up to {reached}, not {after}", args.source);
-        return Err(Error::new(ErrorKind::Unavailable, what).with_hint(remedy(state)));
+        return Err(asked.in_vain(&seen));
     }
     if args.output == Output::Text {
+        let reached = synced_up_to.unwrap_or_else(|| "an unknown time".into());
         anstream::println!("{}: synced up to {reached}", args.source);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Nobody can have written before a time that has not come yet.
-fn in_the_past(after: EpochMillis, now: EpochMillis) -> Result<()> {
-    let ahead = Duration::from_millis(u64::try_from(after.0 - now.0).unwrap_or(0));
-    if ahead <= CLOCKS_AGREE_WITHIN {
-        return Ok(());
-    }
-    let what =
-        format!("--after {} is {} in the future", timestamp(after), duration(ahead.as_secs_f64()));
-    Err(Error::new(ErrorKind::Usage, what).with_hint(format!(
-        "give a time after the writes that is not after now, {}; clocks may differ by {} s",
-        timestamp(now),
-        CLOCKS_AGREE_WITHIN.as_secs()
-    )))
-}
-
-/// What may help.
-fn remedy(state: &str) -> &'static str {
-    match state {
-        "halted" | "gapped" => "dynaurora status says what was lost, and what to do",
-        "backfilling" => "the tables are being loaded; dynaurora status shows how far",
-        "stuck" => "no worker publishes: is `dynaurora run` running, and can it reach the target?",
-        _ => "wait longer, with --timeout 1m; a quiet source is synced up to 3 to 5 s ago",
-    }
 }
 
 fn parse_time(text: &str) -> std::result::Result<EpochMillis, String> {
@@ -157,17 +104,6 @@ mod tests {
         assert_eq!(parse_time("1970-01-01T01:00:00.0001+01:00"), Ok(EpochMillis(1)));
         assert!(parse_time("now").is_err());
         assert!(parse_time("2026-12-01 08:00").is_err(), "a time without an offset is none");
-    }
-
-    #[test]
-    fn a_time_that_has_not_come_yet_is_refused_but_for_what_clocks_differ() {
-        let now = EpochMillis(1_000_000);
-        for after in [0, 1_000_000, 1_002_000] {
-            assert!(in_the_past(EpochMillis(after), now).is_ok(), "{after}");
-        }
-        let error = in_the_past(EpochMillis(1_002_001), now).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Usage);
-        assert!(error.to_string().contains("2.0 s in the future"), "{error}");
     }
 
     #[test]

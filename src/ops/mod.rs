@@ -3,14 +3,25 @@
 //! Nothing here prints, and nothing knows the command line: what there is to tell is returned.
 
 pub mod backfill;
+pub mod check;
+pub mod daemon;
+pub mod explain;
+pub mod gaps;
+pub mod iam_policy;
+pub mod infer;
 pub mod named;
+pub mod plan;
 pub mod ports;
 pub mod resolve;
 pub mod retry;
+pub mod run;
 pub mod sample;
 pub mod service;
 pub mod shared_tables;
 pub mod start;
 pub mod stream;
+pub mod tap;
+pub mod trials;
 pub mod verify;
+pub mod wait;
 pub mod wire;

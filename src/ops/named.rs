@@ -16,6 +16,22 @@ pub fn source<'c>(config: &'c Config, name: Option<&str>) -> Result<Option<&'c S
     found.map(Some).ok_or_else(|| nothing("source", name, known))
 }
 
+/// The source of this name, or the only one.
+///
+/// # Errors
+/// `Usage` when the config has no such source, or several and none is named.
+pub fn one<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c SourceConfig> {
+    if let Some(source) = source(config, name)? {
+        return Ok(source);
+    }
+    let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
+    let only = config.sources.first().filter(|_| names.len() == 1);
+    only.ok_or_else(|| {
+        Error::new(ErrorKind::Usage, "which source?")
+            .with_hint(format!("--source {}", names.join(" or --source ")))
+    })
+}
+
 /// Sees that the mapping fills each of these tables.
 ///
 /// # Errors
