@@ -1,12 +1,12 @@
 //! One error type for everything that can go wrong outside the data itself.
 //!
-//! An [`Error`] says what was being done, of which [`ErrorKind`] the failure is, what the operator can do
-//! about it, and what lies beneath. It never decides about retries: `engine/retry.rs` does, from the kind
-//! alone. Bad data is not an error but a [`crate::model::Reject`].
+//! An [`Error`] has the action that failed, its [`ErrorKind`], a hint for the operator, and the cause. It
+//! never decides retries: `engine/retry.rs` does, by the kind alone. Bad data is not an error but a
+//! [`crate::model::Reject`].
 
 use std::fmt;
 
-/// The result of anything that can fail outside the data.
+/// The result of anything that can fail, apart from bad data.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -21,7 +21,7 @@ pub enum ErrorKind {
     Usage,
     /// The configuration is wrong.
     Config,
-    /// Nobody answered: refused, reset, timed out, name not found, TLS failed half-way.
+    /// No answer: refused, reset, timed out, name not found, TLS failed.
     Unreachable,
     /// The service asked for fewer calls.
     Throttled,
@@ -33,26 +33,26 @@ pub enum ErrorKind {
     Expired,
     /// The stream no longer holds the position: changes were lost.
     Trimmed,
-    /// The shard, stream or table does not exist any more.
+    /// The shard, stream or table no longer exists.
     Gone,
     /// The lease, the generation or the position is no longer ours: nothing was written.
     Fenced,
-    /// A transaction lost against another one; the same transaction may succeed when tried again.
+    /// A transaction lost against another one and may succeed when retried.
     Conflict,
     /// The database is out of connections, memory or disk.
     Capacity,
     /// The server is a reader now: a failover moved the writer.
     ReadOnly,
-    /// The database refuses the data of some row; bisecting finds which.
+    /// The database refuses the data of a row; bisection finds which.
     Data,
     /// A table, column or type is not what the mapping expects.
     Schema,
-    /// Something nobody foresaw. It is never retried.
+    /// An unexpected failure, which is never retried.
     Unknown,
 }
 
 impl ErrorKind {
-    /// The label that logs and metrics carry.
+    /// The label in logs and metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -76,7 +76,7 @@ impl ErrorKind {
     }
 }
 
-/// A failure: kind, what was being done, what to do about it, and the cause.
+/// A failure: kind, failed action, hint, and cause.
 ///
 /// `Display` prints only `what`; the cause is reached through `source()`, never formatted into the text.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of `kind`; `what` says what was being done or what is wrong, lowercase, no full stop.
+    /// An error of `kind`; `what` is the failed action or the problem, lowercase, no full stop.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
         Self { kind, what: what.into(), code: None, hint: None, source: None }
     }
@@ -101,7 +101,7 @@ impl Error {
         self
     }
 
-    /// Adds what the operator can do, if possible the very command.
+    /// Adds what the operator can do, if possible a command.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -115,13 +115,13 @@ impl Error {
         self
     }
 
-    /// The kind, which alone decides about retries and exit codes.
+    /// The kind, which alone decides retries and exit codes.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The service's own code, where there is one.
+    /// The service's own code, if any.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
@@ -133,7 +133,7 @@ impl Error {
         self.hint.as_deref()
     }
 
-    /// The whole chain of causes in one line, for logs and terminals: `what: cause: cause`.
+    /// All causes in one line, for logs and terminals: `what: cause: cause`.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.what.clone();

@@ -1,4 +1,4 @@
-//! The only real clock, the only signals, the process's name, and the word to the service manager.
+//! The only real clock, the only signal handlers, the process's name, and the service manager.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{io, process};
@@ -31,7 +31,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A name that no other process has or had: host, process id and a random number.
+/// A unique name for this process: host, process id and a random number.
 #[must_use]
 pub fn worker_id() -> WorkerId {
     WorkerId::new(format!("{}-{}-{:08x}", host(), process::id(), fastrand::u32(..)))
@@ -42,7 +42,7 @@ fn host() -> String {
     let files = ["/proc/sys/kernel/hostname", "/etc/hostname"];
     let from_file = files.iter().find_map(|path| std::fs::read_to_string(path).ok());
     let name = from_file.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
-    // The name ends up in logs and in the ledger: nothing but what a host's name may hold.
+    // The name appears in logs and in the ledger, so it keeps only the characters of host names.
     let name: String = name
         .trim()
         .chars()
@@ -70,7 +70,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Waits for the next signal and answers its name. Dropping the future loses no signal.
+    /// Waits for the next signal and returns its name. Dropping the future loses no signal.
     pub async fn signal(&mut self) -> &'static str {
         tokio::select! {
             Some(()) = self.terminate.recv() => "SIGTERM",
@@ -96,13 +96,13 @@ pub fn notify_status(line: &str) {
     notify(&[NotifyState::Status(line)]);
 }
 
-/// Feeds the service manager's watchdog for as long as `progress` changes from one look to the next; then
-/// it falls silent, and the manager restarts the process. Never returns, with or without a watchdog.
+/// Feeds the service manager's watchdog while `progress` changes between checks; then it stops, and the
+/// manager restarts the process. Never returns, with or without a watchdog.
 pub async fn watchdog(clock: impl Clock, progress: impl Fn() -> u64) {
     let Some(interval) = sd_notify::watchdog_enabled() else {
         return std::future::pending().await;
     };
-    // Three looks per interval: one that comes late does not end the process.
+    // Three checks per interval: a late one does not end the process.
     feed(clock, interval / 3, progress, || notify(&[NotifyState::Watchdog])).await;
 }
 
@@ -123,7 +123,7 @@ async fn feed(
     }
 }
 
-/// Sends what there is to say; nobody may be listening, and then that is no error.
+/// Notifies the service manager; it is no error if there is none.
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the service manager could not be notified");

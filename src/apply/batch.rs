@@ -1,10 +1,10 @@
-//! Batches, purely: mapped pages are added up as they arrive, and sealing collapses and sorts them.
+//! Batches, purely: mapped pages are added as they arrive; sealing collapses and sorts them.
 //!
-//! A page's records are never split over two positions. Sealing keeps the last change per table and
-//! key (Postgres refuses to touch a row twice in one statement) and sorts by key (unsorted keys
-//! deadlock two writers). Behind a soft delete the change before it is kept too: it makes the row that
-//! is marked, or ends it, and is another statement. The records stay with the batch until it is
-//! committed, for dead letters need them whole.
+//! A page's records are never split over two positions. Sealing keeps the last change per table and key
+//! (Postgres refuses to touch a row twice in one statement) and sorts by key (unsorted keys deadlock two
+//! writers). It also keeps the change before a soft delete, in another statement: that change creates the
+//! row that is marked, or ends it. The batch keeps its records until it is committed, because dead letters
+//! store them complete.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::model::{
     RowAction, ShardListing, TableIndex, Version, WorkerId,
 };
 
-/// When a batch takes no further page.
+/// When a batch is full.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Rows: about a thousand is the flat part of the upsert's measured curve.
+    /// Rows: beyond about a thousand, larger upserts are no faster (measured).
     pub rows_max: usize,
     /// Bytes of the records, as the service counts them.
     pub bytes_max: usize,
@@ -68,8 +68,8 @@ impl Filling {
         self.advance_of.contains_key(partition)
     }
 
-    /// Adds a page that was read under `lease`, whose position is where the reading began. With `note_keys`
-    /// dead letters may be open, so that the keys of its records must be known.
+    /// Adds a page read under `lease`, whose position is where the read began. Set `note_keys` while dead
+    /// letters may be open, so that the keys of its records are known.
     pub fn add(
         &mut self,
         mapped: MappedPage,
@@ -122,13 +122,13 @@ impl Filling {
         self.advance_of.keys()
     }
 
-    /// Whether the batch holds rejects, so that dead letters will be open once it is applied.
+    /// Whether the batch holds rejects, so that applying it opens dead letters.
     #[must_use]
     pub fn has_rejects(&self) -> bool {
         !self.rejects.is_empty()
     }
 
-    /// Collapses and sorts: afterwards the batch only changes by losing refused records.
+    /// Collapses and sorts; afterwards the batch only loses refused records.
     #[must_use]
     pub fn seal(self, label: Label, tables: &[usize]) -> Sealed {
         let Self { mut units, rejects, advances, discovered, touched, records, pages, .. } = self;
@@ -163,7 +163,7 @@ impl Filling {
     }
 }
 
-/// Whose batch it is.
+/// The origin of a batch.
 #[derive(Debug, Clone)]
 pub struct Label {
     /// The source.
@@ -183,14 +183,14 @@ pub struct Label {
 pub struct Sealed {
     /// What the sink applies.
     pub batch: Batch,
-    /// What became of the records.
+    /// The results for the records.
     pub records: RecordCounts,
-    /// Per table: row changes that a later one of the same key in this batch made needless.
+    /// Per table: row changes replaced by a later one of the same key in this batch.
     pub superseded: Vec<u64>,
     pages: Vec<HeldPage>,
     refused: usize,
-    /// What later changes of the same key in this batch made needless: should the later change be refused,
-    /// the one before it takes effect.
+    /// Changes replaced by later ones of the same key in this batch. If the later change is refused, the one
+    /// before it takes effect.
     shadowed: Vec<Unit>,
     key_columns: Vec<usize>,
 }
@@ -202,8 +202,8 @@ impl Sealed {
         self.refused > 0
     }
 
-    /// Turns the records of the refused units into dead letters, whole: all rows of such a record leave the
-    /// batch. `refused` holds indices into the batch's units with what the database said.
+    /// Turns the records of the refused units into dead letters; all rows of such a record leave the batch.
+    /// `refused` holds indices into the batch's units with the database's messages.
     pub fn refuse(&mut self, refused: &[(usize, String)]) {
         let mut records: Vec<RecordRef> = Vec::new();
         for (unit, said) in refused {
@@ -238,7 +238,7 @@ impl Sealed {
                 let by_table = unit.op.table.cmp(&lost.op.table);
                 by_table.then_with(|| unit.op.cells.cmp_prefix(&lost.op.cells, keys))
             };
-            // What is left of this key is collapsed anew.
+            // Collapse the remaining changes of this key again.
             let superseded = &mut self.superseded[usize::from(lost.op.table.0)];
             let mut left: Vec<Unit> = self.shadowed.extract_if(.., |u| order(u).is_eq()).collect();
             *superseded -= left.len() as u64;
@@ -260,7 +260,7 @@ impl Sealed {
         self.batch.rows.units = units;
     }
 
-    /// For the keys of the newest rejects: the newest record that is none is what supersedes now.
+    /// For the keys of the newest rejects: the newest record that is not rejected now supersedes.
     fn touch_again(&mut self, newest: usize) {
         let generation = self.batch.fence.generation;
         let Rows { rejects, touched, .. } = &mut self.batch.rows;
@@ -280,7 +280,7 @@ impl Sealed {
             match (own, version) {
                 (Ok(own), Some(version)) => touched[own].1 = version,
                 (Ok(own), None) => drop(touched.remove(own)),
-                // Nobody noted keys, yet a soft delete of this one came after what was refused.
+                // No keys were noted, but a soft delete of this key came after the refused record.
                 (Err(place), Some(version)) if version > letter.version => {
                     touched.insert(place, (letter.key_hash, version));
                 }
@@ -289,7 +289,7 @@ impl Sealed {
         }
     }
 
-    /// The reasons of the batch's rejects with how many there are of each.
+    /// The reasons of the batch's rejects, each with its count.
     #[must_use]
     pub fn rejected(&self) -> Vec<(&'static str, u64)> {
         let mut counts: Vec<(&'static str, u64)> = Vec::new();
@@ -304,7 +304,7 @@ impl Sealed {
     }
 }
 
-/// Whether an older change of the same key stands in the batch beside the newer one.
+/// Whether the batch keeps an older change of the same key besides the newer one.
 fn stands_behind(older: &Unit, newer: &Unit) -> bool {
     newer.op.action == RowAction::SoftDelete && older.op.action != RowAction::SoftDelete
 }

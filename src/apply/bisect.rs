@@ -1,10 +1,10 @@
-//! Which rows does the database refuse? Asked by halves, purely.
+//! Finds the rows that the database refuses, purely.
 
-/// Finds the units that the database refuses, by halves, never by savepoints.
+/// Finds the units that the database refuses, by halving, without savepoints.
 ///
-/// It asks for ever smaller ranges, left to right, each together with all that was accepted before it, so
-/// that rows which only clash with one another are found too. `k` bad ones among `n` cost about
-/// `2 k log2(n/k)` probes.
+/// It probes ever smaller ranges, left to right, each together with everything accepted before it, so it
+/// also finds rows that only clash with one another. `k` bad units among `n` cost about `2 k log2(n/k)`
+/// probes.
 #[derive(Debug)]
 pub struct Bisect {
     open: Vec<std::ops::Range<usize>>,
@@ -12,7 +12,7 @@ pub struct Bisect {
 }
 
 impl Bisect {
-    /// Among `units`, of which some are known to be bad.
+    /// Searches `units`, some of which are known to be bad.
     #[must_use]
     pub fn new(units: usize) -> Self {
         let mut bisect = Self { open: Vec::new(), refused: Vec::new() };
@@ -20,8 +20,8 @@ impl Bisect {
         bisect
     }
 
-    /// The units to probe next: those below the end of the range in question that are not refused already.
-    /// `None` when all is known.
+    /// The units to probe next: those before the end of the current range, without refused ones. `None` when
+    /// the search is over.
     #[must_use]
     pub fn probe(&self) -> Option<Vec<usize>> {
         let end = self.open.last()?.end;
@@ -29,7 +29,7 @@ impl Bisect {
         Some((0..end).filter(|unit| !refused(unit)).collect())
     }
 
-    /// Takes the database's answer to the last probe: what it said where it refused.
+    /// Takes the database's answer to the last probe, with its message if it refused.
     pub fn answer(&mut self, answer: Result<(), String>) {
         let Some(range) = self.open.pop() else { return };
         if let Err(said) = answer {

@@ -22,8 +22,8 @@ pub(super) fn dead_letter(
     }
 }
 
-/// The key as DynamoDB JSON with its attributes sorted. DynamoDB itself brings numbers into one form, so
-/// equal keys give equal text.
+/// The key as DynamoDB JSON with sorted attributes. DynamoDB normalizes numbers, so equal keys give equal
+/// text.
 pub(super) fn key_json(keys: &Item) -> String {
     serde_json::to_string(keys).expect("items always have a JSON form")
 }
@@ -32,7 +32,7 @@ pub(super) fn key_hash(key: &str) -> KeyHash {
     Sha256::digest(key.as_bytes()).into()
 }
 
-/// The hash by which an item's dead letters are found.
+/// The hash that identifies an item's dead letters.
 #[must_use]
 pub fn key_hash_of(keys: &Item) -> KeyHash {
     key_hash(&key_json(keys))

@@ -1,4 +1,4 @@
-//! Applies one sealed batch whole: what the database refuses for its data becomes dead letters in the same
+//! Applies a sealed batch: records whose data the database refuses become dead letters in the same
 //! transaction that applies the rest.
 //!
 //! All that it needs is a [`Sink`]. [`page`] maps what was read, [`batch`] adds pages up and seals them,
@@ -15,10 +15,10 @@ use batch::Sealed;
 use bisect::Bisect;
 use ports::{Applied, Sink, Unit};
 
-/// Applies the batch; where the data of some records is refused, without those, as dead letters.
+/// Applies the batch; records with refused data become dead letters instead.
 ///
-/// Each round takes at least one record out of the batch, so there are as many as refused records at most:
-/// a refused change may bring back one before it of the same key, which is refused too.
+/// Each round removes at least one record, so there are at most as many rounds as refused records: removing
+/// a change may restore an earlier one of the same key, which may be refused too.
 ///
 /// # Errors
 /// As the sink answers, but for `Data`: `Unknown` where it refuses the data of a batch, yet of none of its

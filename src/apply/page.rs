@@ -1,5 +1,5 @@
-//! A page mapped and sorted by itself, in the task that read it: pages of several shards are mapped side by
-//! side, and the worker's loop only adds them up.
+//! Maps and sorts a page in the task that read it, so pages of several shards are mapped in parallel and the
+//! worker's loop only adds them up.
 
 use std::cmp::Ordering;
 
@@ -15,22 +15,22 @@ use crate::model::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardIterator(pub String);
 
-/// What one read brought.
+/// The result of one read.
 #[derive(Debug)]
 pub struct Page {
-    /// The changes in order; none says nothing about the stream's end.
+    /// The changes in order; an empty page is not the end of the stream.
     pub changes: Vec<Change>,
     /// The position once these changes are applied; unchanged when there are none.
     pub next: Position,
-    /// Where to go on; `None` when `end`.
+    /// Where to continue; `None` when `end`.
     pub iterator: Option<ShardIterator>,
-    /// Whether the partition holds nothing after these changes, ever.
+    /// Whether the partition will never have anything after these changes.
     pub end: bool,
-    /// The read units that a scan's page took; nothing for a stream's.
+    /// The read units of a scan's page; `None` for a stream.
     pub consumed_capacity: Option<f64>,
 }
 
-/// What a page is mapped with.
+/// How to map a page.
 #[derive(Debug, Clone, Copy)]
 pub struct PageContext<'a> {
     /// The mapping of the source.
@@ -43,24 +43,24 @@ pub struct PageContext<'a> {
     pub partition: &'a PartitionId,
 }
 
-/// A page with what it comes to.
+/// A page and its mapped rows.
 #[derive(Debug)]
 pub struct MappedPage {
     /// The page as it was read.
     pub page: Page,
     pub(super) generation: Generation,
-    /// Sorted by table and key, of one key the newest first; the page's number in the batch is not known yet.
+    /// Sorted by table and key, newest first within a key; the page's number in the batch is not known yet.
     pub(super) units: Vec<Unit>,
     pub(super) rejects: Vec<DeadLetter>,
-    /// The records that are unmatched or rejected, and so supersede no dead letter; of an unmatched item the
-    /// removal does.
+    /// Unmatched or rejected records, which supersede no dead letter; only the removal of an unmatched item
+    /// does.
     pub(super) passed_over: Vec<u32>,
     pub(super) records: RecordCounts,
     pub(super) bytes: usize,
     pub(super) last_event_at: Option<EpochMillis>,
 }
 
-/// A change that no entity matched in a source that halts on such a change.
+/// A change that matches no entity, in a source that halts on such changes.
 #[derive(Debug)]
 pub struct UnmatchedItem {
     /// The item's key.
@@ -71,7 +71,7 @@ impl MappedPage {
     /// Maps every change of a page.
     ///
     /// # Errors
-    /// The first unmatched change, where the mapping says that such a change halts the source.
+    /// The first unmatched change, if the mapping says that it halts the source.
     pub fn new(page: Page, context: PageContext<'_>) -> Result<Self, UnmatchedItem> {
         let mut mapped = Self {
             generation: context.generation,
@@ -105,7 +105,7 @@ impl MappedPage {
             self.rejects.push(dead_letter(context.partition, change, version, reject));
             RecordOutcome::Rejected
         };
-        // An item that no entity matches has no row: once it is gone, nothing is left to do for it.
+        // An item that matches no entity has no row, so its removal settles everything.
         let gone = change.op == ChangeOp::Remove;
         let outcome = match context.mapper.map(change, scratch) {
             Outcome::Mapped => RecordOutcome::Mapped,
@@ -130,7 +130,7 @@ impl MappedPage {
     }
 }
 
-/// By table and key, of one key the newest first. `tables` holds each table's number of key columns.
+/// Order by table and key, newest first within a key. `tables` has each table's number of key columns.
 pub(super) fn order(a: &Unit, b: &Unit, tables: &[usize]) -> Ordering {
     let keys = tables[usize::from(a.op.table.0)];
     (a.op.table.cmp(&b.op.table))

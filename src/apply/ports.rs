@@ -17,15 +17,15 @@ pub trait Sink: Send + Sync + 'static {
     /// the fence, which advances every position of the batch or rolls everything back.
     ///
     /// # Errors
-    /// `Fenced`: nothing was written, the lease or the position is another's now. `Data`: nothing was
-    /// written, some unit's data was refused. `Unreachable` and `Unavailable` may come after the commit took
-    /// effect: only the ledger's positions tell.
+    /// `Fenced`: nothing was written, another worker has the lease or moved the position. `Data`: nothing was
+    /// written, the data of some unit was refused. After `Unreachable` and `Unavailable` the commit may have
+    /// happened: only the ledger's positions tell.
     fn apply(&self, batch: &Batch) -> impl Future<Output = Result<Applied>> + Send;
 
-    /// Runs the rows of some units and rolls them back: does the database take this data?
+    /// Runs the rows of some units and rolls back, to test whether the database takes their data.
     ///
     /// # Errors
-    /// `Data` when it does not; other kinds say nothing about the data.
+    /// `Data` if it does not; other kinds say nothing about the data.
     fn probe(&self, batch: &Batch, units: &[Unit]) -> impl Future<Output = Result<()>> + Send;
 }
 
@@ -38,7 +38,7 @@ pub struct Batch {
     pub phase: Phase,
     /// What is written.
     pub rows: Rows,
-    /// Shards found at the end of another, entered in the same transaction.
+    /// Shards found at the end of another, registered in the same transaction.
     pub lineage: Lineage,
     /// Who may write it, and how far the positions move.
     pub fence: Fence,
@@ -62,10 +62,10 @@ pub struct Rows {
     /// Sorted by table and key, one per key: the last change of each. Only a soft delete has the change
     /// before it behind it, which is to be written first.
     pub units: Vec<Unit>,
-    /// The records that cannot be mapped or stored.
+    /// Records that cannot be mapped or stored.
     pub rejects: Vec<DeadLetter>,
-    /// The keys of the records mapped in this batch with the version of the last one each: an open dead
-    /// letter of such a key with a lower version is superseded. Filled only while dead letters may be open.
+    /// The keys of this batch's mapped records, each with the last version. It supersedes open dead letters
+    /// of the key with a lower version. Filled only while dead letters may be open.
     pub touched: Vec<(KeyHash, Version)>,
 }
 
@@ -85,7 +85,7 @@ pub struct Fence {
     pub worker: WorkerId,
     /// The generation of every advance.
     pub generation: Generation,
-    /// The steps of the positions; a batch without any is never applied.
+    /// The moves of the positions; a batch without any is never applied.
     pub advances: Vec<Advance>,
 }
 
@@ -109,11 +109,11 @@ pub struct Unit {
     pub op: RowOp,
     /// The version that guards it.
     pub version: Version,
-    /// The record, for a dead letter should Postgres refuse the row.
+    /// The record, for a dead letter if Postgres refuses the row.
     pub record: RecordRef,
 }
 
-/// Which record of which page of the batch under construction; meaningful to the engine only.
+/// A record within a page of an unsealed batch; only the engine uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RecordRef {
     /// The page's number within the batch.
@@ -122,20 +122,20 @@ pub struct RecordRef {
     pub index: u32,
 }
 
-/// The step of one partition's position.
+/// The move of one partition's position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advance {
     /// The partition.
     pub partition: PartitionId,
     /// The lease's epoch.
     pub epoch: Epoch,
-    /// The position that the ledger must have.
+    /// The position that the ledger must have now.
     pub from: Position,
-    /// The position that it gets.
+    /// The new position.
     pub to: Position,
     /// Whether this was the partition's last page.
     pub drained: bool,
-    /// How many records the step passes.
+    /// How many records it passes.
     pub records: u64,
     /// The time of the newest record.
     pub last_event_at: Option<EpochMillis>,
@@ -144,7 +144,7 @@ pub struct Advance {
 /// The SHA-256 of an item's key in canonical form (`Change::key_hash`).
 pub type KeyHash = [u8; 32];
 
-/// A record that could not be mapped or stored, whole.
+/// A complete record that could not be mapped or stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadLetter {
     /// Where it was read.
@@ -161,7 +161,7 @@ pub struct DeadLetter {
     pub reject: Reject,
 }
 
-/// What a committed batch did, per table in the order of the mapping's tables.
+/// The effect of a committed batch, per table in the order of the mapping's tables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
     /// One entry per table of the mapping.
@@ -170,13 +170,13 @@ pub struct Applied {
     pub dead_letters_superseded: u64,
 }
 
-/// What a committed batch did to one table, in rows.
+/// The effect of a committed batch on one table, in rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TableApplied {
     /// Rows inserted or updated.
     pub upserted: u64,
     /// Rows deleted.
     pub deleted: u64,
-    /// Rows that the version guard left alone: a newer one was there, or nothing to delete.
+    /// Rows that the version guard left unchanged: a newer one exists, or there was nothing to delete.
     pub superseded: u64,
 }

@@ -22,24 +22,24 @@ use crate::runtime::SystemClock;
 /// How often a line says how far a load is where there is no terminal.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// When `run` loads a table by itself.
+/// When `run` backfills a table by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum BackfillWhen {
-    /// Only when `dynaurora backfill`, or a gap under `on_gap = "resync"`, asks for it.
+    /// Only for `dynaurora backfill`, or a gap under `on_gap = "resync"`.
     Never,
-    /// When it was never loaded.
+    /// When it was never backfilled.
     Auto,
-    /// Once at the start of this process, whether it was loaded before or not.
+    /// Once at the start of this process, even if it was backfilled before.
     Force,
 }
 
-/// How a load is done.
+/// How a backfill runs.
 #[derive(Debug, Clone, Args)]
 pub struct LoadArgs {
-    /// Read the table in so many parallel segments; by its number of items unless told.
+    /// Read the table in this many parallel segments; by default its number of items decides.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     segments: Option<u32>,
-    /// Take at most so many read units a second, all workers together; a consistent read of 4 KB is one.
+    /// Use at most this many read units a second, all workers together; a consistent read of 4 KB is one.
     #[arg(long, value_name = "UNITS", value_parser = units)]
     max_rcu: Option<f64>,
 }
@@ -49,32 +49,32 @@ pub struct LoadArgs {
 pub struct BackfillArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Load this source only; all of the config unless told.
+    /// Backfill only this source; the default is all.
     #[arg(long)]
     source: Option<String>,
     #[command(flatten)]
     load: LoadArgs,
-    /// Load a full export of the table in place of a scan: its folder, or s3://BUCKET/PREFIX/AWSDynamoDB/ID.
-    /// Given again, incremental exports that follow it, each from where the one before ends. The newest is no
-    /// older than 23 hours; all daemons of the source must reach them there.
+    /// Read a full export instead of a scan: its folder, or s3://BUCKET/PREFIX/AWSDynamoDB/ID. Repeat the
+    /// option for incremental exports, each starting where the one before ends. The newest is at most 23
+    /// hours old; all daemons of the source must be able to read them there.
     #[arg(long, value_name = "PLACE", conflicts_with_all = ["segments", "max_rcu"])]
     from_export: Vec<String>,
-    /// Begin anew even though a load is active already.
+    /// Begin anew even if a backfill is already active.
     #[arg(long)]
     restart: bool,
-    /// Let the sweep at the end delete more than `worker.sweep_share_max` of the rows.
+    /// Let the final sweep delete more than `worker.sweep_share_max` of the rows.
     #[arg(long)]
     confirm_sweep: bool,
-    /// Begin, and do not wait for the end; a daemon must be running.
+    /// Begin without waiting for the end; a daemon must be running.
     #[arg(long)]
     detach: bool,
-    /// How to report.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
 impl LoadArgs {
-    /// The wish of a daemon.
+    /// A daemon's settings for its backfills.
     #[must_use]
     pub fn wish(&self, when: BackfillWhen) -> LoadWish {
         let backfill = match when {
@@ -99,10 +99,10 @@ impl BackfillArgs {
     }
 }
 
-/// Loads one source after the other.
+/// Backfills one source after the other.
 ///
 /// # Errors
-/// When the target or AWS cannot be reached, or a source is halted for something that a load cannot mend.
+/// When the target or AWS cannot be reached, or a source is halted for a reason that a backfill cannot fix.
 pub async fn run(args: &BackfillArgs) -> Result<ExitCode> {
     let mut config = load(&args.config)?;
     let bar = Bar::new(args.output);
@@ -114,9 +114,9 @@ pub async fn run(args: &BackfillArgs) -> Result<ExitCode> {
         print_json(&loaded)?;
     } else {
         for Loaded { source, generation, complete, items, seconds } in &loaded {
-            let end = if *complete { "complete" } else { "begun; the daemon goes on with it" };
+            let end = if *complete { "complete" } else { "begun; the daemon continues it" };
             anstream::println!(
-                "{source}: load of generation {generation} {end}, {items} items in {seconds:.1} s"
+                "{source}: backfill {generation} {end}, {items} items in {seconds:.1} s"
             );
         }
         if complete {
@@ -148,7 +148,7 @@ impl Progress for Bar {
     }
 
     fn active_already(&self, source: &str) {
-        anstream::eprintln!("{source}: a load is active already; this shows how it goes");
+        anstream::eprintln!("{source}: a backfill is already active; its progress:");
     }
 
     fn watching(&self, source: &str) {
@@ -184,8 +184,8 @@ impl Progress for Bar {
 
 fn waits(source: &str) -> String {
     let text = format!(
-        "{source}: all is read, and the load has not ended: the sweep may be long, or wait for a \
-         person; `dynaurora status` says which, and `dynaurora backfill --confirm-sweep` lets it \
+        "{source}: everything is read; the sweep is still running, or waits for a \
+         person; `dynaurora status` says which; `dynaurora backfill --confirm-sweep` lets it \
          delete more than worker.sweep_share_max"
     );
     paste::pasteable(&text).into_owned()

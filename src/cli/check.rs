@@ -1,4 +1,4 @@
-//! `dynaurora check`: everything that the daemon needs, each failure with the command that mends it.
+//! `dynaurora check`: checks all that the daemon needs; each failure names the command that fixes it.
 
 use std::process::ExitCode;
 
@@ -15,10 +15,10 @@ use crate::ops::wire;
 pub struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Check the config file only; call nothing.
+    /// Check only the config file; connect to nothing.
     #[arg(long)]
     offline: bool,
-    /// How to report.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
@@ -59,10 +59,10 @@ pub async fn run(args: &CheckArgs) -> Result<ExitCode> {
         }
         match failure {
             None => {
-                anstream::eprintln!("all is well");
+                anstream::eprintln!("everything is in place");
                 paste::next("dynaurora run");
             }
-            Some(_) => anstream::eprintln!("mend the above, then check again"),
+            Some(_) => anstream::eprintln!("fix the above, then check again"),
         }
     }
     Ok(failure.map_or(ExitCode::SUCCESS, exit_code))

@@ -5,7 +5,7 @@ use crate::config::{self, Config, Diagnostics};
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry;
 
-/// Reads the config that a command names; what is wrong with it is printed, all of it.
+/// Reads the config of a command and prints all of its mistakes.
 ///
 /// # Errors
 /// `Config` when anything is wrong with it.

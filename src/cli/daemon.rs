@@ -7,10 +7,10 @@ use super::{CONFIG, ConfigArgs, paste};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The daemon's address: the one that is given, or the config's. Without a config it is the usual one.
+/// The daemon's address: as given, or from the config. Without a config it is the default.
 ///
 /// # Errors
-/// `Config` when the config that is named cannot be read, or takes any port that is free.
+/// `Config` when the named config cannot be read, or lets the daemon take any free port.
 pub(super) fn address(listen: Option<SocketAddr>, args: &ConfigArgs) -> Result<SocketAddr> {
     paste::remember(args);
     if let Some(listen) = listen {

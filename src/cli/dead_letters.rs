@@ -1,4 +1,4 @@
-//! `dynaurora dead-letters`: the records that could not be mapped or stored, with the reason of each.
+//! `dynaurora dead-letters`: records that could not be mapped or stored, with their reasons.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,13 +29,13 @@ pub struct DeadLettersArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List them, the newest first, without the items' data.
+    /// List them, newest first, without item data.
     List(ListArgs),
     /// Show one with its whole record.
     Show(ShowArgs),
-    /// Apply the items' present state; what succeeds is resolved.
+    /// Apply the items' current state; a success resolves the dead letter.
     Retry(Choice),
-    /// Give them up.
+    /// Give up on dead letters.
     Drop(DropArgs),
 }
 
@@ -43,16 +43,16 @@ enum Command {
 struct ListArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Only those of this source.
+    /// Only this source.
     #[arg(long)]
     source: Option<String>,
-    /// Only those in this state: open, superseded, resolved or dropped.
+    /// Only this state: open, superseded, resolved or dropped.
     #[arg(long, default_value = "open")]
     state: String,
-    /// At most so many.
+    /// Show at most this many.
     #[arg(long, default_value_t = 100)]
     limit: u32,
-    /// How to report.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
@@ -63,30 +63,30 @@ struct ShowArgs {
     config: ConfigArgs,
     /// The dead letter's number, as `list` shows it.
     id: i64,
-    /// Print a mapping test that shows the rejected item, to paste into the config and mend there.
+    /// Print a mapping test with the rejected item, to paste into the config and fix there.
     #[arg(long)]
     as_test: bool,
 }
 
-/// Which dead letters are meant.
+/// Which dead letters to settle.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).args(["id", "all"])))]
 struct Choice {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Only those of this source.
+    /// Only this source.
     #[arg(long)]
     source: Option<String>,
     /// The one with this number, as `list` shows it.
     #[arg(long, conflicts_with = "reason")]
     id: Option<i64>,
-    /// All that are open.
+    /// All open ones.
     #[arg(long)]
     all: bool,
-    /// Of all, those for this reason only.
+    /// With `--all`, only those with this reason.
     #[arg(long)]
     reason: Option<String>,
-    /// How to report.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
@@ -96,12 +96,12 @@ struct Choice {
 struct DropArgs {
     #[command(flatten)]
     choice: Choice,
-    /// Why they are given up; it is kept with them.
+    /// Why they are dropped; stored with them.
     #[arg(long)]
     note: String,
 }
 
-/// What became of one dead letter; the JSON's shape only grows.
+/// The result for one dead letter; the JSON only gains fields.
 #[derive(serde::Serialize)]
 struct Fate {
     id: i64,
@@ -110,7 +110,7 @@ struct Fate {
     detail: Option<String>,
 }
 
-/// A dead letter as it is printed; the JSON's shape only grows.
+/// A dead letter as printed; the JSON only gains fields.
 #[derive(serde::Serialize)]
 struct Printed {
     id: i64,
@@ -132,7 +132,7 @@ struct Printed {
     note: Option<String>,
 }
 
-/// Lists, shows, tries again or gives up.
+/// Lists, shows, retries or drops.
 ///
 /// # Errors
 /// When the target cannot be reached, or there is no such dead letter.
@@ -206,7 +206,7 @@ async fn run_show(args: &ShowArgs) -> Result<ExitCode> {
 fn as_test(letter: &StoredDeadLetter) -> Result<String> {
     let reason = RejectReason::ALL.iter().find(|reason| reason.label() == letter.reason);
     let Some(reason) = reason.filter(|reason| **reason != RejectReason::Refused) else {
-        let what = format!("the mapping takes the item of dead letter {}", letter.id);
+        let what = format!("the mapping accepts the item of dead letter {}", letter.id);
         return Err(Error::new(ErrorKind::Usage, what)
             .with_hint(format!("the database refused its row: {}", letter.detail)));
     };
@@ -253,7 +253,7 @@ fn printed(letter: StoredDeadLetter, whole: bool) -> Printed {
     }
 }
 
-/// Tries them again; 1 where some stay open.
+/// Retries dead letters; answers 1 if some stay open.
 async fn run_retry(choice: &Choice) -> Result<ExitCode> {
     let mut config = load(&choice.config)?;
     let pools = wire::target(&config).await?;
@@ -274,7 +274,7 @@ async fn run_retry(choice: &Choice) -> Result<ExitCode> {
     report(&fates, choice.output)
 }
 
-/// Gives them up.
+/// Drops dead letters.
 async fn run_drop(args: &DropArgs) -> Result<ExitCode> {
     let config = load(&args.choice.config)?;
     let pools = wire::target(&config).await?;
@@ -340,7 +340,7 @@ fn report(fates: &[Fate], output: Output) -> Result<ExitCode> {
             anstream::println!("{id:>6}  {source}  {state}  {detail}");
         }
         match (fates.len(), open) {
-            (0, _) => anstream::eprintln!("no open dead letters are meant"),
+            (0, _) => anstream::eprintln!("no open dead letters match"),
             (_, 0) => paste::next("dynaurora verify"),
             _ => {
                 let open = fates.iter().find(|fate| fate.state == "open");

@@ -30,37 +30,37 @@ use crate::telemetry::{self, http};
 
 /// The mapping of the worked example.
 const CONFIG: &str = include_str!("../../config/santa.toml");
-/// Writers; each waits for its write before the next, so they also bound what is in flight. A write
-/// takes some 20 ms in a debug build on two cores: fewer do not come to 300 a second, and more only
-/// make each other wait.
+/// Writers; each waits for its write before the next, which limits the writes in flight. A write takes some
+/// 20 ms in a debug build on two cores: fewer writers do not reach 300 a second, more only slow each other
+/// down.
 const ELVES: u64 = 8;
-/// How often the target is looked at for new rows; the lag that is shown is this much too long at most.
+/// How often the target is checked for new rows; the lag shown is at most this much too long.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long the target may take to catch up once the writing has ended.
+/// How long the target may take to catch up after the last write.
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// How long letters are written, in seconds.
+    /// How many seconds to write letters.
     #[arg(long, value_name = "N", default_value_t = 20)]
     seconds: u64,
-    /// Writes a second at most: as many as the machine can do.
+    /// Most writes a second, if the machine can do them.
     #[arg(long, value_name = "N", default_value_t = 300)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
-    /// Seeds what is written.
+    /// Seed for the written data.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Use this Postgres database instead of starting one; the tables are created in it.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
-    /// How to report the end; the way there is told on stderr.
+    /// Output format of the result; progress goes to stderr.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
-/// How the demo ended; the JSON's shape only grows.
+/// The result of the demo; the JSON only gains fields.
 #[derive(Debug, serde::Serialize)]
 struct Summary {
     writes: u64,
@@ -82,7 +82,7 @@ struct Stage {
     config: Config,
     client: aws_sdk_dynamodb::Client,
     pools: Arc<Pools>,
-    // Servers stop when they are dropped, after everything that talks to them.
+    // Servers stop on drop, after everything that uses them.
     _dynamo: LocalDynamo,
     _postgres: Option<LocalPostgres>,
 }
@@ -90,7 +90,7 @@ struct Stage {
 /// Starts the servers and the daemon, writes, compares.
 ///
 /// # Errors
-/// When a server cannot be started, or one of them fails on the way.
+/// When a server cannot be started or fails.
 pub async fn run(args: &DemoArgs) -> Result<ExitCode> {
     let options = telemetry::Options { level: "warn".to_owned(), ..telemetry::Options::default() };
     let telemetry = telemetry::init(&options)?;
@@ -116,11 +116,11 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode> {
     let mut probe = LagProbe::default();
     let elves = start_elves(args, &stage, &written);
     watch(args, &pool, &written, elves, &mut probe).await?;
-    say("the writing has ended; comparing the whole table with the whole target");
+    say("done writing; comparing the whole table with the whole target");
     let comparison = settle(&stage, &pool).await?;
     stop.cancel();
     service.finished().await?;
-    // Only a worker that has ended has published all that it applied.
+    // Only a worker that has ended has published everything it applied.
     let records = observer.records();
 
     let dead_letters = count(&pool, "select count(*) from dynaurora.dead_letters").await?;
@@ -163,12 +163,10 @@ async fn set_up(args: &DemoArgs) -> Result<Stage> {
         }
     };
     let endpoint = dynamo.endpoint();
-    say(&format!(
-        "DynamoDB for as long as this runs: {endpoint}, region eu-north-1, any credentials"
-    ));
+    say(&format!("DynamoDB while this runs: {endpoint}, region eu-north-1, any credentials"));
     if let Some(server) = &postgres {
         let (url, file) = (server.url_without_password("santa"), server.password_file().display());
-        say(&format!("Postgres likewise: {url}, password in {file}"));
+        say(&format!("Postgres while this runs: {url}, password in {file}"));
     }
     sets.extend([
         format!("aws.endpoint={endpoint}"),
@@ -267,7 +265,7 @@ async fn watch(
     }
 }
 
-/// Compares until source and target agree, or the time for that is over.
+/// Compares until source and target agree, or time is up.
 async fn settle(stage: &Stage, pool: &PgPool) -> Result<Comparison> {
     let deadline = SystemClock.now() + CATCH_UP_MAX;
     loop {
@@ -304,7 +302,7 @@ fn report(args: &DemoArgs, summary: &Summary, comparison: &Comparison) -> Result
             "{writes} writes: {inserts} inserts, {updates} updates, {deletes} deletes"
         );
         anstream::println!("{} stream records applied", summary.records);
-        anstream::println!("{items} items in DynamoDB, {rows} rows in Postgres as they should be");
+        anstream::println!("{items} items in DynamoDB, {rows} correct rows in Postgres");
         if let (Some(p50), Some(p99)) = (summary.lag_p50_ms, summary.lag_p99_ms) {
             anstream::println!("lag from write to row: {p50} ms median, {p99} ms at 99 %");
         }

@@ -1,5 +1,5 @@
-//! `dynaurora explain`: one item, the entity that it is, the rows that it becomes, and the SQL; nothing is
-//! written and nobody is called.
+//! `dynaurora explain`: one item, its entity, its rows, and the SQL. It writes nothing and connects to
+//! nothing.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,21 +19,21 @@ use crate::runtime::SystemClock;
 pub struct ExplainArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// A file with one item as DynamoDB JSON; `-` for standard input.
+    /// A file with one item as DynamoDB JSON, or `-` for standard input.
     #[arg(long, value_name = "FILE")]
     item: PathBuf,
-    /// The source whose mapping is asked; needed when the config names several.
+    /// The source whose mapping to use; needed if the config has several.
     #[arg(long)]
     source: Option<String>,
-    /// Explain the item's removal instead.
+    /// Explain the removal of the item instead.
     #[arg(long)]
     removed: bool,
-    /// How to report.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
-/// Maps one item and tells what comes out. Answers 1 when the item would become a dead letter.
+/// Maps one item and prints the result. Answers 1 if the item would become a dead letter.
 ///
 /// # Errors
 /// When the config or the item cannot be read.
@@ -41,7 +41,7 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode> {
     let config = load(&args.config)?;
     let source = named::one(&config, args.source.as_deref())?;
     let item = read_item(&args.item)?;
-    // When it is removed is now: rows that outlive it say so.
+    // Removed now: rows that outlive the item show this time.
     let removed_at = args.removed.then(|| SystemClock.wall());
     let explanation = explain(source, item, removed_at)?;
     let rejected = explanation.fate.is_rejected();
@@ -53,7 +53,7 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode> {
     Ok(if rejected { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// A value for a terminal: what would steer it is written as an escape.
+/// A value for a terminal: control characters are escaped.
 pub(super) fn printable(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for char in value.chars() {

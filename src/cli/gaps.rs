@@ -1,4 +1,4 @@
-//! `dynaurora gaps`: what was lost before it was read, and what to do about it.
+//! `dynaurora gaps`: changes that were lost unread, and what to do about them.
 
 use std::process::ExitCode;
 
@@ -20,9 +20,9 @@ pub struct GapsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List those that are neither repaired nor accepted.
+    /// List gaps that are neither repaired nor accepted.
     List(ListArgs),
-    /// Live with one: what was lost stays lost, and the source goes on.
+    /// Accept a gap: its changes stay lost, and the source continues.
     Accept(AcceptArgs),
 }
 
@@ -30,13 +30,13 @@ enum Command {
 struct ListArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Only those of this source.
+    /// Only this source.
     #[arg(long)]
     source: Option<String>,
-    /// Also those that were repaired or accepted.
+    /// Also gaps that were repaired or accepted.
     #[arg(long)]
     all: bool,
-    /// How to report.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
@@ -49,7 +49,7 @@ struct AcceptArgs {
     id: i64,
 }
 
-/// A gap as it is printed; the JSON's shape only grows.
+/// A gap as printed; the JSON only gains fields.
 #[derive(serde::Serialize)]
 struct Printed {
     id: i64,
@@ -62,7 +62,7 @@ struct Printed {
     recorded_at: String,
 }
 
-/// Lists or accepts.
+/// Lists or accepts gaps.
 ///
 /// # Errors
 /// When the target cannot be reached, or there is no such gap.
@@ -93,10 +93,10 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
         );
     }
     match gaps.first() {
-        None => anstream::println!("no gaps: nothing was lost before it was read"),
+        None => anstream::println!("no gaps: no changes were lost"),
         Some(gap) if gap.state == "open" => paste::next(&format!(
             "dynaurora backfill --source {} reads the table again and repairs it; \
-             dynaurora gaps accept {} lives with it",
+             dynaurora gaps accept {} ignores it",
             gap.source, gap.id
         )),
         Some(_) => paste::next("dynaurora status --watch"),
@@ -108,7 +108,7 @@ async fn run_accept(args: &AcceptArgs) -> Result<ExitCode> {
     let config = load(&args.config)?;
     let gap = accept(&config, args.id).await?;
     anstream::println!(
-        "gap {} of source {} is accepted: what was lost stays lost until the next backfill",
+        "gap {} of source {} is accepted: its changes stay lost until the next backfill",
         gap.id,
         gap.source
     );

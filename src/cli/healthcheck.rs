@@ -1,4 +1,4 @@
-//! `dynaurora healthcheck`: asks the running daemon how it is, for container platforms.
+//! `dynaurora healthcheck`: asks the running daemon for its health, for container platforms.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -6,18 +6,18 @@ use std::net::SocketAddr;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::daemon;
 
-/// What is asked.
+/// What to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Probe {
-    /// Do the loops turn? The default, because platforms restart what fails, and a source that is halted or
-    /// behind gains nothing from a restart.
+    /// Do the loops run? The default, because platforms restart what fails, and a restart does not help a
+    /// source that is halted or behind.
     #[default]
     Live,
-    /// Is every source being kept in step?
+    /// Is every source up to date?
     Ready,
 }
 
-/// Asks the daemon, prints its answer, and says whether it is a yes (exit code 0) or a no (1).
+/// Asks the daemon, prints its answer, and returns yes (exit code 0) or no (1).
 ///
 /// # Errors
 /// `Unreachable` (exit code 69) when no daemon answers.

@@ -1,4 +1,4 @@
-//! `dynaurora iam-policy`: the least that AWS must allow, for the tables of this very config.
+//! `dynaurora iam-policy`: the least AWS rights for the tables of this config.
 
 use std::process::ExitCode;
 
@@ -17,24 +17,24 @@ pub struct IamPolicyArgs {
     /// The number of the AWS account.
     #[arg(long, value_name = "NUMBER", default_value = "ACCOUNT")]
     account: String,
-    /// The region of sources for which the config names none.
+    /// The region of sources without one in the config.
     #[arg(long, env = "AWS_REGION", default_value = "REGION")]
     region: String,
-    /// The cluster's resource id, as `aws rds describe-db-clusters` shows it: for login by IAM.
+    /// The cluster's resource id, as `aws rds describe-db-clusters` shows it, for login by IAM.
     #[arg(long, value_name = "ID", default_value = "CLUSTER_RESOURCE_ID")]
     cluster: String,
-    /// Leave out what only backfill, verify, dead-letters retry and infer need.
+    /// Omit rights that only backfill, verify, dead-letters retry and infer need.
     #[arg(long)]
     tail_only: bool,
-    /// Allow loading exports from here too, as `backfill --from-export` does; may be given several times.
+    /// Also allow `backfill --from-export` from this place; repeatable.
     #[arg(long, value_name = "s3://BUCKET/PREFIX")]
     export: Vec<String>,
 }
 
-/// Prints the policy; what the config does not tell stands in capitals, to be replaced.
+/// Prints the policy; values that the config does not have are placeholders in capitals.
 ///
 /// # Errors
-/// When the config is wrong, or an export is not at such a place.
+/// When the config is wrong, or an export's place is not in S3.
 pub fn run(args: &IamPolicyArgs) -> Result<ExitCode> {
     let config = load(&args.config)?;
     let options = Options {
@@ -49,7 +49,7 @@ pub fn run(args: &IamPolicyArgs) -> Result<ExitCode> {
     if args.export.is_empty() {
         anstream::eprintln!("for backfill --from-export: --export s3://BUCKET/PREFIX");
     } else {
-        anstream::eprintln!("where a KMS key encrypts the export, add kms:Decrypt on that key");
+        anstream::eprintln!("if a KMS key encrypts the export, add kms:Decrypt on that key");
     }
     paste::next("attach it to the role that runs dynaurora, then dynaurora check");
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! `dynaurora infer`: items, or a design, become a proposed config with its reasons as comments.
+//! `dynaurora infer`: proposes a config from items or a design, with its reasons as comments.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::ops::infer::{Origin, Proposal, propose};
 use crate::source::ConnectOptions;
 
-/// What to do with a proposal.
+/// The next step after a proposal.
 const SAVED: &str = "save it as dynaurora.toml, read it, then dynaurora check --offline";
 
 /// Options of `infer`.
@@ -19,21 +19,21 @@ pub struct InferArgs {
     /// The DynamoDB table; its items are sampled unless `--items` gives some.
     #[arg(value_name = "TABLE", required_unless_present = "from")]
     table: Option<String>,
-    /// A data model of NoSQL Workbench, or a OneTable schema as JSON; nothing is called then. TABLE
-    /// chooses one of the model's tables, or names the schema's.
+    /// A data model of NoSQL Workbench, or a OneTable schema as JSON; nothing is called. TABLE chooses one
+    /// of the model's tables, or names the schema's.
     #[arg(
         long,
         value_name = "FILE",
         conflicts_with_all = ["items", "region", "profile", "endpoint"]
     )]
     from: Option<PathBuf>,
-    /// A file of items, one of DynamoDB JSON a line; nothing is called then.
+    /// A file of items, one DynamoDB JSON document per line; nothing is called.
     #[arg(long, value_name = "FILE", requires = "key")]
     items: Option<PathBuf>,
-    /// The key attributes, the partition key first, as in `--key pk,sk`; with `--items` only.
+    /// The key attributes, partition key first, as in `--key pk,sk`; only with `--items`.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     key: Vec<String>,
-    /// Sample at most so many items; of a table 2000 unless told, of a file all.
+    /// Sample at most this many items; the default is 2000 of a table, all of a file.
     #[arg(long, value_name = "N")]
     sample: Option<usize>,
     /// The Region of the table.
@@ -42,7 +42,7 @@ pub struct InferArgs {
     /// The profile of the shared AWS files.
     #[arg(long)]
     profile: Option<String>,
-    /// The endpoint of a local stand-in.
+    /// The endpoint of a local DynamoDB.
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
 }
@@ -63,7 +63,7 @@ impl InferArgs {
     }
 }
 
-/// Samples and proposes; the config goes to stdout.
+/// Samples and proposes; prints the config to stdout.
 ///
 /// # Errors
 /// When the items cannot be read.

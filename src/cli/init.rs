@@ -1,4 +1,4 @@
-//! `dynaurora init`, `schema` and `config`: the config file before anything runs.
+//! `dynaurora init`, `schema` and `config`: commands for the config file.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ const EXAMPLE: &str = include_str!("../../config/santa.toml");
 /// Options of `init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Where to write it; an existing file is left alone.
+    /// Where to write it; an existing file is not overwritten.
     #[arg(value_name = "FILE", default_value = "dynaurora.toml")]
     file: PathBuf,
 }
@@ -30,11 +30,11 @@ pub struct ShowArgs {
 
 #[derive(Debug, Subcommand)]
 enum ShowCommand {
-    /// Print the config as it takes effect, defaults and overrides included, secrets left out.
+    /// Print the effective config with defaults and overrides, without secrets.
     Show(ConfigArgs),
 }
 
-/// Writes a commented config to begin with.
+/// Writes a commented config to start with.
 ///
 /// # Errors
 /// `Usage` when the file exists or cannot be written.
@@ -50,7 +50,7 @@ pub fn run(args: &InitArgs) -> Result<ExitCode> {
             .with_hint("choose another name: dynaurora init FILE")
             .with_source(error)
     })?;
-    anstream::eprintln!("{path} holds the worked example; make it yours");
+    anstream::eprintln!("{path} holds an example; adapt it");
     paste::remember(&ConfigArgs { config: args.file.clone(), set: Vec::new() });
     paste::next("dynaurora check");
     Ok(ExitCode::SUCCESS)
@@ -62,7 +62,7 @@ pub fn schema() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Shows the config as it takes effect.
+/// Shows the effective config.
 ///
 /// # Errors
 /// When the config is wrong.

@@ -1,4 +1,4 @@
-//! `dynaurora test`: the mapping tests of the config, offline.
+//! `dynaurora test`: runs the config's mapping tests, offline.
 
 use std::process::ExitCode;
 
@@ -14,12 +14,12 @@ use crate::ops::trials;
 pub struct TestArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// How to report.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
-/// Runs every `[[test]]`; nothing is called. Answers 1 when one fails.
+/// Runs every `[[test]]` without connections. Answers 1 if one fails.
 ///
 /// # Errors
 /// When the config is wrong.

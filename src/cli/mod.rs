@@ -39,14 +39,14 @@ use crate::runtime::SystemClock;
 const START_HERE: &str = "\
 Start here:
   dynaurora demo                   see it work, without an account
-  dynaurora check --config FILE    what is missing, and the command that mends it
+  dynaurora check --config FILE    what is missing, and the command that fixes it
   dynaurora apply --config FILE    create the tables
   dynaurora run --config FILE      the daemon
 
 Exit codes: 0 done, 1 the answer is no, 2 usage, 69 unreachable, 75 try again,
 77 permission, 78 configuration.";
 
-/// Keeps relational tables in Aurora PostgreSQL in step with DynamoDB tables, through their streams.
+/// Keeps tables in Aurora PostgreSQL in step with DynamoDB tables, through their streams.
 #[derive(Debug, Parser)]
 #[command(
     name = "dynaurora",
@@ -63,46 +63,46 @@ pub struct Cli {
 /// The commands, one file each.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show the whole system on this machine: local servers, Santa's letters, rows and lag live.
+    /// Show the whole system on this machine: local servers, Santa's letters, live rows and lag.
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
-    /// Write a commented config to begin with.
+    /// Write a commented config to start with.
     Init(init::InitArgs),
     /// Propose a config from a table's items, or from a design.
     Infer(infer::InferArgs),
-    /// Run the mapping tests of the config, offline.
+    /// Run the config's mapping tests, offline.
     Test(mapping_tests::TestArgs),
-    /// Show what one item becomes, and why; nothing is written.
+    /// Show what one item becomes, and why; writes nothing.
     Explain(explain::ExplainArgs),
-    /// Show live records as they would be mapped; nothing is written.
+    /// Show live records as they would be mapped; writes nothing.
     Tap(tap::TapArgs),
-    /// Check the config, the target and the streams; each failure comes with what mends it.
+    /// Check the config, the target and the streams; each failure names its fix.
     Check(check::CheckArgs),
-    /// Show the DDL that the target lacks.
+    /// Show the DDL that the target needs.
     Plan(plan::PlanArgs),
-    /// Create the ledger and the target tables, or complete them.
+    /// Create or complete the ledger and the target tables.
     Apply(plan::ApplyArgs),
     /// Keep the target in step: the daemon.
     Run(run::RunArgs),
-    /// Load a table as a whole, beside a running daemon or without one.
+    /// Read a whole table beside its stream, with or without a running daemon.
     Backfill(backfill::BackfillArgs),
-    /// List what was lost before it was read, or accept it.
+    /// List changes that were lost unread, or accept their loss.
     Gaps(gaps::GapsArgs),
-    /// Show how the running daemon is doing.
+    /// Show the state of the running daemon.
     Status(StatusArgs),
-    /// Wait until the target has every change made up to a time.
+    /// Wait until the target has every change up to a time.
     Wait(wait::WaitArgs),
-    /// Compare source and target, item by item and row by row; mend what differs.
+    /// Compare source and target, item by item and row by row; repair differences.
     Verify(verify::VerifyArgs),
-    /// List, show, retry or drop the records that could not be mapped or stored.
+    /// List, show, retry or drop records that could not be mapped or stored.
     DeadLetters(dead_letters::DeadLettersArgs),
-    /// Print the SQL grants that the daemon, and readers, need.
+    /// Print the SQL grants for the daemon and for readers.
     Grants(plan::GrantsArgs),
-    /// Print the AWS policy that the daemon and the commands need, for this very config.
+    /// Print the AWS policy for the daemon and the commands with this config.
     IamPolicy(iam_policy::IamPolicyArgs),
     /// Print the JSON Schema of the config, for editors.
     Schema,
-    /// Show the config as it takes effect.
+    /// Show the effective config.
     Config(init::ShowArgs),
     /// Ask the running daemon whether it is alive, or ready.
     Healthcheck(HealthcheckArgs),
@@ -113,10 +113,10 @@ pub enum Command {
     },
 }
 
-/// The config that is read where none is named.
+/// The default config file.
 const CONFIG: &str = "dynaurora.toml";
 
-/// The config file and what overrides it.
+/// The config file and its overrides.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgs {
     /// The config file.
@@ -128,12 +128,12 @@ pub struct ConfigArgs {
         default_value = CONFIG
     )]
     pub config: PathBuf,
-    /// Override one value of it, as in `--set target.pool=4`; may be given several times.
+    /// Override one value, as in `--set target.pool=4`; repeatable.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }
 
-/// How a command reports.
+/// The output format of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Output {
     /// For people.
@@ -148,13 +148,13 @@ pub enum Output {
 pub struct StatusArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The daemon's address, where it is not `telemetry.listen` of the config.
+    /// The daemon's address, if it differs from the config's `telemetry.listen`.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// Ask again every second.
+    /// Refresh every second.
     #[arg(long)]
     watch: bool,
-    /// How to report.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
@@ -164,15 +164,15 @@ pub struct StatusArgs {
 pub struct HealthcheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The daemon's address, where it is not `telemetry.listen` of the config.
+    /// The daemon's address, if it differs from the config's `telemetry.listen`.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// Ask whether it is ready, rather than alive.
+    /// Ask whether it is ready instead of alive.
     #[arg(long)]
     ready: bool,
 }
 
-/// Runs the command line and says how it ended.
+/// Runs the command and returns its exit code.
 #[must_use]
 pub fn dispatch(cli: &Cli) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -184,7 +184,7 @@ pub fn dispatch(cli: &Cli) -> ExitCode {
         }
     };
     let result = runtime.block_on(execute(&cli.command));
-    // Whatever is still under way has been given up by its owner.
+    // Remaining tasks have been abandoned by their owners.
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
@@ -244,7 +244,7 @@ async fn execute(command: &Command) -> Result<ExitCode> {
     }
 }
 
-/// The process's exit code for a failure of this kind (the numbers are those of sysexits.h).
+/// The exit code for a kind of failure, with the numbers of sysexits.h.
 #[must_use]
 pub fn exit_code(kind: ErrorKind) -> ExitCode {
     ExitCode::from(match kind {

@@ -1,4 +1,4 @@
-//! Commands in what is printed, made so that they can be pasted: each repeats the config that the user named.
+//! Printed commands that can be pasted: each repeats the config flags that the user gave.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -8,16 +8,16 @@ use clap::CommandFactory;
 
 use super::{CONFIG, Cli, ConfigArgs};
 
-/// The flags that this process was given, as a shell reads them.
+/// The flags of this process, quoted for a shell.
 static GIVEN: OnceLock<String> = OnceLock::new();
 
-/// Takes note of what the commands that are printed from now on have to repeat.
+/// Remembers the flags that printed commands must repeat.
 pub(super) fn remember(args: &ConfigArgs) {
-    // Every command of a process reads one config; were there a second, the first is the one that was given.
+    // Every command of a process reads one config; the first one given counts.
     GIVEN.get_or_init(|| flags(args));
 }
 
-/// The text with every command of ours in it as this user has to type it.
+/// The text with the user's flags added to each of our commands.
 pub(super) fn pasteable(text: &str) -> Cow<'_, str> {
     match GIVEN.get().map(String::as_str) {
         None | Some("") => Cow::Borrowed(text),
@@ -25,12 +25,12 @@ pub(super) fn pasteable(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Names what to do next, on stderr.
+/// Prints the next step to stderr.
 pub(super) fn next(what: &str) {
     anstream::eprintln!("{}", pasteable(&format!("next: {what}")));
 }
 
-/// A word as a shell reads it back.
+/// A word quoted for a shell.
 pub(super) fn quoted(word: &str) -> Cow<'_, str> {
     let plain = |char: char| char.is_ascii_alphanumeric() || "-_./:=,@%+".contains(char);
     if !word.is_empty() && word.chars().all(plain) {
@@ -50,7 +50,7 @@ fn flags(args: &ConfigArgs) -> String {
     flags
 }
 
-/// Puts the flags behind the name of each command that takes a config.
+/// Adds the flags after the name of each command that takes a config.
 fn with_flags(text: &str, flags: &str) -> String {
     const PROGRAM: &str = "dynaurora";
     let program = Cli::command();
@@ -74,7 +74,7 @@ fn with_flags(text: &str, flags: &str) -> String {
     out + rest
 }
 
-/// The subcommand whose name follows after a space, and how long that name is.
+/// The subcommand named after the space, and the length of its name.
 fn named<'c>(command: &'c clap::Command, text: &str) -> Option<(usize, &'c clap::Command)> {
     let text = text.strip_prefix(' ')?;
     let end = text.find(|char: char| !char.is_ascii_lowercase() && char != '-');

@@ -1,4 +1,4 @@
-//! `dynaurora plan` and `dynaurora apply`: what the target lacks, and making it so.
+//! `dynaurora plan` and `dynaurora apply`: show and make the changes that the target needs.
 
 use std::process::ExitCode;
 
@@ -14,13 +14,13 @@ use crate::ops::plan::{self as ops, Progress};
 pub struct PlanArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// How to report.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
-    /// Exit with 1 when there is something to do.
+    /// Exit with 1 if there are changes.
     #[arg(long)]
     exit_code: bool,
-    /// Plan what may lose data of this table too; can be given several times.
+    /// Include changes of this table that may lose data; repeatable.
     #[arg(long, value_name = "TABLE")]
     confirm: Vec<String>,
 }
@@ -30,7 +30,7 @@ pub struct PlanArgs {
 pub struct ApplyArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Do what may lose data of this table too; can be given several times.
+    /// Make changes of this table that may lose data; repeatable.
     #[arg(long, value_name = "TABLE")]
     confirm: Vec<String>,
 }
@@ -40,10 +40,10 @@ pub struct ApplyArgs {
 pub struct GrantsArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The role that runs the daemon.
+    /// The role of the daemon.
     #[arg(long, default_value = "dynaurora")]
     role: String,
-    /// The role that only reads; without it only the daemon's grants are printed.
+    /// A role that only reads; without it only the daemon's grants are printed.
     #[arg(long)]
     query_role: Option<String>,
 }
@@ -51,7 +51,7 @@ pub struct GrantsArgs {
 /// Prints what `apply` would run.
 ///
 /// # Errors
-/// When the target cannot be reached, or differs in a way that only its owner can resolve.
+/// When the target cannot be reached, or has a difference that only its owner can resolve.
 pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
     let mut config = load(&args.config)?;
     let planned = Box::pin(ops::plan(&mut config, &args.confirm)).await?;
@@ -63,14 +63,14 @@ pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
             anstream::println!("-- migrate the ledger: {migration}");
         }
         for table in &planned.existing {
-            anstream::println!("-- {table} exists: only what it lacks is added");
+            anstream::println!("-- {table} exists: only missing parts are added");
         }
         for step in &planned.steps {
             let warning = if step.destructive { ", which may lose data" } else { "" };
             anstream::println!("-- {}: {}{warning}\n{};\n", step.source, step.what, step.sql);
         }
         if nothing {
-            anstream::eprintln!("the target is as the mapping needs it");
+            anstream::eprintln!("the target fits the mapping");
         }
         let confirmed = args.confirm.iter();
         let confirmed = confirmed.map(|table| format!(" --confirm {}", paste::quoted(table)));
@@ -85,13 +85,13 @@ pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
 /// Migrates the ledger, then creates and completes the target tables.
 ///
 /// # Errors
-/// As for [`plan`]; `Denied` when the role may not.
+/// As for [`plan`]; `Denied` if the role lacks a right.
 pub async fn apply(args: &ApplyArgs) -> Result<ExitCode> {
     let mut config = load(&args.config)?;
     let changed = Box::pin(ops::apply(&mut config, &args.confirm, &Printer)).await?;
-    anstream::eprintln!("the target is as the mapping needs it");
+    anstream::eprintln!("the target fits the mapping");
     if changed {
-        anstream::eprintln!("restart the daemons that run: they know the tables as they were");
+        anstream::eprintln!("restart the daemons: they still use the old tables");
     }
     paste::next("dynaurora run");
     Ok(ExitCode::SUCCESS)
@@ -110,7 +110,7 @@ impl Progress for Printer {
     }
 }
 
-/// Prints the grants that the daemon, and readers, need: for the tables' owner to run.
+/// Prints the grants for the daemon and readers, to be run by the tables' owner.
 ///
 /// # Errors
 /// When the config is wrong.

@@ -15,7 +15,7 @@ use crate::ops::run::{self as ops, Ended};
 pub struct RunArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// When to load a table as a whole, beside its stream.
+    /// When to backfill a table beside its stream.
     #[arg(long, value_enum, default_value = "auto")]
     backfill: BackfillWhen,
     #[command(flatten)]
@@ -25,7 +25,7 @@ pub struct RunArgs {
 /// Runs until a signal; the first drains, the second stops at once.
 ///
 /// # Errors
-/// What prevents the start, or the error of a source that halted.
+/// What prevents the start, or the error of a halted source.
 pub async fn run(args: &RunArgs) -> Result<ExitCode> {
     let config = load(&args.config)?;
     let telemetry = config_file::telemetry(&config)?;

@@ -1,4 +1,4 @@
-//! `dynaurora status`: what the running daemon says about itself.
+//! `dynaurora status`: shows the running daemon's status.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -13,23 +13,23 @@ use crate::telemetry::status::{SourceStatus, Status, duration, timestamp};
 /// How often `--watch` asks: the daemon refreshes its status about once a second.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// What `status` is to show, and how.
+/// What `status` shows, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The daemon's address.
     pub listen: SocketAddr,
-    /// Whether to ask again and again until the process is interrupted.
+    /// Whether to repeat until the process is interrupted.
     pub watch: bool,
     /// Whether to print the daemon's JSON, one object per line.
     pub json: bool,
-    /// Whether the screen may be cleared between two answers: on a terminal only.
+    /// Whether to clear the screen between answers: only on a terminal.
     pub redraw: bool,
 }
 
 /// Prints the daemon's status.
 ///
 /// # Errors
-/// `Unreachable` when no daemon answers; with `watch` that ends the watching too.
+/// `Unreachable` when no daemon answers, also while watching.
 pub async fn run(options: &Options, clock: impl Clock, out: &mut impl Write) -> Result<()> {
     loop {
         let answer = daemon::ask(options.listen, "/status").await?;
@@ -51,7 +51,7 @@ pub async fn run(options: &Options, clock: impl Clock, out: &mut impl Write) -> 
     }
 }
 
-/// The status for people: one line per source, then the shards that are not drained.
+/// The status for people: one line per source, then the undrained shards.
 fn render(status: &Status) -> String {
     let mut text = format!(
         "dynaurora {}: {}\n",
@@ -123,7 +123,7 @@ fn partitions(source: &SourceStatus) -> String {
     text
 }
 
-/// Columns as wide as their widest cell, two spaces apart, nothing behind the last.
+/// Columns as wide as their widest cell, two spaces apart, none after the last.
 fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let head = head.iter().map(|cell| (*cell).to_owned()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();

@@ -1,4 +1,4 @@
-//! `dynaurora tap`: live records as they would be mapped; nothing is written, nothing is remembered.
+//! `dynaurora tap`: shows live records as they would be mapped; writes and remembers nothing.
 
 use std::process::ExitCode;
 
@@ -16,26 +16,26 @@ use crate::runtime::signals;
 /// Options of `tap`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It shows the values of items: that is what it is for, so mind where its output goes.
+It shows the values of items, so mind where its output goes.
 
-It reads from the newest record of each open shard on, with the target's columns as they are, and \
-neither moves a position nor takes a lease. A shard of DynamoDB Streams should have two readers at \
-most: a daemon that reads the same table is one of them, this is the other; more are throttled.")]
+It reads each open shard from the newest record on, with the target's current columns. It moves no \
+position and takes no lease. A shard of DynamoDB Streams allows two readers; a daemon on the same \
+table is one, this is the other. More readers are throttled.")]
 pub struct TapArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The source; needed when the config names several.
+    /// The source; needed if the config has several.
     #[arg(long)]
     source: Option<String>,
-    /// Stop after so many records.
+    /// Stop after this many records.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// How to report: as JSON one document a line.
+    /// Output format; JSON is one document per line.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
-/// One record; the JSON's shape only grows.
+/// One record; the JSON only gains fields.
 #[derive(serde::Serialize)]
 struct Tapped<'a> {
     op: &'static str,
@@ -83,7 +83,7 @@ impl Viewer for Screen {
     }
 
     fn left_out(&self, why: &Error) {
-        anstream::eprintln!("records are left out: {}", why.chain());
+        anstream::eprintln!("records are skipped: {}", why.chain());
     }
 }
 

@@ -1,4 +1,4 @@
-//! `dynaurora wait`: blocks until the target has every change made up to a time, or says why it has not.
+//! `dynaurora wait`: blocks until the target has every change up to a time, or says why not.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,21 +18,21 @@ use crate::telemetry::status::timestamp;
 pub struct WaitArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The source, as the config names it.
+    /// The source's name in the config.
     #[arg(long, value_name = "NAME")]
     source: String,
-    /// The time after the writes in question, as 2026-12-01T08:00:00Z.
+    /// A time after the writes, as 2026-12-01T08:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     after: EpochMillis,
     /// How long to wait, as 500ms, 10s or 2m.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     timeout: Duration,
-    /// How to report.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
-/// The answer as JSON: it only grows.
+/// The answer as JSON, which only gains fields.
 #[derive(Debug, serde::Serialize)]
 struct Printed<'a> {
     source: &'a str,
@@ -46,11 +46,11 @@ struct Printed<'a> {
     alive: bool,
 }
 
-/// Waits, and says how it ended.
+/// Waits and returns the result.
 ///
 /// # Errors
-/// `Unavailable` (exit code 75) when it was not fresh in time; `Usage` for a source that the config has not;
-/// what the database meets.
+/// `Unavailable` (exit code 75) when it was not fresh in time; `Usage` for an unknown source; errors of the
+/// database.
 pub async fn run(args: &WaitArgs) -> Result<ExitCode> {
     let config = load(&args.config)?;
     let asked = Wait { source: &args.source, after: args.after, timeout: args.timeout };
@@ -82,7 +82,7 @@ pub async fn run(args: &WaitArgs) -> Result<ExitCode> {
 fn parse_time(text: &str) -> std::result::Result<EpochMillis, String> {
     let time: jiff::Timestamp =
         text.parse().map_err(|_| "write it as 2026-12-01T08:00:00Z".to_owned())?;
-    // A part of a millisecond counts as a whole one: later is stricter.
+    // Part of a millisecond counts as a whole one: later is stricter.
     let whole = time.as_millisecond();
     let exact = jiff::Timestamp::from_millisecond(whole).is_ok_and(|whole| whole >= time);
     Ok(EpochMillis(if exact { whole } else { whole + 1 }))
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(parse_time("1970-01-01T00:00:01Z"), Ok(EpochMillis(1000)));
         assert_eq!(parse_time("1970-01-01T01:00:00.0001+01:00"), Ok(EpochMillis(1)));
         assert!(parse_time("now").is_err());
-        assert!(parse_time("2026-12-01 08:00").is_err(), "a time without an offset is none");
+        assert!(parse_time("2026-12-01 08:00").is_err(), "a time needs an offset");
     }
 
     #[test]

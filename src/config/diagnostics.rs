@@ -1,4 +1,4 @@
-//! Every mistake at once, each with its line, a caret and what may help.
+//! All mistakes at once, each with its line, a caret and a hint.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 use crate::error::{Error, ErrorKind};
 use crate::mapping::definition::{Problem, Span};
 
-/// Everything that is wrong with a config.
+/// Everything wrong with a config.
 #[derive(Clone, Default)]
 pub struct Diagnostics {
     texts: Vec<Text>,
@@ -23,11 +23,11 @@ struct Text {
     text: String,
 }
 
-/// Why one rendered problem differs from another.
+/// The place of a rendered problem.
 enum Place<'a> {
     /// Lines of a text.
     Lines(&'a Text),
-    /// No place at all.
+    /// No place.
     Nowhere,
 }
 
@@ -37,23 +37,23 @@ impl Diagnostics {
         Self { texts: Vec::new(), problems: Vec::new() }
     }
 
-    /// Enters a text and returns its number.
+    /// Adds a text and returns its number.
     pub(super) fn add_text(&mut self, name: impl Into<String>, text: impl Into<String>) -> u16 {
         self.texts.push(Text { name: name.into(), text: text.into() });
         u16::try_from(self.texts.len() - 1).unwrap_or(u16::MAX)
     }
 
-    /// How many texts there are.
+    /// The number of texts.
     pub(super) fn texts(&self) -> usize {
         self.texts.len()
     }
 
-    /// Enters problems.
+    /// Adds problems.
     pub(super) fn extend(&mut self, problems: impl IntoIterator<Item = Problem>) {
         self.problems.extend(problems);
     }
 
-    /// Overwrites what was written at `span` with asterisks: a message may show the line.
+    /// Masks the text at `span` with asterisks, because a message may show the line.
     pub(super) fn mask(&mut self, span: Span) {
         let Some(text) = self.texts.get_mut(usize::from(span.source)) else { return };
         let (start, end) = (offset(span.start), offset(span.end));
@@ -63,7 +63,7 @@ impl Diagnostics {
         }
     }
 
-    /// The problems in the order of the text.
+    /// The problems in text order.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -74,7 +74,7 @@ impl Diagnostics {
         self.problems.is_empty()
     }
 
-    /// Puts the problems into the order of the text.
+    /// Sorts the problems in text order.
     pub(super) fn sort(&mut self) {
         self.problems.sort_by_key(|problem| problem.span);
         self.problems.dedup();
@@ -90,7 +90,7 @@ impl Diagnostics {
         Some((&text.name, line, column))
     }
 
-    /// The report that a person reads, with colours or without.
+    /// The report for people, with or without colours.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
@@ -157,14 +157,14 @@ fn snippet_of<'a>(
     snippet(text).annotation(annotation.label(label))
 }
 
-/// The span as a range of the text, within its bounds and at the borders of characters.
+/// The span as a range of the text, within its bounds and at character boundaries.
 fn range(span: Span, text: &str) -> std::ops::Range<usize> {
     let bound = |at: u32| {
         let at = offset(at).min(text.len());
         (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
     };
     let (start, end) = (bound(span.start), bound(span.end));
-    // A table's or a long array's span may have many lines; the first says enough.
+    // A table's or a long array's span may have many lines; the first one suffices.
     let line = text.get(start..end).and_then(|lines| lines.find('\n'));
     start..line.map_or(end.max(start), |line| start + line)
 }

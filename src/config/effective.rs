@@ -1,6 +1,6 @@
-//! The config as it takes effect: every option with its value, overrides and defaults included.
+//! The effective config: every option with its value, including overrides and defaults.
 //!
-//! Secrets are references, and are shown as such; the mapping is shown by its tables only.
+//! Secrets are shown as references, the mapping only by its tables.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::mapping::Unmatched;
 use crate::mapping::toml_text::{key, string};
 
 impl Config {
-    /// The options in force, as TOML.
+    /// The effective options, as TOML.
     #[must_use]
     pub fn effective(&self) -> String {
         let mut out = String::from("version = 1\n");

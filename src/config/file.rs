@@ -1,4 +1,4 @@
-//! The file's shape: which tables there are, which keys they have, and how overrides get in.
+//! The file's shape: its tables, their keys, and overrides.
 
 use super::reader::Fields;
 use super::tree::{self, Kind, Node};
@@ -9,31 +9,29 @@ use super::{
 use crate::mapping::definition::{Problem, Span, Spanned};
 use crate::mapping::toml_text;
 
-/// A lease outlives two missed renewals and still moves within seconds: renewals come at a third of
-/// it.
+/// A lease survives two missed renewals and still moves within seconds: renewals come every third of it.
 const LEASE_TTL_SECS: u64 = 10;
-/// DynamoDB allows five reads per second and shard; four leave room for a second worker during a
-/// hand-over.
+/// DynamoDB allows five reads per second per shard; four leave room for a second worker during a hand-over.
 const POLL_MIN_MS: u64 = 250;
-/// An idle shard costs half a read per second; more would buy freshness that nobody sees.
+/// An idle shard costs half a read per second; more would not be noticed.
 const POLL_IDLE_MAX_MS: u64 = 2_000;
-/// Shards split at most every few hours; their children are looked up at once when one ends anyway.
+/// Shards split at most every few hours, and an ended shard's children are looked up at once anyway.
 const DISCOVERY_INTERVAL_SECS: u64 = 60;
 /// A page of a stream holds at most 1000 records.
 const BATCH_ROWS_MAX: u64 = 1_000;
 /// Four pages of 1 MB, so that small pages of many shards share a commit.
 const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Each partition holds up to two pages of about 1 MB: this bounds memory to a few hundred MB.
+/// Each partition holds up to two pages of about 1 MB, so this limits memory to a few hundred MB.
 const PARTITIONS_MAX: u64 = 128;
 /// Below the 30 s that ECS and Kubernetes allow before they kill.
 const GRACE_SECS: u64 = 20;
-/// Half of the records cannot be wrong: then the mapping is.
+/// If half of the records are rejected, the mapping is wrong.
 const REJECT_SHARE_MAX: f64 = 0.5;
-/// A day's worth of deletes is seldom a tenth of a table; a wrong table or mapping is more.
+/// A day's deletes are rarely a tenth of a table; a wrong table or mapping gives more.
 const SWEEP_SHARE_MAX: f64 = 0.1;
-/// Loopback, on the port next to those that Prometheus lists for exporters of databases.
+/// Loopback, on the port after those that Prometheus lists for database exporters.
 const LISTEN: &str = "127.0.0.1:9187";
-/// Changes of state are seen, the work itself is not.
+/// Shows changes of state, but not the work itself.
 const LOG_LEVEL: &str = "info";
 
 /// Reads the whole tree.
@@ -80,7 +78,7 @@ pub(super) fn read(root: &Node, problems: &mut Vec<Problem>) -> Option<Config> {
     Some(Config { target: target?, sources, aws, worker, telemetry, trials, texts })
 }
 
-/// Reads where the daemon listens, and nothing else.
+/// Reads only the listen address.
 pub(super) fn listen(root: &Node, problems: &mut Vec<Problem>) -> Option<std::net::SocketAddr> {
     let mut fields = Fields::open("the config", Span::default(), root, problems)?;
     let telemetry = section(&mut fields, "telemetry", problems);
@@ -88,7 +86,7 @@ pub(super) fn listen(root: &Node, problems: &mut Vec<Problem>) -> Option<std::ne
     Some(telemetry_options(telemetry, problems).listen)
 }
 
-/// The first empty table there ever was: a section that is left out has its defaults.
+/// An empty table: an omitted section gets its defaults.
 const EMPTY: &Node =
     &Node { span: Span { source: 0, start: 0, end: 0 }, kind: Kind::Table(Vec::new()) };
 
@@ -174,7 +172,7 @@ fn telemetry_options(mut fields: Fields<'_>, problems: &mut Vec<Problem>) -> Tel
     }
 }
 
-/// Merges `DYNAURORA__TARGET__POOL=8`: two underscores stand for a dot, and names are lower case.
+/// Merges `DYNAURORA__TARGET__POOL=8`: two underscores mean a dot, and names become lower case.
 pub(super) fn override_from_env(
     root: &mut Node,
     name: &str,
@@ -201,7 +199,7 @@ pub(super) fn override_from_set(root: &mut Node, set: &str, diagnostics: &mut Di
     }
 }
 
-/// A value is TOML where it can be read as such, and otherwise a string.
+/// A value is read as TOML if possible, otherwise as a string.
 fn override_with(
     root: &mut Node,
     name: &str,
@@ -222,14 +220,14 @@ fn override_with(
     if problems.is_empty() {
         tree::merge(root, node);
     } else {
-        // The value may be a secret that went astray, so the message shows none of it.
+        // The value may be a misplaced secret, so the message does not show it.
         let message = format!("{name}: not the name of a setting");
         diagnostics.extend([Problem::at(Span::default(), message)]);
     }
 }
 
-/// Masks what may be a secret before any message can show it: a password in its plain text, in the
-/// URL, or anywhere below `[target]` under a name that nobody knows.
+/// Masks possible secrets before any message can show them: a password in plain text, in the URL, or below
+/// `[target]` under an unknown name.
 pub(super) fn mask_secrets(root: &Node, diagnostics: &mut Diagnostics) {
     let Kind::Table(entries) = &root.kind else { return };
     let target = entries.iter().filter(|entry| entry.key.value == "target");

@@ -1,4 +1,4 @@
-//! What is inferred must parse unchanged: the two halves meet here.
+//! Tests that inferred configs parse unchanged.
 
 use proptest::prelude::*;
 
@@ -155,7 +155,7 @@ fn value() -> impl Strategy<Value = AttributeValue> {
     ]
 }
 
-/// A design with hostile names: nothing of it may end a line, a string or a table of the proposal.
+/// A design with hostile names: no part of it may end a line, a string or a table of the proposal.
 fn design(name: &str, field: &str, value: &str) -> [serde_json::Value; 2] {
     use serde_json::json;
     let field = if field == "pk" { "other" } else { field };

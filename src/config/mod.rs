@@ -1,9 +1,8 @@
 //! The config: one TOML file, checked as a whole before anything starts.
 //!
-//! `file.rs` and `source.rs` read the file's shape key by key, every mistake with its place; what
-//! comes out is the checked value below, which the wiring turns into options. Overrides are small
-//! TOML texts of their own, merged into the tree before it is read, so that a mistake in one is
-//! shown like any other.
+//! `file.rs` and `source.rs` read the file's shape key by key, each mistake with its place. The result is the
+//! checked value below, which the wiring turns into options. Overrides are small TOML texts, merged into the
+//! tree before it is read, so that a mistake in one is shown like any other.
 
 mod diagnostics;
 mod effective;
@@ -38,15 +37,15 @@ pub struct Config {
     pub target: TargetConfig,
     /// The DynamoDB tables in the order of the file; at least one.
     pub sources: Vec<SourceConfig>,
-    /// What all sources share of AWS.
+    /// AWS settings for all sources.
     pub aws: AwsConfig,
     /// How the daemon works.
     pub worker: WorkerConfig,
-    /// What it tells.
+    /// Logs, metrics and the status page.
     pub telemetry: TelemetryConfig,
     /// The mapping's tests.
     pub trials: Vec<Trial>,
-    /// The texts that the config was read from, for what is found out later.
+    /// The texts of the config, for later problems.
     texts: Diagnostics,
 }
 
@@ -55,31 +54,31 @@ pub struct Config {
 pub struct TargetConfig {
     /// The connection URL, without a password.
     pub url: String,
-    /// Whether the URL leads to this machine: a loopback address or a Unix socket.
+    /// Whether the URL is on this machine: a loopback address or a Unix socket.
     pub local: bool,
-    /// How the daemon proves who it is.
+    /// How the daemon authenticates.
     pub auth: Auth,
     /// How the connection is protected.
     pub tls: Tls,
-    /// A file of CA certificates in place of those that are built in.
+    /// A file of CA certificates to use instead of the built-in ones.
     pub ca_file: Option<PathBuf>,
     /// How many connections apply batches; the ledger has its own.
     pub pool: u32,
     /// Whether the daemon brings the ledger's schema up to date when it starts.
     pub migrate: bool,
-    /// Whether statements stay prepared on their connection: not behind a pooler that hands each transaction
-    /// to another one.
+    /// Whether statements stay prepared on their connection; must be false behind a pooler that gives each
+    /// transaction another connection.
     pub prepared_statements: bool,
 }
 
-/// How the daemon proves to the database who it is.
+/// How the daemon authenticates to the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
     /// No password: the server trusts the connection, or a password file is used.
     Trust,
     /// A password.
     Password(SecretRef),
-    /// A token of AWS IAM, made anew for each connection.
+    /// An AWS IAM token, renewed for each connection.
     Iam,
 }
 
@@ -91,7 +90,7 @@ pub enum Tls {
     VerifyFull,
     /// Encrypted; the certificate is checked.
     VerifyCa,
-    /// Encrypted, to whoever answers.
+    /// Encrypted, without any check.
     Require,
     /// Not encrypted: only within one machine.
     Disable,
@@ -104,19 +103,19 @@ pub struct SourceConfig {
     pub name: Arc<str>,
     /// The DynamoDB table.
     pub table: String,
-    /// The region, where it is not that of `[aws]`.
+    /// The region, if it differs from `[aws]`.
     pub region: Option<String>,
-    /// The endpoint, where it is not that of `[aws]`.
+    /// The endpoint, if it differs from `[aws]`.
     pub endpoint: Option<String>,
-    /// What follows when changes were lost.
+    /// What happens when changes were lost.
     pub on_gap: OnGap,
-    /// The mapping as it was written.
+    /// The mapping as written.
     pub definition: SourceDefinition,
     /// The mapping, compiled.
     pub mapper: Arc<Mapper>,
 }
 
-/// What follows when changes were lost.
+/// What happens when changes were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnGap {
     /// The source halts until an operator acts.
@@ -126,7 +125,7 @@ pub enum OnGap {
     Resync,
 }
 
-/// What all sources share of AWS.
+/// AWS settings for all sources.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AwsConfig {
     /// The region; otherwise the SDK's own chain decides.
@@ -142,7 +141,7 @@ pub struct AwsConfig {
 pub struct WorkerConfig {
     /// How long a lease lasts without renewal.
     pub lease_ttl_secs: u64,
-    /// The least time between two reads of one shard.
+    /// The shortest time between two reads of a shard.
     pub poll_min_ms: u64,
     /// The longest time between two reads of an idle shard.
     pub poll_idle_max_ms: u64,
@@ -156,24 +155,24 @@ pub struct WorkerConfig {
     pub partitions_max: usize,
     /// How long the daemon may take to stop.
     pub grace_secs: u64,
-    /// Above this share of rejects the source halts: the mapping is wrong, not the data.
+    /// Above this share of rejects the source halts, because the mapping must be wrong.
     pub reject_share_max: f64,
-    /// Above this share of a table's rows the sweep of a load waits for an operator.
+    /// Above this share of a table's rows the sweep of a backfill waits for an operator.
     pub sweep_share_max: f64,
 }
 
-/// What the daemon tells.
+/// Logs, metrics and the status page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TelemetryConfig {
     /// Where metrics, health and the status page are served.
     pub listen: SocketAddr,
-    /// The form of the log.
+    /// The format of the log.
     pub log_format: LogFormat,
-    /// The log's level, or a filter as `info,dynaurora=debug`.
+    /// The log's level, or a filter such as `info,dynaurora=debug`.
     pub log_level: String,
 }
 
-/// The form of the log.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
     /// Lines for people.
@@ -183,15 +182,14 @@ pub enum LogFormat {
     Json,
 }
 
-/// The JSON Schema of the config, for editors that complete and check TOML by one.
+/// The JSON Schema of the config, for editors that complete and check TOML with it.
 pub const SCHEMA: &str = include_str!("schema.json");
 
 impl Config {
-    /// Reads and checks a file; `sets` are the `--set` arguments, and of `env` the variables with
-    /// [`ENV_PREFIX`] count. A `--set` wins over a variable, and that over the file.
+    /// Reads and checks a file. `sets` are the `--set` arguments; of `env` only variables with [`ENV_PREFIX`]
+    /// count. A `--set` wins over a variable, and a variable over the file.
     ///
-    /// # Errors
-    /// Everything that is wrong, at once.
+    /// # Errors All mistakes at once.
     pub fn load(
         path: &Path,
         sets: &[String],
@@ -200,10 +198,10 @@ impl Config {
         Self::parse(&read(path)?, &path.display().to_string(), sets, env)
     }
 
-    /// Where the daemon listens by this file, or by the overrides alone; the rest of it may be wrong.
+    /// The daemon's address in this file or its overrides; the rest of the file may be wrong.
     ///
     /// # Errors
-    /// When the file cannot be read, or does not say where.
+    /// If the file cannot be read, or the address is wrong.
     pub fn listen(
         path: Option<&Path>,
         sets: &[String],
@@ -223,10 +221,10 @@ impl Config {
         }
     }
 
-    /// Checks a text; `name` is what messages call it.
+    /// Checks a text; `name` is its name in messages.
     ///
     /// # Errors
-    /// Everything that is wrong, at once.
+    /// All mistakes at once.
     pub fn parse(
         text: &str,
         name: &str,
@@ -244,10 +242,10 @@ impl Config {
         }
     }
 
-    /// Compiles the mapping of `sources[at]` onto what is known of its two ends.
+    /// Compiles the mapping of `sources[at]` against the known facts about both ends.
     ///
     /// # Errors
-    /// What then is wrong with it: the type of an existing column that no key can have, say.
+    /// New mistakes, for example an existing key column of an unsuitable type.
     pub fn resolve(&mut self, at: usize, known: &Known) -> Result<(), Diagnostics> {
         let Some(source) = self.sources.get_mut(at) else { return Ok(()) };
         match Mapper::compile_onto(&source.definition, known) {
@@ -268,12 +266,12 @@ fn read(path: &Path) -> Result<String, Diagnostics> {
         diagnostics.add_text(path.display().to_string(), "");
         let message = format!("the config cannot be read: {error}");
         let problem = Problem::at(Span::default(), message);
-        diagnostics.extend([problem.with_hint("`dynaurora init` writes one to begin with")]);
+        diagnostics.extend([problem.with_hint("`dynaurora init` writes one to start with")]);
         diagnostics
     })
 }
 
-/// The tree of a text with its overrides, and what is wrong with those.
+/// The tree of a text with its overrides, and the overrides' mistakes.
 fn overridden(
     text: &str,
     name: &str,
@@ -295,7 +293,7 @@ fn overridden(
     }
     file::mask_secrets(&root, &mut diagnostics);
     if broken {
-        // What follows a syntax error would be guesses.
+        // Problems after a syntax error would be guesses.
         diagnostics.sort();
         return Err(diagnostics);
     }

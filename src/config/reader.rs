@@ -1,5 +1,4 @@
-//! Reading a table key by key: what is not asked for is unknown, and refused with the name that was
-//! meant.
+//! Reads a table key by key: remaining keys are unknown, and refused with a suggestion.
 
 use std::ops::RangeInclusive;
 
@@ -11,7 +10,7 @@ const LIKENESS_MIN: f64 = 0.75;
 
 /// A table being read.
 pub(super) struct Fields<'n> {
-    /// What messages call the table.
+    /// The table's name in messages.
     pub(super) name: String,
     /// Where it was opened.
     pub(super) span: Span,
@@ -38,7 +37,7 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// The entry of this key.
+    /// The entry with this key.
     pub(super) fn entry(&mut self, key: &'static str) -> Option<&'n Entry> {
         self.known.push(key);
         self.entries.iter().find(|entry| entry.key.value == key)
@@ -59,7 +58,7 @@ impl<'n> Fields<'n> {
         text(&entry.value, key, problems)
     }
 
-    /// A string that must be there.
+    /// A mandatory string.
     pub(super) fn required(
         &mut self,
         key: &'static str,
@@ -169,7 +168,7 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// Refuses every key that nobody asked for.
+    /// Refuses every unknown key.
     pub(super) fn finish(self, problems: &mut Vec<Problem>) {
         for entry in self.entries {
             let key = entry.key.value.as_str();
@@ -208,7 +207,7 @@ pub fn meant<'n>(written: &str, known: &[&'n str]) -> Option<&'n str> {
     closest.filter(|name| like(name) >= LIKENESS_MIN)
 }
 
-/// Adds the name that was probably meant, or all of them when they are few.
+/// Adds the name that was probably meant, or all names if they are few.
 pub(super) fn suggest(problem: Problem, written: &str, known: &[&str]) -> Problem {
     match meant(written, known) {
         Some(name) => problem.with_hint(format!("did you mean `{name}`?")),

@@ -1,4 +1,4 @@
-//! The JSON Schema and the reader must know the same keys: what the one takes, the other takes.
+//! Tests that the JSON Schema and the reader know the same keys.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn follow<'v>(root: &'v Value, at: &'v Value) -> &'v Value {
     }
 }
 
-/// Collects the keys of the config that the schema does not know.
+/// Collects the config's keys that are not in the schema.
 fn unknown(root: &Value, at: &Value, node: &Node, path: &str, found: &mut BTreeSet<String>) {
     let at = follow(root, at);
     let any = at.get("anyOf").and_then(Value::as_array);
@@ -67,8 +67,7 @@ fn the_schema_knows_every_key_of_the_samples() {
     }
 }
 
-/// Puts every key that the schema knows into a config of its own; the reader may say anything about
-/// its value, but not that there is no such key.
+/// Puts every key of the schema into its own config; the reader may reject its value, but not the key.
 #[test]
 fn the_reader_knows_every_key_of_the_schema() {
     let root = schema();

@@ -1,4 +1,4 @@
-//! Secrets as references: the file says where a secret is, never what it is.
+//! Secrets as references: the file says where a secret is, never its value.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use crate::mapping::definition::Problem;
 /// Where a secret is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretRef {
-    /// In a file; one newline at its end is not part of it.
+    /// In a file, without one newline at its end.
     File(PathBuf),
     /// In an environment variable.
     Env(String),
-    /// In a file of this name in the directory that systemd's `LoadCredential` sets up.
+    /// In a file with this name in the directory of systemd's `LoadCredential`.
     Credential(String),
     /// In AWS Secrets Manager.
     SecretsManager {
         /// The secret's ARN.
         arn: String,
-        /// The field of its JSON document; the whole text where there is none.
+        /// The field of its JSON document; `None` for the whole text.
         field: Option<String>,
     },
 }
@@ -30,7 +30,7 @@ pub enum SecretRef {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
-/// The variable that names the directory of systemd's credentials.
+/// The variable with the directory of systemd's credentials.
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
 impl Secret {
@@ -39,7 +39,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text, for the one call that needs it.
+    /// The text, only for the call that needs it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -53,10 +53,10 @@ impl fmt::Debug for Secret {
 }
 
 impl SecretRef {
-    /// Fetches the secret; `env` looks an environment variable up.
+    /// Reads the secret; `env` looks up environment variables.
     ///
     /// # Errors
-    /// `Config` when it is not where the reference says, or is empty.
+    /// `Config` if the secret is missing or empty.
     pub fn resolve(&self, env: impl Fn(&str) -> Option<String>) -> Result<Secret> {
         let text = match self {
             Self::File(path) => read(path)?,
@@ -76,7 +76,7 @@ impl SecretRef {
                     ErrorKind::Config,
                     "secrets manager is not supported in this version",
                 )
-                .with_hint("let the platform put the secret into a file or a variable"));
+                .with_hint("provide the secret as a file or an environment variable"));
             }
         };
         if text.is_empty() {
@@ -104,7 +104,7 @@ fn read(path: &Path) -> Result<String> {
 pub(super) fn reference(node: &Node, problems: &mut Vec<Problem>) -> Option<SecretRef> {
     let hint = "write password = { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }";
     if !matches!(node.kind, Kind::Table(_)) {
-        let message = "a password never stands in the config itself";
+        let message = "a password must not be in the config itself";
         problems.push(Problem::at(node.span, message).with_hint(hint));
         return None;
     }

@@ -1,7 +1,7 @@
-//! Several sources in one table: only where a column of the primary key tells their rows apart.
+//! Several sources in one table: allowed only if a column of the primary key tells their rows apart.
 //!
-//! Each source then has rows of its own there, whatever their items' keys are: no change, no sweep and no
-//! verification of one reaches a row of another.
+//! Each source then has its own rows there, whatever their keys: no change, sweep or verification of one
+//! source touches a row of another.
 
 use super::SourceConfig;
 use crate::mapping::definition::{Problem, Span};
@@ -14,7 +14,7 @@ struct Filled<'a> {
     table: &'a TableSpec,
 }
 
-/// Refuses tables that several sources fill, unless each says by a constant which rows are its own.
+/// Refuses tables of several sources, unless each marks its rows with a constant.
 pub(super) fn check(sources: &[SourceConfig], problems: &mut Vec<Problem>) {
     let mut seen: Vec<Filled<'_>> = Vec::new();
     for source in sources {
@@ -37,7 +37,7 @@ fn conflict(own: Filled<'_>, other: Filled<'_>) -> Option<Problem> {
 
 type Why = Option<(String, String)>;
 
-/// Whether nothing keeps their rows apart.
+/// Whether nothing tells their rows apart.
 fn undivided(own: Filled<'_>, other: Filled<'_>) -> Why {
     let (name, one, two) = (&own.table.name, &other.source.name, &own.source.name);
     let theirs = |constant: &Constant| {
@@ -56,7 +56,7 @@ fn undivided(own: Filled<'_>, other: Filled<'_>) -> Why {
                 column(constant),
                 constant.value
             ),
-            "two items could hit one row: give each source another constant".to_owned(),
+            "two items could hit one row: give each source its own constant".to_owned(),
         ));
     }
     Some((
@@ -69,16 +69,16 @@ fn undivided(own: Filled<'_>, other: Filled<'_>) -> Why {
     ))
 }
 
-/// Whether the two mean different tables by one name.
+/// Whether the two mean different tables with one name.
 fn unlike(own: Filled<'_>, other: Filled<'_>) -> Why {
     let name = &own.table.name;
     if own.hangs_on() != other.hangs_on() {
         return Some((
             format!("the table `{name}` is {} here and {} there", own.kind(), other.kind()),
-            "sources that share a table fill it in the same way; give each its own".to_owned(),
+            "a shared table must be filled in the same way; or give each source its own".to_owned(),
         ));
     }
-    // What divides the rows is what is missing, not the order of a key that is no common one.
+    // Without dividing constants that is the problem, not the key's order.
     if own.table.constants.is_empty() || other.table.constants.is_empty() {
         return None;
     }
@@ -97,7 +97,7 @@ fn unlike(own: Filled<'_>, other: Filled<'_>) -> Why {
         let (own_type, their_type) = (&column.column_type, &theirs.column_type);
         return Some((
             format!("`{name}.{}` is {own_type} here and {their_type} there", column.name),
-            "say the same type in both".to_owned(),
+            "use the same type in both".to_owned(),
         ));
     }
     if let Some(named) = own.table.constants.iter().find(|own_constant| {
@@ -106,17 +106,16 @@ fn unlike(own: Filled<'_>, other: Filled<'_>) -> Why {
     }) {
         return Some((
             format!("`{name}.{}` is of a type of your own", own.column(named.column)),
-            "which of its values are equal is not known here: tell sources apart by a text"
-                .to_owned(),
+            "its equality is not known here: tell the sources apart by a text column".to_owned(),
         ));
     }
     commented_otherwise(own, other)
 }
 
-/// Whether the two say different things of the table and its columns: `plan` would never come to an end.
+/// Whether the two set different comments: `plan` would never be done.
 fn commented_otherwise(own: Filled<'_>, other: Filled<'_>) -> Why {
     let (name, one, two) = (&own.table.name, &own.table.extras, &other.table.extras);
-    let hint = || "say it in one of the two".to_owned();
+    let hint = || "set it in one of the two".to_owned();
     if one.comment.is_some() && two.comment.is_some() && one.comment != two.comment {
         return Some((format!("the table `{name}` has two comments"), hint()));
     }
@@ -139,7 +138,7 @@ fn commented_otherwise(own: Filled<'_>, other: Filled<'_>) -> Why {
             format!(
                 "`{name}.{mark}` marks deleted rows for one source and is an attribute of the other"
             ),
-            "name the mark otherwise: deleted_at = \"gone_at\"".to_owned(),
+            "rename the soft-delete column: deleted_at = \"gone_at\"".to_owned(),
         )),
         (None, None) => None,
     }
@@ -166,7 +165,7 @@ impl Filled<'_> {
         (0..self.table.key_columns).map(|at| self.column(at)).collect()
     }
 
-    /// The table that its rows hang on, and whether they are versions.
+    /// The parent of its rows, and whether they are versions.
     fn hangs_on(&self) -> Option<(String, bool)> {
         let parent = self.table.parent.map(|parent| (parent.table, false));
         let (at, versions) = parent.or(self.table.history_of.map(|of| (of, true)))?;

@@ -1,4 +1,4 @@
-//! `[source.NAME]`: the mapping, from words to definitions.
+//! Reads `[source.NAME]` into definitions.
 
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ pub(super) fn read(entry: &Entry, problems: &mut Vec<Problem>) -> Option<SourceC
     })
 }
 
-/// A source's name is a label of metrics, a part of ledger keys and a word on the command line.
+/// A source's name is a metric label, part of ledger keys and a command-line argument.
 fn check_name(name: &Spanned<String>, problems: &mut Vec<Problem>) {
     let valid = (1..=40).contains(&name.value.len())
         && name.value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
@@ -206,7 +206,7 @@ fn child(
 ) -> Option<ChildDefinition> {
     let from = fields.required("from", "\"ATTRIBUTE\"", problems);
     let table = fields.required("table", "\"TABLE\"", problems);
-    // More child rows than this do not fit into an item of 400 KB.
+    // More child rows do not fit into an item of 400 KB.
     let limit = fields.integer("limit", 1..=200_000, problems);
     let limit = limit.and_then(|limit| u32::try_from(limit).ok());
     let placeholder = || Spanned::new(String::new(), name.span);
@@ -286,7 +286,7 @@ fn column(entry: &Entry, problems: &mut Vec<Problem>) -> Option<ColumnDefinition
     })
 }
 
-/// `{ const = "eu", type = "text" }`: nothing of the item is looked at, so nothing can be wrong with it.
+/// `{ const = "eu", type = "text" }` does not use the item, so options for its values make no sense.
 fn constant(
     name: Spanned<String>,
     entry: &Entry,

@@ -1,11 +1,11 @@
-//! `[target]`, `[aws]` and everything that names an endpoint.
+//! Reads `[target]`, `[aws]` and all endpoints.
 
 use super::reader::Fields;
 use super::{Auth, AwsConfig, TargetConfig, Tls, secret};
 use crate::mapping::definition::{Problem, Span, Spanned};
 
-/// Connections for applying. Two keep the database busy while the next batch is read; more only
-/// help when many shards are read by one process, and each is a server process in Postgres.
+/// Connections for applying. Two keep the database busy while the next batch is read; more only help if one
+/// process reads many shards, and each is a server process in Postgres.
 pub(super) const POOL: u64 = 2;
 
 /// Reads `[target]`.
@@ -65,7 +65,7 @@ pub(super) fn read_aws(mut fields: Fields<'_>, problems: &mut Vec<Problem>) -> A
     AwsConfig { region, profile, endpoint }
 }
 
-/// Reads `endpoint`: plain http reaches only this machine, since requests are readable on the way.
+/// Reads `endpoint`: plain http is allowed only to this machine, because others could read the requests.
 pub(super) fn endpoint(fields: &mut Fields<'_>, problems: &mut Vec<Problem>) -> Option<String> {
     let written = fields.string("endpoint", problems)?;
     let (scheme, rest) = written.value.split_once("://").unwrap_or(("", &written.value));
@@ -81,7 +81,7 @@ pub(super) fn endpoint(fields: &mut Fields<'_>, problems: &mut Vec<Problem>) -> 
     None
 }
 
-/// Where the password of a URL with one was written, `postgres://user:HERE@host/…`.
+/// The place of a password in a URL, `postgres://user:HERE@host/…`.
 pub(super) fn password_in_url(url: &Spanned<String>) -> Option<Span> {
     let (scheme, rest) = url.value.split_once("://")?;
     let authority = rest.split(['/', '?']).next()?;
@@ -100,11 +100,11 @@ fn check_url(url: Spanned<String>, problems: &mut Vec<Problem>) -> Option<(Spann
     let hint = "write postgres://user@host:5432/database";
     let rest = ["postgres://", "postgresql://"].iter().find_map(|s| url.value.strip_prefix(s));
     let Some(rest) = rest else {
-        problems.push(Problem::at(url.span, "not the URL of a Postgres").with_hint(hint));
+        problems.push(Problem::at(url.span, "not the URL of a Postgres database").with_hint(hint));
         return None;
     };
     if let Some(span) = password_in_url(&url) {
-        let message = "a password never stands in the config itself";
+        let message = "a password must not be in the config itself";
         let hint = "take it out of the URL and write password = { file = \"…\" }, \
                     { env = \"…\" } or { credential = \"…\" }";
         problems.push(Problem::at(span, message).with_hint(hint));
@@ -118,13 +118,13 @@ fn check_url(url: Spanned<String>, problems: &mut Vec<Problem>) -> Option<(Spann
         match name {
             "host" => socket = Some(value),
             "password" | "sslpassword" => {
-                let message = "a password never stands in the config itself";
+                let message = "a password must not be in the config itself";
                 problems.push(Problem::at(url.span, message));
                 return None;
             }
             name if name.starts_with("ssl") => {
-                let message = format!("`{name}` has no place in the URL");
-                let hint = "say tls = \"verify-full\" and ca_file = \"…\" in [target]";
+                let message = format!("`{name}` does not belong in the URL");
+                let hint = "set tls = \"verify-full\" and ca_file = \"…\" in [target]";
                 problems.push(Problem::at(url.span, message).with_hint(hint));
                 return None;
             }
@@ -132,7 +132,7 @@ fn check_url(url: Spanned<String>, problems: &mut Vec<Problem>) -> Option<(Spann
         }
     }
     if database.is_empty() {
-        problems.push(Problem::at(url.span, "the URL names no database").with_hint(hint));
+        problems.push(Problem::at(url.span, "the URL has no database").with_hint(hint));
         return None;
     }
     let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
@@ -154,7 +154,7 @@ fn is_loopback(host: &str) -> bool {
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// A path stands for a Unix socket's folder, in a URL with its slashes escaped.
+/// A path means a Unix socket's folder, in a URL with escaped slashes.
 fn is_socket(host: &str) -> bool {
     host.starts_with('/') || host.get(..3).is_some_and(|head| head.eq_ignore_ascii_case("%2f"))
 }

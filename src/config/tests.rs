@@ -153,7 +153,7 @@ fn the_effective_config_is_what_was_read() {
     let config = with(MINIMAL, &sets, &[]).unwrap();
     let effective = config.effective();
     assert!(effective.contains("password = { env = \"DYNAURORA_PASSWORD\" }"), "{effective}");
-    // With a mapping put in again, the text means the same.
+    // With the mapping added again, the text means the same.
     let mapping = "table = \"Reindeer\"\nkey = { id = \"{id}\" }\ncolumns = { id = \"{id}\" }";
     let again = parse(&effective.replace("table = \"Reindeer\"", mapping)).unwrap();
     assert_eq!((&again.target, &again.aws), (&config.target, &config.aws));
@@ -175,14 +175,13 @@ fn problems_have_lines_and_columns() {
     assert_eq!(problem.hint.as_deref(), Some("did you mean `rest`?"));
 }
 
-/// Each broken config stands beside the report that it must give; `DYNAURORA_BLESS=1` writes the
-/// reports.
+/// Each broken config has its expected report beside it; `DYNAURORA_BLESS=1` writes the reports.
 #[test]
 fn broken_configs_say_what_is_wrong() {
     reports_in("tests/broken-configs");
 }
 
-/// What the report of a broken config says of each problem, and how many places each shows.
+/// The messages of a broken config's report, and the number of places of each.
 fn problems_of(name: &str) -> Vec<(String, usize)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken-configs");
     let text = std::fs::read_to_string(folder.join(name)).unwrap();
@@ -239,7 +238,7 @@ fn rule_7_identifiers_that_postgres_would_cut_or_confuse_are_refused() {
     assert!(nul != MINIMAL && parse(&nul).unwrap_err().render(false).contains("U+0000"));
 }
 
-/// The tour of messages in the README shows what the program says today.
+/// The messages in the README are those of the program.
 #[test]
 fn the_readme_shows_reports_as_they_are() {
     let readme = include_str!("../../README.md");
@@ -249,7 +248,7 @@ fn the_readme_shows_reports_as_they_are() {
     }
 }
 
-/// Reads each config of a folder, holds its report against the one beside it, and returns them.
+/// Reads each config of a folder, compares its report with the one beside it, and returns them.
 fn reports_in(folder: &str) -> Vec<(PathBuf, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files: Vec<_> =

@@ -1,4 +1,4 @@
-//! TOML as a tree in which every key and value knows where it was written, overrides merged in.
+//! TOML as a tree with the place of each key and value, and overrides merged in.
 
 use toml::Spanned as TomlSpanned;
 use toml::de::{DeString, DeTable, DeValue};
@@ -34,7 +34,7 @@ pub(super) struct Entry {
 }
 
 impl Kind {
-    /// What a message calls it.
+    /// Its name in messages.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::String(_) => "a string",
@@ -48,7 +48,7 @@ impl Kind {
     }
 }
 
-/// Reads a whole text; `source` is its number among the texts.
+/// Parses a whole text; `source` is its number among the texts.
 pub(super) fn parse(text: &str, source: u16) -> (Node, Vec<Problem>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let problems = errors
@@ -65,10 +65,10 @@ pub(super) fn parse(text: &str, source: u16) -> (Node, Vec<Problem>) {
     )
 }
 
-/// The table that is one value: an override names another place, not a second one.
+/// An override of this table replaces it, because only one of its keys may be set.
 const PASSWORD: &str = "password";
 
-/// Puts the entries of `over` in the place of, or beside, those of `node`.
+/// Merges the entries of `over` into those of `node`, which they replace.
 pub(super) fn merge(node: &mut Node, over: Node) {
     match (&mut node.kind, over.kind) {
         (Kind::Table(own), Kind::Table(entries)) => {

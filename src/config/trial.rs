@@ -1,4 +1,4 @@
-//! `[[test]]`: an item as TOML, and the rows that it should become.
+//! Reads `[[test]]`: an item as TOML, and its expected rows.
 
 use std::collections::HashMap;
 
@@ -24,14 +24,13 @@ pub(super) fn read(
     tests.iter().filter_map(|test| one(test, sources, problems)).collect()
 }
 
-/// A TOML value as DynamoDB would hold it: numbers keep their text, arrays are lists, tables are
-/// maps.
+/// A TOML value as DynamoDB would store it: numbers keep their text, arrays are lists, tables are maps.
 pub(super) fn attribute(node: &Node, problems: &mut Vec<Problem>) -> Option<AttributeValue> {
     Some(match &node.kind {
         Kind::String(text) | Kind::Datetime(text) => AttributeValue::S(text.clone()),
         Kind::Integer(text) | Kind::Float(text) => {
             if text.contains("nan") || text.contains("inf") {
-                problems.push(Problem::at(node.span, "DynamoDB has no such number"));
+                problems.push(Problem::at(node.span, "DynamoDB does not have this number"));
                 return None;
             }
             AttributeValue::N(text.clone())
@@ -70,7 +69,7 @@ fn one(node: &Node, sources: &[SourceConfig], problems: &mut Vec<Problem>) -> Op
     let source = source?;
     let Some(config) = sources.iter().find(|config| *config.name == *source.value) else {
         let known: Vec<&str> = sources.iter().map(|config| &*config.name).collect();
-        // A source that is wrong itself is not among them; that is reported already.
+        // A wrong source is missing here, but already reported.
         if problems.is_empty() {
             let message = format!("there is no source `{}`", source.value);
             problems.push(suggest(Problem::at(source.span, message), &source.value, &known));
@@ -131,7 +130,7 @@ fn expected(fields: &mut Fields<'_>, problems: &mut Vec<Problem>) -> Vec<Expecte
     let mut tables = Vec::new();
     for entry in fields.named("expect", problems) {
         let Kind::Array(rows) = &entry.value.kind else {
-            let message = format!("`expect.{}` is a list of rows; [] means none", entry.key.value);
+            let message = format!("`expect.{}` is a list of rows; [] for none", entry.key.value);
             problems.push(Problem::at(entry.value.span, message));
             continue;
         };

@@ -1,4 +1,4 @@
-//! Compares the whole source with the whole target: every item is read, mapped, and held against the rows.
+//! Compares the whole source with the whole target: reads and maps every item, and compares the rows.
 
 use sqlx::postgres::PgPool;
 
@@ -13,18 +13,18 @@ use crate::postgres::repair::compare::{Differences, compare};
 pub struct Comparison {
     /// Items in the source.
     pub items: u64,
-    /// Rows in the target that are as they should be.
+    /// Correct rows in the target.
     pub rows: u64,
-    /// Rows that are missing, wrong or should not be there.
+    /// Rows that are missing, wrong or extra.
     pub mismatches: u64,
-    /// Some of those.
+    /// Some of the mismatches.
     pub examples: Vec<String>,
 }
 
-/// Reads the whole table, maps it, and compares every target table typed.
+/// Reads and maps the whole table, and compares every target table with types.
 ///
 /// # Errors
-/// When one of the servers does not answer.
+/// When a server does not answer.
 pub async fn full_comparison(
     source: &impl Source,
     mapper: &Mapper,

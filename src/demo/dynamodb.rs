@@ -8,11 +8,11 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// A running local server that speaks both the DynamoDB and the DynamoDB Streams protocol. Any
-/// credentials and any region will do.
+/// A running local server for the protocols of DynamoDB and DynamoDB Streams. It takes any credentials and
+/// any region.
 ///
-/// It runs on a thread of its own, because it executes its requests synchronously and would block the
-/// caller's runtime.
+/// It runs on its own thread, because it executes requests synchronously and would block the caller's
+/// runtime.
 #[derive(Debug)]
 pub struct LocalDynamo {
     endpoint: String,
@@ -24,7 +24,7 @@ impl LocalDynamo {
     /// Starts an empty server; it takes some milliseconds.
     ///
     /// # Errors
-    /// When no loopback port, thread or temporary folder is to be had.
+    /// When there is no loopback port, thread or temporary folder.
     pub fn start() -> Result<Self> {
         let database = indexed_database()?;
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0))
@@ -49,7 +49,7 @@ impl LocalDynamo {
             .name("local-dynamodb".to_owned())
             .spawn(move || {
                 runtime.block_on(serve(listener, database, stopped));
-                // Connections that clients keep open must not hold the process back.
+                // Open client connections must not keep the process alive.
                 runtime.shutdown_background();
             })
             .map_err(|error| failed("start the local dynamodb's thread", error))?;
@@ -74,8 +74,8 @@ impl Drop for LocalDynamo {
     }
 }
 
-/// Serves until the sender is dropped. The server itself is abandoned at that moment rather than asked to
-/// finish, since it would wait for every idle keep-alive connection.
+/// Serves until the sender is dropped. The server is then abandoned rather than shut down, because it would
+/// wait for every idle keep-alive connection.
 async fn serve(
     listener: std::net::TcpListener,
     database: Database,
@@ -99,9 +99,9 @@ async fn serve(
     }
 }
 
-/// An in-memory database with indexes on its stream records: without them each write looks through all
-/// records for the highest sequence number (measured: 2,400 writes a second fall to 200 at 20,000 records,
-/// with them 5,700 stay). The schema is private to the server's crate, whose version is therefore pinned.
+/// An in-memory database with indexes on its stream records. Without them each write scans all records for
+/// the highest sequence number (measured: 2,400 writes a second fall to 200 at 20,000 records, with them
+/// 5,700 stay). The schema is private to the server's crate, whose version is therefore pinned.
 fn indexed_database() -> Result<Database> {
     let folder = TemporaryFolder::create()?;
     let template = folder.0.join("template.db");
@@ -126,7 +126,7 @@ fn index_stream_records(path: &str) -> rusqlite::Result<()> {
     )
 }
 
-/// A folder with a name that nobody could foresee, removed on drop.
+/// A folder with an unpredictable name, removed on drop.
 struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {
@@ -141,7 +141,7 @@ impl TemporaryFolder {
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, "a temporary folder stays behind");
+            tracing::warn!(%error, "a temporary folder was not removed");
         }
     }
 }

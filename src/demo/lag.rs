@@ -6,10 +6,10 @@ use sqlx::postgres::PgPool;
 use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Looks at `children` again and again: each row carries the time at which its item was written.
+/// Polls `children`; each row has the time at which its item was written.
 ///
-/// New rows are those of a higher version than the last look saw. That holds because the demo's stream has
-/// one shard, whose records are applied in the order of their numbers.
+/// New rows are those with a higher version than the last poll saw. That works because the demo's stream has
+/// one shard, whose records are applied in order.
 #[derive(Debug, Default)]
 pub struct LagProbe {
     newest: Option<String>,

@@ -1,10 +1,8 @@
-//! A Postgres cluster of one's own: made in a temporary folder, gone with the process that started
-//! it.
+//! A private Postgres cluster in a temporary folder that ends with the process that started it.
 //!
-//! The server runs under a shell that holds the reading end of a pipe; the writing end is ours.
-//! However we end, by `Drop`, by a signal or by a power cut of the process, the pipe closes, the
-//! shell stops the server and removes the folder. Postgres refuses to run as root, so root hands it
-//! to another user.
+//! The server runs under a shell that reads from a pipe; we hold the writing end. However we end, by `Drop`,
+//! a signal or a crash, the pipe closes, the shell stops the server and removes the folder. Postgres refuses
+//! to run as root, so root runs it as another user.
 
 use std::fs;
 use std::io::Read;
@@ -23,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// How a cluster is set up.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Whether commits survive a crash of the machine. Tests say no and gain speed.
+    /// Whether commits survive a crash of the machine. Tests use `false` for speed.
     pub durable: bool,
     /// The server's `max_connections`.
     pub max_connections: u32,
@@ -37,7 +35,7 @@ impl Default for Options {
     }
 }
 
-/// A running cluster. It listens on 127.0.0.1 only and wants a password, which the URL carries.
+/// A running cluster. It listens only on 127.0.0.1 and needs a password, which the URL has.
 #[derive(Debug)]
 pub struct LocalPostgres {
     supervisor: Child,
@@ -47,7 +45,7 @@ pub struct LocalPostgres {
 }
 
 impl LocalPostgres {
-    /// Makes a cluster and waits until it takes connections; about a second.
+    /// Makes a cluster and waits until it takes connections, about a second.
     ///
     /// # Errors
     /// `Unavailable` when Postgres is not installed or does not start; the hint says what to do.
@@ -58,8 +56,7 @@ impl LocalPostgres {
     }
 
     fn start_blocking(options: &Options) -> Result<Self> {
-        // Another process may take the free port before Postgres does: a second try finds another
-        // one.
+        // Another process may take the free port before Postgres does; a second try finds another one.
         const ATTEMPTS_MAX: u32 = 3;
         let binaries = find_binaries()?;
         let mut attempt = 1;
@@ -115,7 +112,7 @@ impl LocalPostgres {
         format!("postgres://postgres:{password}@127.0.0.1:{port}/{database}?sslmode=disable")
     }
 
-    /// The URL of a database of this cluster, with the user only: a config wants it so.
+    /// The URL of a database of this cluster, with the user only, as a config needs it.
     #[must_use]
     pub fn url_without_password(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
@@ -136,7 +133,7 @@ impl LocalPostgres {
     /// Creates a database.
     ///
     /// # Errors
-    /// `Unavailable` when the server refuses, because the database exists, say.
+    /// `Unavailable` when the server refuses, for example because the database exists.
     pub async fn create_database(&self, name: &str) -> Result<()> {
         let options = PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")
@@ -164,8 +161,8 @@ fn wait_until_ready(folder: &Folder) -> Result<()> {
     const POLL: Duration = Duration::from_millis(10);
     const POLLS_MAX: u32 = 3_000;
     for _ in 0..POLLS_MAX {
-        // The server itself writes its state into this file; `pg_ctl` waits for the same line. A replica
-        // that answers queries calls itself a standby.
+        // The server writes its state into this file; `pg_ctl` waits for the same line. A replica that
+        // answers queries calls itself a standby.
         let state = fs::read_to_string(folder.data().join("postmaster.pid"));
         let answers = |state: &str| matches!(state.trim(), "ready" | "standby");
         if state.is_ok_and(|text| text.lines().nth(7).is_some_and(answers)) {
@@ -179,8 +176,7 @@ fn wait_until_ready(folder: &Folder) -> Result<()> {
     Err(unavailable("postgres was not ready within 30 s").with_hint(folder.log()))
 }
 
-/// The cluster's folder and the user who owns it. It is removed here until a supervisor takes that
-/// over.
+/// The cluster's folder and its owner. It is removed on drop until a supervisor takes over.
 struct Folder {
     path: PathBuf,
     owner: Option<(u32, u32)>,
@@ -225,7 +221,7 @@ impl Folder {
         last.into_iter().rev().collect::<Vec<_>>().join("; ")
     }
 
-    /// A command that runs as the folder's owner, in the folder, apart from the terminal's signals.
+    /// A command that runs as the folder's owner, in the folder, without the terminal's signals.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.path).process_group(0).env("LC_ALL", "C");
@@ -325,7 +321,7 @@ fn supervise(binaries: &Path, folder: &Folder, port: u16, options: &Options) -> 
         .map_err(|error| unavailable("start postgres").with_source(error))
 }
 
-/// The folder of `initdb` and `postgres`: the one that PATH names, else the newest of a package's.
+/// The folder of `initdb` and `postgres`: the one in PATH, else that of the newest package.
 fn find_binaries() -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();

@@ -320,7 +320,7 @@ impl Metronome {
         Self { next: clock.now(), every: Duration::from_secs_f64(1.0 / per_sec) }
     }
 
-    /// Waits for the next tick; a late caller is not made to wait, nor may it catch up in a rush.
+    /// Waits for the next tick; a late caller does not wait, but may not catch up in a burst.
     pub async fn tick(&mut self, clock: &impl Clock) {
         self.next = (self.next + self.every).max(clock.now());
         clock.sleep_until(self.next).await;

@@ -12,11 +12,11 @@ use crate::model::{Epoch, PartitionId};
 #[derive(Debug)]
 pub(super) struct Hand {
     lanes: [Lane; 2],
-    /// Changes whenever everything in hand is thrown away; answers of an earlier era are too.
+    /// Changes whenever everything in hand is discarded, which makes earlier answers stale.
     era: u64,
     resume_at: Instant,
-    /// Partitions that this worker is done with, and since when: an older view may still show them as its
-    /// own. What a view shows for longer was not given back.
+    /// Partitions that this worker is done with, and since when. An older view may still show them as its
+    /// own; if a newer one does, the release failed.
     settled: HashMap<PartitionId, Instant>,
 }
 
@@ -62,7 +62,7 @@ impl Hand {
         self.lanes.iter().flat_map(|lane| lane.readers.leases()).collect()
     }
 
-    /// Whether nothing waits to be applied.
+    /// Whether nothing is waiting to be applied.
     pub(super) fn is_idle(&self) -> bool {
         self.lanes.iter().all(Lane::is_idle)
     }

@@ -10,13 +10,13 @@ use super::backfill::Step;
 use super::phase::Phase;
 use super::retry::Stage;
 
-/// How often the state is published at least; readiness and the watchdog look at it.
+/// How often the state is published at least, for readiness and the watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
-/// How often shards are listed while a drained shard has no known child: its children may show up late.
+/// How often shards are listed while a drained shard has no known child: its children may appear late.
 const CHILDLESS_DISCOVERY: Duration = Duration::from_secs(5);
-/// How often a worker publishes: queries that wait for a caught-up shard wait for this and the margin.
+/// How often a worker publishes: queries that wait for a caught-up shard wait this long plus the margin.
 const PUBLICATION_EVERY: Duration = Duration::from_secs(1);
-/// Renewals per lease: one may fail, and a second, before the lease is given up at two thirds.
+/// Renewals per lease time: two may fail before the lease is given up at two thirds.
 const RENEWALS_PER_LEASE: u32 = 3;
 
 /// What is done again and again, never twice at once; of those due at once the first one first.
@@ -137,7 +137,7 @@ impl Job {
                 proves: false,
                 keeps_pace: false,
             },
-            // What was done shows in the ledger's next view, and until then the old one asks for it again.
+            // The ledger's next view shows the step; until then the old one asks for it again.
             Self::LoadStep => Row {
                 when: |worker| worker.phase.reads() && worker.step != Step::Rest,
                 waits: true,

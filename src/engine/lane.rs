@@ -1,7 +1,7 @@
 //! A lane: readers, the batch that they fill, and the batch that is being applied.
 //!
-//! A source has two, each with two buffers: the tail reads shards, the load reads the segments and files of a
-//! backfill. They share nothing but the worker's state, so a load never makes the tail wait for its turn.
+//! A source has two lanes, each with two buffers: the tail reads shards, the other reads a backfill's
+//! segments and files. They share only the worker's state, so a backfill never makes the tail wait.
 
 use std::collections::HashSet;
 
@@ -31,7 +31,7 @@ impl LaneId {
         }
     }
 
-    /// Reads in flight: each may bring another megabyte. Idle shards answer with next to nothing.
+    /// The limit of reads in flight: each may bring another megabyte. Idle shards bring almost nothing.
     fn limits(self) -> ReadLimits {
         match self {
             Self::Tail => ReadLimits { busy: 4, idle: 32 },
@@ -117,18 +117,18 @@ impl Lane {
         self.readers.left().filter(|partition| !self.in_hand(partition))
     }
 
-    /// How far each of its partitions is, with its lease.
+    /// The progress of each of its partitions, with its lease.
     pub(super) fn progress(&mut self) -> Vec<((PartitionId, Epoch), ShardProgress)> {
         let Self { readers, filling, apply, .. } = self;
         readers.progress(|partition| filling.holds(partition) || apply.holds(partition))
     }
 
-    /// Whether nothing waits to be applied.
+    /// Whether nothing is waiting to be applied.
     pub(super) fn is_idle(&self) -> bool {
         !self.is_applying() && self.filling.is_empty()
     }
 
-    /// Forgets what was read and not applied.
+    /// Forgets everything read but not applied.
     pub(super) fn forget(&mut self) {
         self.readers.clear();
         self.filling = Filling::default();

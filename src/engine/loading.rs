@@ -10,7 +10,7 @@ use super::ports::LedgerView;
 /// Its wish for a load, the next step, and its share of the read units.
 #[derive(Debug)]
 pub(super) struct Loading {
-    /// What this worker still wants to begin by itself.
+    /// What this worker still wants to backfill by itself.
     wish: Backfill,
     on_gap: OnGap,
     step: Step,
@@ -30,8 +30,8 @@ impl Loading {
         self.step
     }
 
-    /// Takes note of a new view: a load that another worker began needs none of ours, and the budget of read
-    /// units is shared by the workers alive.
+    /// Takes a new view: if another worker began a backfill, we need not, and the living workers share the
+    /// budget of read units.
     pub(super) fn follow(&mut self, view: &LedgerView, now: Instant) {
         if view.load.active && self.wish == Backfill::Force {
             self.wish = Backfill::Never;

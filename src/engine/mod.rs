@@ -35,13 +35,13 @@ pub use options::{OnGap, Options, SourceRun};
 pub use ports::{Ports, Seams};
 pub use tail::discovery::usable;
 
-/// Keeps the target in step with one source until `stop` is cancelled, then applies what is in hand, gives
-/// the leases back and returns.
+/// Keeps the target in step with one source until `stop` is cancelled, then applies what it holds, releases
+/// the leases and returns.
 ///
-/// Dropping the future at any point is safe: it is what a crash does.
+/// Dropping the future at any point is safe, like a crash.
 ///
 /// # Errors
-/// What nobody may retry (see [`retry::directive`]): the source has halted, its leases are given back.
+/// A failure that may not be retried (see [`retry::directive`]): the source has halted, its leases are free.
 pub async fn run<P: Seams>(ports: Arc<P>, run: SourceRun, stop: CancellationToken) -> Result<()> {
     worker::Worker::new(ports, run).drive(stop).await
 }

@@ -11,32 +11,32 @@ use crate::apply::batch::Limits;
 use crate::mapping::Mapper;
 use crate::model::{GapReason, WorkerId};
 
-/// What happens when changes were lost before they were read.
+/// What happens when changes were lost unread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnGap {
     /// The source halts until an operator acts.
     #[default]
     Halt,
-    /// The table is read again as a whole beside its stream, and what is no longer there is swept.
+    /// The whole table is read again beside its stream, and vanished rows are swept.
     Resync,
 }
 
 impl OnGap {
-    /// Whether a gap of this reason halts the source. A table that was deleted and created again always
-    /// does: a sweep could empty the target.
+    /// Whether a gap of this reason halts the source. A recreated table always does: a sweep could empty the
+    /// target.
     #[must_use]
     pub fn halts(self, reason: GapReason) -> bool {
         self == Self::Halt || reason == GapReason::TableChanged
     }
 }
 
-/// When a worker begins a load by itself.
+/// When a worker begins a backfill by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Backfill {
-    /// Only when an operator, or a gap, asks for one.
+    /// Only for an operator or a gap.
     #[default]
     Never,
-    /// When the table was never loaded.
+    /// When the table was never backfilled.
     Auto,
     /// Once, when the process starts.
     Force,
@@ -51,21 +51,21 @@ pub struct Options {
     pub pace: Pace,
     /// How often all shards are listed.
     pub discovery_interval: Duration,
-    /// When a batch takes no further page.
+    /// When a batch is full.
     pub limits: Limits,
-    /// How many partitions this process reads at most.
+    /// The most partitions that this process reads.
     pub partitions_max: usize,
     /// The share of rejects, from 0 to 1, above which the source halts.
     pub reject_share_max: f64,
     /// What happens when changes were lost.
     pub on_gap: OnGap,
-    /// When a load begins by itself.
+    /// When a backfill begins by itself.
     pub backfill: Backfill,
-    /// How many segments a load has; by the number of items where nobody says.
+    /// How many segments a backfill has; by default the number of items decides.
     pub segments: Option<u32>,
-    /// The read units a second that a load may take, all workers together; no limit where nobody says.
+    /// The read units a second for a backfill, all workers together; no limit by default.
     pub rcu_max: Option<f64>,
-    /// The share of rows, from 0 to 1, that the sweep of a load may delete without an operator's word.
+    /// The share of rows, from 0 to 1, that a backfill's sweep may delete without confirmation.
     pub sweep_share_max: f64,
 }
 
@@ -80,7 +80,7 @@ pub struct SourceRun {
     pub mapper: Arc<Mapper>,
     /// How to behave.
     pub options: Options,
-    /// Seeds the jitter of pauses.
+    /// Seed for the jitter of pauses.
     pub seed: u64,
     /// Where the source's state is published.
     pub status: watch::Sender<SourceStatus>,

@@ -1,7 +1,7 @@
-//! The engine's seams: what it asks of a source of changes, of a ledger, of a sink and of a clock.
+//! The engine's interfaces: a source of changes, a ledger, a sink and a clock.
 //!
-//! The doc comments are the contract. One contract suite runs over the simulated and over the real
-//! implementation of each trait, so that what the simulator proves holds for the daemon.
+//! The doc comments are the contract. A contract suite runs over the simulated and the real implementation
+//! of each trait, so that results of the simulator hold for the daemon.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -33,39 +33,39 @@ pub use seams::{Ports, Seams};
 
 /// One DynamoDB table and its stream, read through the real SDK or in the simulated world.
 ///
-/// Each call is one attempt bounded in time; retries are the engine's. Implementations must tell
-/// `Expired`, `Trimmed`, `Gone` and `Throttled` apart by [`crate::error::ErrorKind`], never as an empty
-/// page or an end.
+/// Each call is one attempt with a timeout; the engine retries. Implementations must return `Expired`,
+/// `Trimmed`, `Gone` and `Throttled` as distinct [`crate::error::ErrorKind`]s, never as an empty page or an
+/// end.
 pub trait Source: Send + Sync + 'static {
-    /// What the table and its stream are now.
+    /// The table and its stream now.
     ///
     /// # Errors
     /// `Gone` when the table does not exist.
     fn describe(&self) -> impl Future<Output = Result<StreamInfo>> + Send;
 
-    /// A page of the stream's shards: those after this one, or the first ones.
+    /// A page of the stream's shards: those after the given one, or the first.
     fn list_shards(
         &self,
         stream_arn: &str,
         after: Option<&PartitionId>,
     ) -> impl Future<Output = Result<ListingPage>> + Send;
 
-    /// The children of a closed shard, as far as the service knows them already; possibly none yet.
+    /// The children of a closed shard that the service knows already; possibly none yet.
     ///
     /// # Errors
-    /// When a page of them fails after others succeeded too: some of the children would pass for all.
+    /// When any page of them fails, because some of the children would pass for all.
     fn child_shards(
         &self,
         stream_arn: &str,
         parent: &PartitionId,
     ) -> impl Future<Output = Result<Vec<ShardListing>>> + Send;
 
-    /// The page at `from`. With an iterator it goes on from there; without, it derives one from the
-    /// position. Callers never have two reads of one partition in flight.
+    /// The page at `from`. With an iterator it continues there; without one it derives one from the position.
+    /// Callers never have two reads of one partition in flight.
     ///
     /// # Errors
-    /// `Expired`: the iterator is too old; read again without it. `Trimmed`: the position is not in the
-    /// stream any more. `Gone`: the shard or stream does not exist any more. `Throttled`: slow down.
+    /// `Expired`: the iterator is too old; read again without it. `Trimmed`: the stream no longer has the
+    /// position. `Gone`: the shard or stream no longer exists. `Throttled`: slow down.
     fn read(&self, from: &ReadFrom) -> impl Future<Output = Result<Page>> + Send;
 
     /// What an operator can do, if possible the very command, so that the table has a stream whose records
@@ -76,7 +76,7 @@ pub trait Source: Send + Sync + 'static {
     }
 }
 
-/// What a table and its stream are at one moment.
+/// A table and its stream at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamInfo {
     /// The table's ARN.
@@ -87,22 +87,22 @@ pub struct StreamInfo {
     pub stream_arn: Option<String>,
     /// Whether the stream is enabled.
     pub enabled: bool,
-    /// What the records carry.
+    /// The images in the records.
     pub view: StreamView,
     /// The key attributes' names, the partition key first.
     pub key_attributes: Vec<String>,
-    /// How many items there are, as the service counted them some hours ago.
+    /// The number of items, as the service counted them some hours ago.
     pub items: Option<u64>,
 }
 
-/// What a stream's records carry besides the keys.
+/// The images in a stream's records, besides the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamView {
-    /// Only the keys: of no use here.
+    /// Only the keys: not usable here.
     KeysOnly,
     /// The item after the change.
     NewImage,
-    /// The item before the change: of no use here.
+    /// The item before the change: not usable here.
     OldImage,
     /// Both images.
     NewAndOldImages,
@@ -111,9 +111,9 @@ pub enum StreamView {
 /// A page of a listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListingPage {
-    /// The shards in the order of the listing; a page may come twice, or bring none.
+    /// The shards in the order of the listing; a page may repeat or be empty.
     pub shards: Vec<ShardListing>,
-    /// After which shard the next page begins; `None` at the end.
+    /// The shard after which the next page begins; `None` at the end.
     pub next: Option<PartitionId>,
 }
 
@@ -126,16 +126,16 @@ pub struct Listing {
     pub complete: bool,
 }
 
-/// A read's place.
+/// The place of a read.
 #[derive(Debug, Clone)]
 pub struct ReadFrom {
     /// The stream, for shards.
     pub stream_arn: Arc<str>,
     /// What to read.
     pub partition: PartitionId,
-    /// From where, when there is no iterator.
+    /// The position to use without an iterator.
     pub position: Position,
-    /// Where the last page ended, while that is fresh.
+    /// Where the last page ended, while the iterator is valid.
     pub iterator: Option<ShardIterator>,
 }
 
@@ -143,18 +143,17 @@ pub struct ReadFrom {
 
 /// The table of partitions, leases, gaps and workers. All times are the database's own.
 ///
-/// Its calls use connections of their own, so that applying cannot starve a renewal.
+/// Its calls use their own connections, so that applying cannot starve a renewal.
 pub trait Ledger: Loads {
-    /// Enters the source if it is new (generation 1), and says how what was entered earlier differs from
-    /// what is there now. It never changes what is known about an old stream or table.
+    /// Registers the source if it is new (generation 1), and compares what was registered earlier with what
+    /// exists now. It never changes what is known about an old stream or table.
     fn enrol(&self, identity: &SourceIdentity) -> impl Future<Output = Result<Enrolment>> + Send;
 
-    /// The source as it stands: its partitions, workers and counts.
+    /// The current source: its partitions, workers and counts.
     fn load(&self, source: &str) -> impl Future<Output = Result<LedgerView>> + Send;
 
-    /// Claims the turn to list the source's shards: true for one worker only, and only when the last
-    /// complete listing is older than `every` and no other living worker has had the turn for less than
-    /// `within`.
+    /// Takes the turn to list the source's shards: true for one worker only, and only if the last complete
+    /// listing is older than `every` and no other living worker has had the turn for less than `within`.
     fn lead_discovery(
         &self,
         source: &str,
@@ -163,8 +162,8 @@ pub trait Ledger: Loads {
         within: Duration,
     ) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Adds the shards that are new; a known shard stays as it is, an omitted one too. A shard that is known
-    /// from an older stream of the same source starts afresh.
+    /// Adds new shards; known and omitted ones stay as they are. A shard known from an older stream of the
+    /// same source starts anew.
     fn register(
         &self,
         source: &str,
@@ -172,13 +171,13 @@ pub trait Ledger: Loads {
         listing: &Listing,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Takes the leases of those of the wanted partitions that are open and free, or whose owner is no longer
-    /// alive, each with a new epoch. Two workers never get the same one. A sign of life, as a renewal is.
+    /// Takes the leases of those wanted partitions that are open and free, or whose owner is dead, each with
+    /// a new epoch. Two workers never get the same one. Counts as a sign of life, like a renewal.
     fn acquire(&self, claim: &Claim<'_>) -> impl Future<Output = Result<Vec<Lease>>> + Send;
 
     /// A sign of life: the worker is alive for `lease_ttl` from now. A lease lasts as long as its owner
-    /// lives, so this renews all of them at once, whatever their number. Which those still are,
-    /// [`Ledger::load`] tells: what another worker took has another epoch.
+    /// lives, so this renews all of them at once. [`Ledger::load`] shows which leases the worker still has:
+    /// one that another worker took has a new epoch.
     fn renew(
         &self,
         source: &str,
@@ -186,16 +185,16 @@ pub trait Ledger: Loads {
         lease_ttl: Duration,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Publishes how far the worker is. It holds for a shard from the first publication with its lease until
-    /// one without it or until the lease is given back, taken by another or at its shard's end; the shard
-    /// then stays at what was published last.
+    /// Publishes the worker's progress. It covers a shard from the first publication with its lease until one
+    /// without it, or until the lease is released, taken by another, or ended with its shard; the shard then
+    /// keeps the last published time.
     fn publish(
         &self,
         publication: &Publication<'_>,
     ) -> impl Future<Output = Result<Published>> + Send;
 
-    /// Gives leases back at once, so that others need not wait for their end; with `leaving` the worker
-    /// itself goes too.
+    /// Releases leases at once, so that others need not wait until they expire; with `leaving` the worker
+    /// itself is removed too.
     fn release(
         &self,
         source: &str,
@@ -204,9 +203,9 @@ pub trait Ledger: Loads {
         leaving: bool,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Records a gap once (a second record of the same one changes nothing) and, where asked, halts the
-    /// source until an operator acts. One that was found in an earlier generation is not recorded: the load
-    /// that began since reads what it lost. One that is being repaired and is found anew is open again.
+    /// Records a gap once (repeating it changes nothing) and, if asked, halts the source until an operator
+    /// acts. A gap found in an earlier generation is not recorded: the backfill since then reads the lost
+    /// changes. A gap that is found again while being repaired is open again.
     fn record_gap(
         &self,
         source: &str,
@@ -223,8 +222,8 @@ pub trait Target: Sink {
     /// How many rows of these tables a sweep would delete.
     fn stale(&self, sweep: &Sweep) -> impl Future<Output = Result<Stale>> + Send;
 
-    /// Deletes some rows of an older generation, each looked at again under its lock, in one transaction that
-    /// also sees that the load is still this one.
+    /// Deletes some rows of an older generation in one transaction. It checks each again under its lock, and
+    /// that the backfill is still the same.
     fn sweep(&self, sweep: &Sweep) -> impl Future<Output = Result<Swept>> + Send;
 }
 
@@ -235,7 +234,7 @@ pub trait Clock: Clone + Send + Sync + 'static {
     /// Monotonic time.
     fn now(&self) -> Instant;
 
-    /// The time of day, for lag and freshness only; never for leases.
+    /// The time of day, only for lag and freshness; never for leases.
     fn wall(&self) -> EpochMillis;
 
     /// Waits.

@@ -18,7 +18,7 @@ pub(super) struct Publishing {
     synced_up_to: Option<EpochMillis>,
     /// The leases that the ledger is known to have from us; `None` until an answer says that it took them.
     covers: Option<Leases>,
-    /// The database's time, and a moment at which it was at least that.
+    /// A time of the database, and a local moment at which it was at least that.
     clock: Option<(Instant, EpochMillis)>,
 }
 
@@ -63,8 +63,8 @@ impl Publishing {
         self.covers = published.taken.then_some(covers);
     }
 
-    /// What the database's clock shows now, or a little less; `None` before its first answer. The time of day
-    /// here has no part in it: a clock that is wrong, or set, makes nothing look fresher than it is.
+    /// The database's time now, or a little less; `None` before its first answer. The local time of day plays
+    /// no part: if it is wrong or is set, nothing looks fresher than it is.
     pub(super) fn database_time(&self, now: Instant) -> Option<EpochMillis> {
         let (moment, time) = self.clock?;
         let since = now.saturating_duration_since(moment).as_millis();

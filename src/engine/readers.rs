@@ -10,7 +10,7 @@ use super::ports::{Lease, Page, ReadFrom, ShardIterator};
 use super::tail::freshness::{self, CAUGHT_UP_POLLS, ShardProgress};
 use crate::model::{Epoch, EpochMillis, PartitionId, PartitionKind, Position};
 
-/// A page with at least this many records is followed by the next read at once: the shard is behind.
+/// After a page with at least this many records the next read follows at once: the shard is behind.
 const BEHIND_RECORDS: usize = 250;
 
 /// How many reads may be in flight.
@@ -25,11 +25,11 @@ pub struct ReadLimits {
 /// How often shards are polled.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// The pause after a page with few records. The service allows about five reads a second and shard.
+    /// The pause after a page with few records. The service allows about five reads a second per shard.
     pub poll_min: Duration,
-    /// The longest pause of a shard that stays empty.
+    /// The longest pause of an empty shard.
     pub poll_idle_max: Duration,
-    /// Polls of empty shards a second, all together: bounds what an idle daemon costs.
+    /// Polls of empty shards a second, all together: limits the cost of an idle daemon.
     pub idle_polls_per_sec_max: u32,
 }
 
@@ -42,11 +42,11 @@ pub struct Moment {
     pub wall: EpochMillis,
 }
 
-/// Ties an answer to the reader that asked: a partition that was dropped and taken up again, perhaps at an
-/// earlier position and under the same lease, has another ticket, and a late answer must not reach it.
+/// Matches an answer to its reader. A partition that was dropped and taken up again, perhaps at an earlier
+/// position under the same lease, has a new ticket, so a late answer does not reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {
-    /// The partition that was asked.
+    /// The partition.
     pub partition: PartitionId,
     number: u64,
 }
@@ -56,11 +56,11 @@ pub struct Ticket {
 struct Reader {
     ticket: u64,
     epoch: Epoch,
-    /// Everything up to here is read, though perhaps not applied.
+    /// Everything up to here was read, but perhaps not applied.
     position: Position,
     iterator: Option<ShardIterator>,
     reading: bool,
-    /// When the read in flight, or the last one, was due.
+    /// When the current or last read was due.
     was_due: Instant,
     ended: bool,
     due: Option<Instant>,
@@ -68,9 +68,9 @@ struct Reader {
     failures: u32,
     last_event_at: Option<EpochMillis>,
     last_poll_at: Option<EpochMillis>,
-    /// When the read in flight was asked for, on the database's clock.
+    /// When the read in flight was sent, on the database's clock.
     asked_at: Option<EpochMillis>,
-    /// When it was asked for the last time and had nothing more to give.
+    /// The last time it was polled and found empty.
     empty_at: Option<EpochMillis>,
     synced_up_to: Option<EpochMillis>,
 }
@@ -89,7 +89,7 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// Nothing is read yet.
+    /// No readers yet.
     #[must_use]
     pub fn new(limits: ReadLimits) -> Self {
         Self {
@@ -147,7 +147,7 @@ impl Readers {
         self.readers.is_empty()
     }
 
-    /// Stops reading a partition; a read in flight is dropped when it ends.
+    /// Stops reading a partition; a read in flight is discarded when it ends.
     pub fn remove(&mut self, partition: &PartitionId) -> Option<Epoch> {
         let reader = self.readers.remove(partition)?;
         if let Some(due) = reader.due {
@@ -166,7 +166,7 @@ impl Readers {
     }
 
     /// The next read to start, if one is due and there is room; the reader counts as reading from then on.
-    /// `asked_at` is now on the database's clock, where that is known.
+    /// `asked_at` is now on the database's clock, if known.
     pub fn next_read(
         &mut self,
         stream_arn: &Arc<str>,
@@ -212,8 +212,8 @@ impl Readers {
         room.then_some(*due)
     }
 
-    /// Takes note of a page and schedules the next read. Returns the lease with the position from which the
-    /// page was read, or `None` when nobody waits for this page any more.
+    /// Records a page and schedules the next read. Returns the lease with the position from which the page
+    /// was read, or `None` if no reader waits for this page any more.
     pub fn page_read(
         &mut self,
         ticket: &Ticket,
@@ -238,7 +238,7 @@ impl Readers {
                 at.now + pace.pause(page.changes.len(), reader.empty_polls, readers)
             }
             PartitionKind::Segment => at.now,
-            // It goes on before files that were not begun: each keeps its place while it is open.
+            // A begun file continues before files that were not begun.
             PartitionKind::File => reader.was_due,
         };
         let rest = reader.ended || self.leaving.contains(partition);
@@ -249,8 +249,8 @@ impl Readers {
         Some(Lease { partition: partition.clone(), epoch, position: from })
     }
 
-    /// Takes note of a failed read. Returns how many failed in a row, or `None` when nobody waits for the
-    /// answer any more. The caller schedules the next read.
+    /// Records a failed read. Returns how many failed in a row, or `None` if no reader waits for the answer
+    /// any more. The caller schedules the next read.
     pub fn read_failed(&mut self, ticket: &Ticket) -> Option<u32> {
         let reader = self.reading(ticket)?;
         reader.iterator = None;
@@ -269,14 +269,14 @@ impl Readers {
         self.schedule.insert((at, partition.clone()));
     }
 
-    /// Takes note of an applied step.
+    /// Records an applied step.
     pub fn applied(&mut self, partition: &PartitionId, last_event_at: Option<EpochMillis>) {
         if let Some(reader) = self.readers.get_mut(partition) {
             reader.last_event_at = reader.last_event_at.max(last_event_at);
         }
     }
 
-    /// Reads a partition no further, so that its lease can be given back.
+    /// Stops reading a partition, so that its lease can be released.
     pub fn leave(&mut self, partition: &PartitionId) {
         if let Some(reader) = self.readers.get_mut(partition) {
             self.leaving.insert(partition.clone());
@@ -286,7 +286,7 @@ impl Readers {
         }
     }
 
-    /// The partitions that are read no further and have no read in flight.
+    /// The stopped partitions without a read in flight.
     pub fn left(&self) -> impl Iterator<Item = &PartitionId> {
         let reading = |partition: &PartitionId| {
             self.readers.get(partition).is_some_and(|reader| reader.reading)
@@ -301,7 +301,7 @@ impl Readers {
         leases.map(|(partition, reader)| (partition.clone(), reader.epoch)).collect()
     }
 
-    /// How far each shard is, with its lease; `waiting` tells whether pages of it wait to be applied.
+    /// The progress of each shard, with its lease; `waiting` tells whether its pages wait to be applied.
     pub fn progress(
         &mut self,
         waiting: impl Fn(&PartitionId) -> bool,
@@ -336,8 +336,8 @@ impl Readers {
 }
 
 impl Pace {
-    /// The pause after a page: none while the shard is behind, the shortest while it trickles, longer and
-    /// longer while it is empty.
+    /// The pause after a page: none if the shard is behind, short if it has few records, growing while it is
+    /// empty.
     fn pause(&self, records: usize, empty_polls: u32, readers: usize) -> Duration {
         if records >= BEHIND_RECORDS {
             return Duration::ZERO;

@@ -1,9 +1,9 @@
-//! Tells a wrong mapping from bad data, purely: a few rejects are data, a large share of all records means
-//! that the mapping is wrong, and it must not drain a stream into dead letters.
+//! Tells a wrong mapping from bad data, purely: a few rejects are bad data; if a large share of all records
+//! is rejected, the mapping is wrong and must not turn a stream into dead letters.
 
 use tokio::time::Instant;
 
-/// Records after which the share is judged: fewer say little.
+/// Records after which the share is checked: fewer say little.
 const WINDOW_RECORDS: u64 = 1_000;
 
 /// Counts records and rejects over windows of at least a thousand.
@@ -21,7 +21,7 @@ impl RejectShare {
         Self { share_max, records: 0, rejected: 0 }
     }
 
-    /// Takes note of a batch. At the end of a window: the share, where it is too large.
+    /// Counts a batch. At the end of a window returns the share, if it is too large.
     #[expect(clippy::cast_precision_loss, reason = "a window holds a few thousand records")]
     pub fn note(&mut self, records: u64, rejected: u64) -> Option<f64> {
         self.records += records;
@@ -40,7 +40,7 @@ impl RejectShare {
 pub(super) struct Rejects {
     share: RejectShare,
     may_be_open: bool,
-    /// When a batch with rejects was last applied: an older view may not know them yet.
+    /// When a batch with rejects was last applied: an older view may not show them yet.
     last_at: Option<Instant>,
 }
 

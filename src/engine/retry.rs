@@ -1,24 +1,24 @@
-//! What follows from a failure: one pure function from stage and kind to a directive.
+//! The response to a failure: one pure function from stage and kind to a directive.
 //!
-//! The list of what is retried is narrow on purpose; the default is to halt and say why.
+//! The list of retried failures is short on purpose; the default is to halt and say why.
 
 use std::time::Duration;
 
 use crate::error::ErrorKind;
 use crate::model::{GapReason, Halt, UNREAD_MAX, hours};
 
-/// What was being done when a failure happened.
+/// What was being done at the time of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Describing the table, listing shards.
     Discover,
     /// Reading a partition.
     Read,
-    /// Talking to the ledger: leases and positions.
+    /// Calling the ledger: leases and positions.
     Ledger,
     /// Applying a batch.
     Apply,
-    /// Beginning or ending a load.
+    /// Beginning or ending a backfill.
     Load,
 }
 
@@ -26,7 +26,7 @@ impl Stage {
     /// How many stages there are.
     pub const COUNT: usize = 5;
 
-    /// The label that logs and metrics carry.
+    /// The label in logs and metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -39,21 +39,21 @@ impl Stage {
     }
 }
 
-/// What to do about a failure.
+/// The response to a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Directive {
-    /// Try the same again after a pause.
+    /// Retry after a pause.
     Retry,
     /// Read again at once from the position, without the iterator.
     Rederive,
-    /// Forget what is buffered and start over from the ledger's positions, after a pause: the outcome of the
-    /// last transaction may be unknown, and the ledger alone knows it.
+    /// Forget what is buffered and restart from the ledger's positions after a pause: the outcome of the last
+    /// transaction may be unknown, and only the ledger knows it.
     Reload,
     /// Find the rows that the database refuses.
     Bisect,
-    /// Changes were lost: record it, then do what `on_gap` says.
+    /// Changes were lost: record it, then follow `on_gap`.
     Gap(GapReason),
-    /// Stop this source and say why; the others go on.
+    /// Stop this source and say why; the others continue.
     Halt,
 }
 
@@ -84,7 +84,7 @@ pub fn directive(stage: Stage, kind: ErrorKind) -> Directive {
             | Kind::Capacity,
         )
         | (
-            // Both talk to the source and to the ledger.
+            // Both call the source and the ledger.
             Stage::Discover | Stage::Load,
             Kind::Unreachable
             | Kind::Unavailable
@@ -100,15 +100,15 @@ pub fn directive(stage: Stage, kind: ErrorKind) -> Directive {
     }
 }
 
-/// What an operator can do about a halt of this kind, in one sentence.
+/// What an operator can do about a halt of this kind.
 #[must_use]
 pub fn remedy(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::Denied => "grant what is missing (`dynaurora check` names it), then restart",
+        ErrorKind::Denied => "grant the missing right (`dynaurora check` names it), then restart",
         ErrorKind::Schema => "run `dynaurora plan` to see how the tables differ, then restart",
         ErrorKind::Gone => "check the table's name and Region, then restart",
         ErrorKind::Config => "correct the configuration, then restart",
-        _ => "see the cause above; restart once it is mended",
+        _ => "fix the cause above, then restart",
     }
 }
 
@@ -121,33 +121,33 @@ pub fn explained(halt: &Halt) -> String {
     };
     let lost = match reason {
         GapReason::Trimmed => "the stream dropped changes before they were read".to_owned(),
-        GapReason::Vanished => "a shard was gone before it was read to its end".to_owned(),
+        GapReason::Vanished => "a shard vanished before it was read to its end".to_owned(),
         GapReason::StreamChanged => "the stream was disabled and enabled again".to_owned(),
         GapReason::Unpolled => format!(
             "nobody listed the shards, or read one of them, for {} hours",
             hours(UNREAD_MAX)
         ),
         GapReason::TableChanged => {
-            return "the table was deleted and created again: if that is meant, `dynaurora gaps \
+            return "the table was deleted and created again; to confirm this, `dynaurora gaps \
                     accept`, then `dynaurora backfill`"
                 .to_owned();
         }
     };
     let reason = reason.label();
     format!(
-        "{reason}: {lost}; `dynaurora backfill` loads the table again and repairs it, \
-         `dynaurora gaps accept` lives with it"
+        "{reason}: {lost}; `dynaurora backfill` reads the table again and repairs it, \
+         `dynaurora gaps accept` ignores it"
     )
 }
 
-/// The first pause after a failure. A quarter of a second is the pace of a poll: one is as good as lost.
+/// The first pause after a failure: a quarter of a second, the pace of polls.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
-/// The longest pause: long enough not to press a sick service, short enough to notice within half a minute
-/// that it is well again.
+/// The longest pause: long enough to spare a sick service, short enough to notice its recovery within half a
+/// minute.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// The pause before the next attempt, once `failures` in a row have failed: a random share of a limit that
-/// doubles with each ("full jitter"), so that many workers do not come back at the same moment.
+/// The pause after `failures` in a row: a random share of a limit that doubles each time ("full jitter"), so
+/// that many workers do not return at the same moment.
 pub fn pause(failures: u32, random: &mut fastrand::Rng) -> Duration {
     let doublings = failures.saturating_sub(1).min(10);
     let limit = (PAUSE_FIRST * 2_u32.pow(doublings)).min(PAUSE_MAX);

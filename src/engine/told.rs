@@ -6,7 +6,7 @@ use super::retry::Stage;
 /// What was told.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// By stage: what fails just now and is being tried again.
+    /// By stage: a current failure that is being retried.
     failing: [Option<String>; Stage::COUNT],
     /// How many living workers have another mapping, as was told last.
     others: usize,

@@ -1,9 +1,9 @@
-//! `columns = "auto"`: the target's own columns say what is mapped, and the rest column takes what
-//! has none.
+//! `columns = "auto"`: the target's own columns define the mapping, and the rest column takes all other
+//! attributes.
 //!
-//! An attribute that nobody expected is thus never lost: it stands in the rest column until `apply`
-//! gives it a column. Columns only ever come. A value that does not fit its column goes to the rest
-//! column too, so that a guess about a type can be wrong without harm.
+//! So an unexpected attribute is never lost: it stays in the rest column until `apply` adds a column for it.
+//! Columns are never removed. A value that does not fit its column also goes to the rest column, so a wrong
+//! guess about a type does no harm.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,21 +17,20 @@ use super::spec::{AutoColumn, ColumnType};
 use super::template::{CaptureNames, Captures, Template};
 use crate::model::{AttributeValue, Item, TableIndex};
 
-/// The column for what has none of its own, unless `rest` names it.
+/// The column for attributes without their own, unless `rest` names it.
 const REST: &str = "extra";
-/// Postgres keeps so many bytes of a name; an attribute whose column would need more stays in the
-/// rest.
+/// Postgres keeps this many bytes of a name; an attribute that needs a longer column name stays in the rest.
 const NAME_BYTES_MAX: usize = 63;
-/// Postgres allows 1600 columns, and a row wider than this is a document: more stays in the rest.
+/// Postgres allows 1600 columns, but a row wider than this is a document: further attributes stay in the
+/// rest.
 const COLUMNS_MAX: usize = 200;
 
-/// What is known of a mapping's two ends beyond the file.
+/// Facts about both ends of a mapping that the file leaves out.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// The DynamoDB table's key attributes, the partition key first; asked for only where the file
-    /// names no key.
+    /// The DynamoDB table's key attributes, partition key first; only if the file names no key.
     pub keys: Vec<(String, ColumnType)>,
-    /// The types of the columns of existing tables, by table as the mapping names it, and column.
+    /// The types of existing tables' columns, by the table's name in the mapping and column.
     pub types: HashMap<(String, String), ColumnType>,
     /// The columns that `columns = "auto"` made, by table.
     pub auto: HashMap<String, Vec<AutoColumn>>,
@@ -51,13 +50,13 @@ impl SourceDefinition {
         self.entities.iter().any(|entity| entity.rows.auto.is_some())
     }
 
-    /// Whether the key attributes must be asked for.
+    /// Whether the key attributes must come from DynamoDB.
     #[must_use]
     pub fn needs_keys(&self) -> bool {
         self.entities.iter().any(EntityDefinition::needs_keys)
     }
 
-    /// The definition with the columns that are known in the place of `auto`.
+    /// The definition with the known columns in place of `auto`.
     pub(crate) fn resolved(&self, known: &Known) -> Self {
         let mut definition = self.clone();
         for entity in &mut definition.entities {
@@ -76,7 +75,7 @@ fn resolve(entity: &mut EntityDefinition, span: Span, known: &Known) {
     let mut columns = Vec::new();
     let mut captures = CaptureNames::default();
     for key in &entity.key {
-        // A template that is wrong is reported by the compiler.
+        // The compiler reports a wrong template.
         drop(Template::parse(&key.template.value, &mut captures));
     }
     for (name, _) in &captures.0 {
@@ -118,19 +117,19 @@ fn resolve(entity: &mut EntityDefinition, span: Span, known: &Known) {
     entity.rows.columns = columns;
 }
 
-/// A column's name for an attribute, as `infer` would write it.
+/// A column name for an attribute, as `infer` would write it.
 fn column_name(attribute: &str, taken: &mut Vec<String>) -> String {
     let name = unique(&snake(attribute), taken);
     taken.push(name.clone());
     name
 }
 
-/// What was seen of one attribute that has no column.
+/// The observations of one attribute without a column.
 type Seen = BTreeMap<String, Option<ColumnType>>;
 
 impl Mapper {
-    /// The columns that these items' attributes lack in tables with `columns = "auto"`. `in_rest`
-    /// holds the attributes found in the rest columns, with the types that their values there have.
+    /// The columns that these items need in tables with `columns = "auto"`. `in_rest` has the attributes in
+    /// the rest columns, with the types of their values there.
     #[must_use]
     pub fn missing_columns(
         &self,
@@ -149,7 +148,7 @@ impl Mapper {
                 note(&mut seen, name, type_of(value));
             }
             for found in in_rest.get(&entity.table).into_iter().flatten() {
-                // What an item says of a type is worth more than what is left of it in JSON.
+                // The item's type is more precise than that of its JSON in the rest column.
                 if !seen.contains_key(&found.attribute) && !entity.maps(&found.attribute) {
                     note(&mut seen, &found.attribute, Some(found.column_type.clone()));
                 }
@@ -172,7 +171,7 @@ impl Mapper {
 }
 
 impl Entity {
-    /// Whether an item is one of this entity.
+    /// Whether an item belongs to this entity.
     fn shows(&self, item: &Item) -> bool {
         let mut captures = Captures::default();
         self.takes(item, &mut captures)
@@ -194,7 +193,7 @@ impl Entity {
     }
 }
 
-/// Two types in one attribute are a document.
+/// An attribute with two types becomes a document.
 fn note(seen: &mut Seen, name: &str, column_type: Option<ColumnType>) {
     match seen.entry(name.to_owned()).or_default() {
         known @ None => *known = column_type,
@@ -206,7 +205,7 @@ fn note(seen: &mut Seen, name: &str, column_type: Option<ColumnType>) {
     }
 }
 
-/// The type that takes every value of an attribute's type; nothing is known of NULL.
+/// The type that takes every value of an attribute's type; `None` for NULL.
 fn type_of(value: &AttributeValue) -> Option<ColumnType> {
     Some(match value {
         AttributeValue::S(_) => ColumnType::Text,

@@ -1,7 +1,7 @@
-//! What a change does to its entity's rows: the row itself, the mark of a deletion, and the history.
+//! The effect of a change on its entity's rows: the row itself, the soft delete, and the history.
 //!
-//! An item that is removed, expires or leaves the filter ends its row as the entity's policy says.
-//! The history follows the row: where the row stays as it was, nothing ended.
+//! An item that is removed, expires or leaves the filter ends its row by the entity's policy. The history
+//! follows the row: if the row stays unchanged, nothing ended.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::model::{
     Cells, Change, ChangeOp, EpochMillis, Item, Reject, RejectReason, RowAction, RowOp,
 };
 
-/// How a row ends: what becomes of it, and the word in its history.
+/// How a row ends: the action on it, and the word in its history.
 #[derive(Debug, Clone, Copy)]
 struct End {
     policy: OnDelete,
@@ -21,15 +21,15 @@ struct End {
 }
 
 impl Entity {
-    /// Whether the key is this entity's; fills the captures on the way.
+    /// Whether the key belongs to this entity; also fills the captures.
     pub(crate) fn takes<'a>(&self, keys: &'a Item, captures: &mut Captures<'a>) -> bool {
         self.keys.iter().all(|(attribute, template)| {
             keys.attribute(attribute).is_some_and(|value| template.capture(value, captures))
         })
     }
 
-    /// Appends what the change does to this entity's row; false when it does not pass the filter,
-    /// or when the row stays although the item is gone.
+    /// Appends the change's effect on this entity's row; false if it does not pass the filter, or if the row
+    /// stays without its item.
     pub(crate) fn map(
         &self,
         change: &Change,
@@ -72,7 +72,7 @@ impl Entity {
         Ok(true)
     }
 
-    /// Ends what may be there of an item that does not pass the filter.
+    /// Ends any row of an item that does not pass the filter.
     fn end_filtered(
         &self,
         material: &Material<'_>,
@@ -86,7 +86,7 @@ impl Entity {
                 self.end_moved(&cells, &old, change, rows);
                 self.end(cells, end, change, rows);
             }
-            // The filter may be there for the very items that lack an attribute of the primary key.
+            // The filter may exclude items that lack an attribute of the primary key.
             Err(reject) if reject.reason == RejectReason::Missing => {
                 if let Ok(was) = row::key(self, &old) {
                     self.end(was, end, change, rows);
@@ -97,8 +97,8 @@ impl Entity {
         Ok(())
     }
 
-    /// Where the primary key holds other attributes than the source's key, a change can move the
-    /// row. What it leaves behind is no row of any item, so it cannot be kept as it was.
+    /// If the primary key has attributes outside the source's key, a change can move the row. The old row
+    /// then belongs to no item, so it cannot be kept unchanged.
     fn end_moved(&self, cells: &Cells, old: &Material<'_>, change: &Change, rows: &mut Vec<RowOp>) {
         if self.needs_image_for.is_none() || old.image.is_none() {
             return;
@@ -107,7 +107,7 @@ impl Entity {
             OnDelete::Soft => OnDelete::Soft,
             OnDelete::Delete | OnDelete::Keep => OnDelete::Delete,
         };
-        // An old image that has no key never had a row.
+        // An old image without a key never had a row.
         if let Ok(was) = row::key(self, old)
             && !was.iter().eq(cells.iter().take(self.rows.key_columns))
         {
@@ -115,7 +115,7 @@ impl Entity {
         }
     }
 
-    /// Ends the row of this key as the policy says.
+    /// Ends the row with this key by the policy.
     fn end(&self, key: Cells, end: End, change: &Change, rows: &mut Vec<RowOp>) {
         let action = match end.policy {
             OnDelete::Keep => return,
@@ -137,7 +137,7 @@ impl Entity {
         rows.push(RowOp { table: self.table, action, cells, children: Vec::new() });
     }
 
-    /// Appends the row's version to its history, where it has one.
+    /// Appends the row's version to its history, if it has one.
     fn record(&self, row: &Cells, change: &Change, rows: &mut Vec<RowOp>) {
         let Some(table) = self.history else { return };
         let keys = self.rows.key_columns;
@@ -153,20 +153,20 @@ impl Entity {
         rows.push(RowOp { table, action: RowAction::Record, cells, children: Vec::new() });
     }
 
-    /// How many of a row's cells show the item: all but the mark of a deletion.
+    /// The number of cells that show the item: all except the soft-delete column.
     fn cells(&self) -> usize {
         self.rows.columns.len() + usize::from(self.rows.rest.is_some())
     }
 }
 
-/// The cells of [`crate::mapping::spec::HISTORY_COLUMNS`]; the sink knows the last.
+/// The cells of [`crate::mapping::spec::HISTORY_COLUMNS`]; the sink fills the last.
 fn end_of_history(cells: &mut Cells, op: &str, change: &Change) {
     cells.push(op);
     push_instant(cells, change.changed_at);
     cells.push_null();
 }
 
-/// A time as Postgres reads it; NULL where nobody knows it.
+/// A time in Postgres' format; NULL if unknown.
 fn push_instant(cells: &mut Cells, at: Option<EpochMillis>) {
     match at.and_then(|at| jiff::Timestamp::from_millisecond(at.0).ok()) {
         Some(at) => cells.push_display(at),

@@ -1,6 +1,6 @@
-//! Filters in DynamoDB's condition syntax, with literals inline: `attribute_not_exists(draft) OR
-//! draft = false`. They mean here what they mean there: an absent attribute equals nothing and
-//! differs from everything, types never convert, numbers compare exactly.
+//! Filters in DynamoDB's condition syntax, with inline literals: `attribute_not_exists(draft) OR draft =
+//! false`. They mean the same as in DynamoDB: an absent attribute equals nothing and differs from everything,
+//! types never convert, numbers compare exactly.
 
 mod parse;
 
@@ -46,14 +46,14 @@ pub(crate) enum Comparator {
     GreaterOrEqual,
 }
 
-/// Why a condition cannot be parsed, and which of its bytes are to blame.
+/// Why a condition cannot be parsed, and at which bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConditionError {
     pub(crate) message: String,
     pub(crate) range: Range<usize>,
 }
 
-/// What an operand is for one item.
+/// The value of an operand for one item.
 #[derive(Debug, Clone, Copy)]
 enum Operated<'a> {
     Attribute(&'a AttributeValue),
@@ -174,7 +174,7 @@ fn order(left: Operated<'_>, right: Operated<'_>) -> Option<Ordering> {
     }
 }
 
-/// Whether two values are the same to DynamoDB: numbers by value, sets in any order.
+/// Whether DynamoDB treats two values as equal: numbers by value, sets in any order.
 fn same(left: &AttributeValue, right: &AttributeValue) -> bool {
     use AttributeValue as V;
     match (left, right) {
@@ -221,7 +221,7 @@ fn contains(whole: &AttributeValue, member: &AttributeValue) -> bool {
     }
 }
 
-/// The type names that `attribute_type` knows.
+/// The type names for `attribute_type`.
 const TYPES: [&str; 10] = ["S", "N", "B", "BOOL", "NULL", "M", "L", "SS", "NS", "BS"];
 
 fn short_type(value: &AttributeValue) -> &'static str {

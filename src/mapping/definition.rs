@@ -1,9 +1,8 @@
-//! What a mapping says before it is compiled: words as they were written, each with its place in
-//! the text.
+//! A mapping before it is compiled: words as written, each with its place in the text.
 
 use crate::model::AttributeValue;
 
-/// What becomes of an item that no entity's key template matches.
+/// What happens to an item that matches no entity's key template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unmatched {
     /// It is counted.
@@ -17,10 +16,10 @@ pub enum Unmatched {
     Halt,
 }
 
-/// A stretch of bytes in one of the texts that a mapping was read from.
+/// A range of bytes in one of a mapping's texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
 pub struct Span {
-    /// Which text: the reader of the texts numbers them.
+    /// Which text: the reader numbers them.
     pub source: u16,
     /// The first byte.
     pub start: u32,
@@ -28,7 +27,7 @@ pub struct Span {
     pub end: u32,
 }
 
-/// A value and where it was written.
+/// A value with its place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spanned<T> {
     /// The value.
@@ -52,16 +51,16 @@ impl Spanned<String> {
     }
 }
 
-/// What is wrong with a mapping, where, and what may help.
+/// What is wrong with a mapping, where, and a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// What is wrong, lowercase, no full stop.
     pub message: String,
     /// Where.
     pub span: Span,
-    /// The other places that have to do with it, each with a word about its part.
+    /// Other places involved, each with a label.
     pub related: Vec<(Span, String)>,
-    /// What may help.
+    /// A hint.
     pub hint: Option<String>,
 }
 
@@ -71,14 +70,14 @@ impl Problem {
         Self { message: message.into(), span, related: Vec::new(), hint: None }
     }
 
-    /// Adds another place that has to do with it.
+    /// Adds another place involved.
     #[must_use]
     pub fn with_related(mut self, span: Span, label: impl Into<String>) -> Self {
         self.related.push((span, label.into()));
         self
     }
 
-    /// Adds what may help.
+    /// Adds a hint.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -91,14 +90,14 @@ impl Problem {
 pub struct SourceDefinition {
     /// The source's name in the config.
     pub name: Spanned<String>,
-    /// What becomes of items that no key template matches.
+    /// What happens to items that match no key template.
     pub unmatched: Unmatched,
     /// The entities in the order of the file.
     pub entities: Vec<EntityDefinition>,
 }
 
 impl SourceDefinition {
-    /// The target tables as they were written.
+    /// The target tables as written.
     pub fn tables(&self) -> impl Iterator<Item = &Spanned<String>> {
         self.entities.iter().flat_map(|entity| {
             let children = entity.children.iter().flat_map(ChildDefinition::tables);
@@ -107,23 +106,22 @@ impl SourceDefinition {
     }
 }
 
-/// One entity: which items it takes, and the rows that they become.
+/// One entity: which items it takes, and their rows.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EntityDefinition {
-    /// The entity's name; for a plain table the source's.
+    /// The entity's name; for a plain table, the source's.
     pub name: Spanned<String>,
-    /// The key attributes and their templates; empty for a plain table that names its `primary_key`
-    /// only.
+    /// The key attributes and their templates; empty for a plain table with only a `primary_key`.
     pub key: Vec<KeyDefinition>,
     /// The filter in DynamoDB's condition syntax.
     pub filter: Option<Spanned<String>>,
-    /// What a removed item does to its row.
+    /// What happens to the row of a removed item.
     pub on_delete: OnDelete,
-    /// What an item that expired does to its row; as `on_delete` where it is not said.
+    /// What happens to the row of an expired item; by default as `on_delete`.
     pub on_ttl: Option<OnDelete>,
     /// The entity's own table.
     pub rows: RowsDefinition,
-    /// The name of the column that marks a row as deleted, where it is not `deleted_at`.
+    /// The name of the soft-delete column, if it is not `deleted_at`.
     pub deleted_at: Option<Spanned<String>>,
     /// The table that keeps every version of the rows.
     pub history: Option<Spanned<String>>,
@@ -132,7 +130,7 @@ pub struct EntityDefinition {
 }
 
 impl EntityDefinition {
-    /// Whether the file says nothing of the key, so that only the source's table can.
+    /// Whether the file leaves out the key, so that only the source's table knows it.
     pub(crate) fn needs_keys(&self) -> bool {
         self.rows.auto.is_some() && self.key.is_empty() && self.rows.primary_key.is_none()
     }
@@ -147,45 +145,45 @@ pub struct KeyDefinition {
     pub template: Spanned<String>,
 }
 
-/// What a removed item does to its row. An item that leaves the filter is as good as removed.
+/// What happens to the row of a removed item. An item that leaves the filter counts as removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnDelete {
-    /// The row goes too.
+    /// The row is deleted too.
     #[default]
     Delete,
-    /// The row stays, with the time of the deletion in a column of its own.
+    /// The row stays, with the time of the deletion in an extra column.
     Soft,
-    /// The row stays as it was.
+    /// The row stays unchanged.
     Keep,
 }
 
-/// A target table and what fills it.
+/// A target table and its columns.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RowsDefinition {
     /// The table, `name` or `schema.name`.
     pub table: Spanned<String>,
     /// The columns in the order of the file.
     pub columns: Vec<ColumnDefinition>,
-    /// The primary key's columns, where it is not the captures of the key.
+    /// The primary key's columns, if they are not the captures of the key.
     pub primary_key: Option<Vec<Spanned<String>>>,
-    /// The jsonb column that takes every attribute not mapped.
+    /// The jsonb column for all unmapped attributes.
     pub rest: Option<Spanned<String>>,
-    /// Where `columns = "auto"` stands: the columns are those that the target has, not the file.
+    /// The place of `columns = "auto"`: the target defines the columns, not the file.
     pub auto: Option<Span>,
-    /// The indexes to make.
+    /// The indexes to create.
     pub indexes: Vec<Vec<Spanned<String>>>,
     /// The table's comment.
     pub comment: Option<String>,
 }
 
-/// A table of child rows out of a list, set or map.
+/// A table of child rows from a list, set or map.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChildDefinition {
     /// The name in the config.
     pub name: Spanned<String>,
-    /// The path of the list, set or map; of a child's children within its element, which is `@value`.
+    /// The path of the list, set or map; for grandchildren, within the child's element, which is `@value`.
     pub from: Spanned<String>,
-    /// The most rows that one item may have.
+    /// The most rows of one item.
     pub limit: Option<u32>,
     /// The table.
     pub rows: RowsDefinition,
@@ -194,7 +192,7 @@ pub struct ChildDefinition {
 }
 
 impl ChildDefinition {
-    /// Its table and those of its children, as they were written.
+    /// Its table and those of its children, as written.
     fn tables(&self) -> Vec<&Spanned<String>> {
         let mut tables = vec![&self.rows.table];
         tables.extend(self.children.iter().flat_map(Self::tables));
@@ -207,32 +205,32 @@ impl ChildDefinition {
 pub struct ColumnDefinition {
     /// The column's name.
     pub name: Spanned<String>,
-    /// A path, `{capture}`, `@index`, `@key` or `@value`; empty where the column is a constant.
+    /// A path, `{capture}`, `@index`, `@key` or `@value`; empty for a constant.
     pub from: Spanned<String>,
-    /// The value that every row has.
+    /// The value in every row.
     pub constant: Option<Spanned<AttributeValue>>,
-    /// The Postgres type as it was written.
+    /// The Postgres type as written.
     pub column_type: Option<Spanned<String>>,
-    /// What a number counts, for `timestamptz`.
+    /// The unit of numbers, for `timestamptz`.
     pub epoch: Option<Spanned<EpochUnit>>,
-    /// What becomes of U+0000 in text.
+    /// What happens to U+0000 in text.
     pub nul: NulPolicy,
     /// Whether an absent attribute rejects the record.
     pub required: bool,
-    /// The value where the attribute is absent.
+    /// The value for an absent attribute.
     pub default: Option<Spanned<AttributeValue>>,
-    /// Source values and what they become.
+    /// Source values and their replacements.
     pub value_map: Option<Spanned<Vec<(String, String)>>>,
-    /// What becomes of a value that does not fit.
+    /// What happens to a value that does not fit.
     pub on_error: Spanned<OnError>,
     /// The column's comment.
     pub comment: Option<String>,
-    /// The attribute, where `columns = "auto"` made the column.
+    /// The attribute, if `columns = "auto"` made the column.
     pub auto: Option<String>,
 }
 
 impl ColumnDefinition {
-    /// A column of which nothing is said but where its value comes from.
+    /// A column with nothing but the source of its value.
     #[must_use]
     pub fn plain(name: Spanned<String>, from: Spanned<String>) -> Self {
         Self {
@@ -252,7 +250,7 @@ impl ColumnDefinition {
     }
 }
 
-/// What a number counts from 1970-01-01 UTC.
+/// The unit in which a number counts from 1970-01-01 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EpochUnit {
     /// Seconds.
@@ -266,7 +264,7 @@ pub enum EpochUnit {
 }
 
 impl EpochUnit {
-    /// By which power of ten the number must be multiplied to count microseconds.
+    /// The power of ten that turns the number into microseconds.
     pub(crate) fn micros_exponent(self) -> i32 {
         match self {
             Self::Seconds => 6,
@@ -277,7 +275,7 @@ impl EpochUnit {
     }
 }
 
-/// What becomes of U+0000 in text, which Postgres cannot store.
+/// What happens to U+0000 in text, which Postgres cannot store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NulPolicy {
     /// The record is rejected.
@@ -287,7 +285,7 @@ pub enum NulPolicy {
     Replace,
 }
 
-/// What becomes of a value that does not fit its column.
+/// What happens to a value that does not fit its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnError {
     /// The record becomes a dead letter.
@@ -295,7 +293,7 @@ pub enum OnError {
     DeadLetter,
     /// The column is NULL.
     Null,
-    /// The column has its default.
+    /// The column gets its default.
     Default,
     /// The column is NULL, and the attribute goes to the `rest` column.
     Rest,

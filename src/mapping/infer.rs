@@ -1,9 +1,9 @@
-//! Sampled items -> a proposed mapping with its reasons as comments, which parses unchanged.
+//! Proposes a mapping from sampled items, with its reasons as comments; it parses unchanged.
 //!
-//! Items are grouped by the shape of their key (`CHILD#…` apart from `LETTER#…#…`); within a group
-//! each attribute becomes a column of the narrowest type that all of its values have. A proposal
-//! errs on the side of keeping: what has no column of its own goes to `extra`, and attributes of
-//! several types to jsonb. A design, of NoSQL Workbench or OneTable, becomes groups of the same kind.
+//! Items are grouped by the shape of their key (`CHILD#…` apart from `LETTER#…#…`). Within a group each
+//! attribute becomes a column of the narrowest type that fits all of its values. A proposal rather keeps too
+//! much: attributes without a column go to `extra`, those with several types to jsonb. Designs of NoSQL
+//! Workbench or OneTable become groups of the same kind.
 
 mod attributes;
 mod declared;
@@ -30,10 +30,10 @@ pub fn infer_items(request: InferRequest<'_>, items: &[Item]) -> String {
 
 /// Proposes a config for a design: a data model of NoSQL Workbench, or a OneTable schema as JSON.
 ///
-/// Of a model's tables, `table` chooses one. A schema does not name its table: there `table` does.
+/// `table` chooses one of a model's tables. A schema does not name its table, so `table` does.
 ///
 /// # Errors
-/// When the text is no design, or has no such table.
+/// When the text is not a design, or has no such table.
 pub fn infer_model(text: &str, table: Option<&str>) -> Result<String, ModelError> {
     let value: Value = serde_json::from_str(text)?;
     if value.get("DataModel").is_some() {

@@ -1,8 +1,7 @@
-//! From a row's primary key back to its item's key, where the mapping allows it.
+//! Turns a row's primary key back into its item's key, if the mapping allows it.
 //!
-//! Whoever holds a row and asks whether its item is still there needs this direction. The answer is never a
-//! guess: the key that was rendered is routed and mapped again, and unless that yields the very row, there is
-//! no answer.
+//! This direction serves to check whether a row's item still exists. The answer is never a guess: the
+//! rendered key is routed and mapped again, and unless that gives the very same row, there is no answer.
 
 use super::compile::{Column, Entity, Source};
 use super::definition::OnDelete;
@@ -12,14 +11,14 @@ use super::{Mapper, convert};
 use crate::model::{AttributeValue, Cells, Item, KeyType, TableIndex};
 
 impl Mapper {
-    /// Whether a row of this table can stay although its item is gone: `on_delete` or `on_ttl` keeps it.
+    /// Whether rows of this table can outlive their items: `on_delete` or `on_ttl` keeps them.
     #[must_use]
     pub fn keeps_rows(&self, table: TableIndex) -> bool {
         let keeps = |entity: &Entity| [entity.on_delete, entity.on_ttl].contains(&OnDelete::Keep);
         self.entity_of(table).is_some_and(keeps)
     }
 
-    /// Whether the rows of this table name their items: every key attribute of the DynamoDB table can be
+    /// Whether rows of this table identify their items: every key attribute of the DynamoDB table can be
     /// rendered from the row's primary key.
     #[must_use]
     pub fn names_items(&self, table: TableIndex, schema: &[(String, KeyType)]) -> bool {
@@ -29,8 +28,8 @@ impl Mapper {
         })
     }
 
-    /// The key of the item that the row with this primary key belongs to; `None` when the row's key does not
-    /// tell, or belongs to no item that this mapping could have taken.
+    /// The key of the item of the row with this primary key; `None` if the row's key does not give it, or no
+    /// item of this mapping can have it.
     #[must_use]
     pub fn item_key(
         &self,
@@ -67,7 +66,7 @@ impl Mapper {
     }
 }
 
-/// What gives a key attribute back.
+/// The source of a key attribute's value.
 enum Origin<'a> {
     Template(&'a Template),
     /// The column of the primary key that holds the whole attribute.

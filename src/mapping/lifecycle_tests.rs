@@ -1,4 +1,4 @@
-//! What outlives an item: soft deletes, histories, and columns that nobody named.
+//! Rows that outlive an item: soft deletes, histories, and automatic columns.
 
 use super::definition::*;
 use super::spec::{AutoColumn, ColumnType, HISTORY_ENDS};
@@ -60,7 +60,7 @@ fn an_expiry_has_a_policy_of_its_own() {
     assert_eq!(map(&mapper, &expired).1, ["SoftDelete orders(7,2026-12-01T00:00:00Z)"]);
 }
 
-/// What a removal leaves alone, a sweep cannot tell from what was never there.
+/// A sweep cannot tell rows kept by a removal from rows that never had an item.
 #[test]
 fn no_sweep_takes_what_a_removal_would_have_left() {
     use OnDelete::{Delete, Keep, Soft};
@@ -138,7 +138,7 @@ fn a_history_follows_its_row() {
     definition.history = Some(word("orders_history"));
     definition.filter = Some(word("city <> 'Oulu'"));
     let mapper = compile(definition);
-    // The row stays as it was, so its history has no end.
+    // The row stays unchanged, so its history has no end.
     assert!(map(&mapper, &removal()).1.is_empty());
     assert!(map(&mapper, &put(OULU, ORDER_KEY)).1.is_empty());
     for op in ["remove", "expire", "filter", "move"] {
@@ -218,7 +218,7 @@ fn columns_auto_finds_what_lacks_a_column() {
         .iter()
         .map(|own| format!("{}={}:{}", own.name, own.attribute, own.column_type))
         .collect();
-    // Two types are a document; of NULL nothing is known.
+    // An attribute with two types is a document; NULL says nothing about a type.
     let expected = [
         "lead=lead:boolean",
         "nose_colour=noseColour:text",

@@ -1,8 +1,7 @@
-//! Change -> rows, purely: no tokio, no sqlx, no AWS.
+//! Turns a change into rows, purely: no tokio, no sqlx, no AWS.
 //!
-//! A [`definition::SourceDefinition`] is compiled once; after that a change is routed by its key
-//! (the templates), its cells are converted one by one, and either all of its rows are appended or
-//! none is.
+//! A [`definition::SourceDefinition`] is compiled once. Then a change is routed by its key (the templates),
+//! its cells are converted one by one, and either all of its rows are appended or none.
 
 mod auto;
 mod change;
@@ -43,15 +42,15 @@ pub struct Mapper {
     unmatched: Unmatched,
 }
 
-/// What became of one change.
+/// The result for one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Its rows were appended.
     Mapped,
-    /// It does not pass its entity's filter; deletes of what may be there were appended. Or it is a
-    /// removal that the mapping keeps the row for; then nothing was appended.
+    /// It does not pass its entity's filter, and deletes of its possible rows were appended; or it is a
+    /// removal whose row the mapping keeps, and nothing was appended.
     Filtered,
-    /// No key template matches; the source's [`Unmatched`] says what follows.
+    /// No key template matches; the source's [`Unmatched`] decides.
     Unmatched,
     /// It cannot be mapped; nothing was appended.
     Rejected(Reject),
@@ -62,7 +61,7 @@ pub enum Outcome {
 pub struct NeedsOldImage {
     /// The entity.
     pub entity: Arc<str>,
-    /// The column of its primary key that comes from an attribute which is no key.
+    /// The primary-key column that comes from a non-key attribute.
     pub column: Arc<str>,
 }
 
@@ -70,16 +69,16 @@ impl Mapper {
     /// Compiles a source's mapping.
     ///
     /// # Errors
-    /// Everything that is wrong with it, in the order of the text.
+    /// Everything wrong with it, in the order of the text.
     pub fn compile(definition: &SourceDefinition) -> Result<Self, Vec<Problem>> {
         Self::compile_onto(definition, &Known::default())
     }
 
-    /// Compiles a source's mapping onto tables that may exist already: a column that names no type
-    /// has the one that it has there, and `columns = "auto"` means the columns that are known.
+    /// Compiles a source's mapping against tables that may exist: a column without a type gets the existing
+    /// one, and `columns = "auto"` means the known columns.
     ///
     /// # Errors
-    /// Everything that is wrong with it, in the order of the text.
+    /// Everything wrong with it, in the order of the text.
     pub fn compile_onto(
         definition: &SourceDefinition,
         known: &Known,
@@ -91,8 +90,8 @@ impl Mapper {
         Ok(Self { tables, entities, unmatched: definition.unmatched })
     }
 
-    /// A number that two mappings share only if they are the same, whatever the file's layout. It is stored
-    /// beside loads, so it stays the same for as long as this version of the program runs.
+    /// A number that is equal only for equal mappings, whatever the file's layout. It is stored with
+    /// backfills, so it is stable within a version of the program.
     #[must_use]
     pub fn fingerprint(&self) -> i64 {
         use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -106,13 +105,13 @@ impl Mapper {
         &self.tables
     }
 
-    /// What becomes of items that no key template matches.
+    /// What happens to items that match no key template.
     #[must_use]
     pub fn unmatched(&self) -> Unmatched {
         self.unmatched
     }
 
-    /// The attributes that the mapping takes for the table's key, each named once.
+    /// The mapping's key attributes of the table, each once.
     #[must_use]
     pub fn key_attributes(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
@@ -124,7 +123,7 @@ impl Mapper {
         names
     }
 
-    /// The key attributes of an item that is known as a whole.
+    /// The key attributes of a complete item.
     #[must_use]
     pub fn keys_of(&self, item: &Item) -> Item {
         let names = self.key_attributes();
@@ -132,8 +131,7 @@ impl Mapper {
         keys.map(|(name, value)| (name.to_owned(), value.clone())).collect()
     }
 
-    /// Why the stream must carry old images too; `None` when removals can be routed from the keys
-    /// alone.
+    /// Why the stream must carry old images too; `None` if the keys alone suffice for removals.
     #[must_use]
     pub fn needs_old_image(&self) -> Option<NeedsOldImage> {
         self.entities.iter().find_map(|entity| {
@@ -142,17 +140,17 @@ impl Mapper {
         })
     }
 
-    /// The entity whose rows an expiry treats otherwise than a delete, if any does.
+    /// The first entity with different policies for expiries and deletes, if any.
     #[must_use]
     pub fn tells_expiries(&self) -> Option<&str> {
         let differs = self.entities.iter().find(|entity| entity.on_ttl != entity.on_delete);
         differs.map(|entity| &*entity.name)
     }
 
-    /// The keys of the rows that an item of these keys and this image may have, whatever becomes of them.
+    /// The keys of the rows that an item with these keys and this image may have.
     ///
     /// # Errors
-    /// Why they cannot be told: a part of a primary key is missing or of the wrong type.
+    /// Why they are not known: a part of a primary key is missing or has the wrong type.
     pub fn row_keys(
         &self,
         change: &Change,
@@ -169,8 +167,8 @@ impl Mapper {
         Ok(())
     }
 
-    /// The tables whose rows go, or are marked, when their item goes: those that a sweep may touch. Where
-    /// some end of an item keeps its row, nobody knows which end a sweep has missed.
+    /// The tables whose rows are deleted or marked with their item: those that a sweep may touch. If some end
+    /// of an item keeps its row, nobody knows which end a sweep has missed.
     #[must_use]
     pub fn swept_tables(&self) -> Vec<TableIndex> {
         let goes = |entity: &&Entity| {
@@ -179,7 +177,7 @@ impl Mapper {
         self.entities.iter().filter(goes).map(|entity| entity.table).collect()
     }
 
-    /// Appends the rows of one change: all of them or, when it is rejected, none.
+    /// Appends all rows of one change or, if it is rejected, none.
     pub fn map(&self, change: &Change, rows: &mut Vec<RowOp>) -> Outcome {
         let before = rows.len();
         let outcome = self.route(change, rows).unwrap_or_else(Outcome::Rejected);
@@ -211,8 +209,8 @@ impl Mapper {
     }
 }
 
-/// The templates were found not to overlap, yet a capture held the literal that ends another one.
-/// Rather than guess, the record is set aside.
+/// Templates do not overlap, but a capture contained the literal that ends another one. The record is
+/// rejected rather than guessed at.
 fn ambiguous(one: &Entity, other: &Entity) -> Reject {
     Reject {
         reason: RejectReason::Unmatched,

@@ -1,5 +1,4 @@
-//! Where a column's value comes from: document paths as DynamoDB's users write them, captures and
-//! `@` words.
+//! Sources of column values: document paths in DynamoDB's syntax, captures and `@` words.
 
 use std::collections::HashMap;
 
@@ -20,12 +19,12 @@ pub(crate) enum Origin {
     Value,
 }
 
-/// A document path: `items[0].sku`; names with dots or brackets stand in double quotes.
+/// A document path: `items[0].sku`; names with dots or brackets are in double quotes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Path {
     /// The attribute's name.
     pub(crate) root: String,
-    /// The way down from there.
+    /// The steps down from there.
     pub(crate) steps: Vec<Step>,
 }
 
@@ -69,7 +68,7 @@ impl Path {
         }
     }
 
-    /// Parses the path at the beginning of a text, and returns what is left.
+    /// Parses the path at the start of a text, and returns the remaining text.
     pub(crate) fn parse_prefix(text: &str) -> Result<(Self, &str), String> {
         let (root, mut rest) = segment(text)?;
         let mut steps = Vec::new();
@@ -115,7 +114,7 @@ impl Path {
     }
 }
 
-/// Takes one name, bare or quoted, and returns what is left.
+/// Takes one name, bare or quoted, and returns the remaining text.
 fn segment(text: &str) -> Result<(String, &str), String> {
     if let Some(quoted) = text.strip_prefix('"') {
         let mut name = String::new();
@@ -126,7 +125,7 @@ fn segment(text: &str) -> Result<(String, &str), String> {
                 '"' => return Ok((name, quoted.get(at + 1..).unwrap_or_default())),
                 '\\' => match chars.next() {
                     Some((_, escaped @ ('"' | '\\'))) => name.push(escaped),
-                    _ => return Err("a quoted name knows only \\\" and \\\\".into()),
+                    _ => return Err("a quoted name allows only \\\" and \\\\".into()),
                 },
                 char => name.push(char),
             }

@@ -1,7 +1,6 @@
-//! The `rest` column: every attribute that is not mapped, in one document, so that nothing is lost
-//! unseen.
+//! The `rest` column: every unmapped attribute in one document, so that nothing is lost unnoticed.
 //!
-//! Where only a part of a map is mapped (`address.city`), the rest keeps the other part of it.
+//! If only a part of a map is mapped (`address.city`), the rest keeps the other part.
 
 use std::collections::HashMap;
 
@@ -10,26 +9,26 @@ use super::definition::NulPolicy;
 use super::path::{Path, Step};
 use crate::model::{AttributeValue, Item};
 
-/// What is mapped elsewhere, as a tree of names.
+/// The attributes mapped elsewhere, as a tree of names.
 #[derive(Debug, Default)]
 pub(crate) struct Mapped(Vec<(String, Node)>);
 
 #[derive(Debug)]
 enum Node {
-    /// All of it; by this column, or for good.
+    /// All of it; by this column, or permanently.
     Whole(Option<usize>),
     /// Parts of a map.
     Below(Mapped),
 }
 
 impl Mapped {
-    /// Enters a whole attribute, for good.
+    /// Takes a whole attribute permanently.
     pub(crate) fn take_name(&mut self, name: &str) {
         self.enter(name, &mut std::iter::empty(), None);
     }
 
-    /// Enters what a column or a child table takes. An element of a list takes nothing out of the
-    /// rest: the other elements would move.
+    /// Takes the path of a column or a child table. A list's element takes nothing out of the rest, because
+    /// the other elements would move.
     pub(crate) fn take(&mut self, path: &Path, column: Option<usize>) {
         let names = path.steps.iter().map(|step| match step {
             Step::Name(name) => Some(name.as_str()),
@@ -61,7 +60,7 @@ impl Mapped {
     }
 }
 
-/// Appends what is left of an item; what the columns in `failed` should have taken is left too.
+/// Appends the rest of an item, including what the columns in `failed` could not take.
 pub(crate) fn of_item(
     item: &Item,
     mapped: &Mapped,
@@ -74,7 +73,7 @@ pub(crate) fn of_item(
     mapped.document(left, failed, out)
 }
 
-/// Appends what is left of a child's element.
+/// Appends the rest of a child's element.
 pub(crate) fn of_map(
     map: &HashMap<String, AttributeValue>,
     mapped: &Mapped,
@@ -91,7 +90,7 @@ pub(crate) fn of_map(
 }
 
 impl Mapped {
-    /// Whether anything of this attribute is left.
+    /// Whether any part of this attribute remains.
     fn leaves(&self, name: &str, value: &AttributeValue, failed: &[usize]) -> bool {
         match (self.node(name), value) {
             (None, _) => true,
@@ -99,7 +98,7 @@ impl Mapped {
             (Some(Node::Below(mapped)), AttributeValue::M(map)) => {
                 map.is_empty() || map.iter().any(|(name, value)| mapped.leaves(name, value, failed))
             }
-            // The paths lead through something that is no map, so no column took it.
+            // The paths lead through something that is not a map, so no column took it.
             (Some(Node::Below(_)), _) => true,
         }
     }

@@ -1,4 +1,4 @@
-//! One row: its cells out of an item, a key or a child's element.
+//! Builds one row: its cells from an item, a key or a child's element.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use super::rest;
 use super::template::{Captured, Captures};
 use crate::model::{AttributeValue, Cells, Item, Reject, RejectReason, TableIndex};
 
-/// What the cells of a row are made of.
+/// The input for the cells of a row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Material<'a> {
-    /// What the key's templates captured.
+    /// The captures of the key's templates.
     pub(crate) captures: &'a Captures<'a>,
     /// The item's key attributes.
     pub(crate) keys: &'a Item,
-    /// The item's image; for a removal the old one, where the stream carries it.
+    /// The item's image; for a removal the old one, if the stream carries it.
     pub(crate) image: Option<&'a Item>,
 }
 
@@ -29,7 +29,7 @@ struct Element<'a> {
     value: &'a AttributeValue,
 }
 
-/// A value on its way into a cell.
+/// The source value of a cell.
 enum Found<'a> {
     Nothing,
     Attribute(&'a AttributeValue),
@@ -38,7 +38,7 @@ enum Found<'a> {
     Cell(&'a str),
 }
 
-/// How many bytes a cell is expected to take, so that most rows are allocated once.
+/// The expected bytes per cell, so that most rows need one allocation.
 const CELL_BYTES: usize = 16;
 
 /// The whole row of an entity.
@@ -48,7 +48,7 @@ pub(crate) fn row(entity: &Entity, material: &Material<'_>) -> Result<Cells, Rej
     let mut cells = Cells::with_capacity(count + 1, count * CELL_BYTES);
     fill(entity, rows, &Place { material, element: None }, &mut cells)?;
     if entity.soft {
-        // An item that is there is not deleted, whatever its row said before.
+        // An existing item is not deleted, whatever its row said before.
         cells.push_null();
     }
     Ok(cells)
@@ -81,17 +81,17 @@ pub(crate) fn children(
     Ok(family.rows)
 }
 
-/// The child rows of one item, growing.
+/// The child rows of one item.
 struct Family<'e> {
     entity: &'e Entity,
     material: &'e Material<'e>,
     rows: Vec<(TableIndex, Cells)>,
-    /// How many of them each table has.
+    /// The number of rows in each table.
     counts: Vec<(TableIndex, usize)>,
 }
 
 impl Family<'_> {
-    /// Adds the rows of what one parent's row holds; none where it holds nothing.
+    /// Adds the child rows of one parent row, if any.
     fn add(
         &mut self,
         child: &Child,
@@ -129,12 +129,12 @@ impl Family<'_> {
         self.rows.push((table, cells));
     }
 
-    /// How many rows of a table there are. Only a child's children can have some before their turn.
+    /// The number of rows in a table. Only a grandchild's table can have rows before its turn.
     fn count(&self, table: TableIndex) -> usize {
         self.counts.iter().find(|(own, _)| *own == table).map_or(0, |(_, count)| *count)
     }
 
-    /// Refuses two rows of one key, in this table and those below it.
+    /// Refuses two rows with one key, in this table and its children.
     fn check_distinct(&self, child: &Child) -> Result<(), Reject> {
         if child.may_repeat {
             let key_cells = child.parent_keys + child.rows.key_columns;
@@ -151,7 +151,7 @@ impl Family<'_> {
     }
 }
 
-/// What an element holds for the children of its row.
+/// The value of an element for its row's children.
 fn held<'v>(
     entity: &Entity,
     inner: &Child,
@@ -161,7 +161,7 @@ fn held<'v>(
         (None, element) => Ok(Some(element)),
         (Some(from), AttributeValue::M(map)) => Ok(from.find_in(map)),
         (Some(_), other) => {
-            let detail = format!("a {} has no attributes of its own", type_name(other));
+            let detail = format!("a {} has no attributes", type_name(other));
             Err(reject(entity, &inner.place, Loss::new(RejectReason::Type, detail)))
         }
     }
@@ -179,7 +179,7 @@ fn each_element(
         if count <= child.limit {
             return Ok(());
         }
-        let detail = format!("{count} child rows are beyond the limit of {}", child.limit);
+        let detail = format!("{count} child rows exceed the limit of {}", child.limit);
         Err(reject(entity, &child.place, Loss::new(RejectReason::Limit, detail)))
     };
     let mut members = |members: Vec<AttributeValue>| {
@@ -232,7 +232,7 @@ fn child_row(
 ) -> Result<Cells, Reject> {
     let by_name = |column: &Column| matches!(column.source, Source::Path(_));
     if !matches!(element.value, AttributeValue::M(_)) && child.rows.columns.iter().any(by_name) {
-        let detail = format!("a {} has no attributes of its own", type_name(element.value));
+        let detail = format!("a {} has no attributes", type_name(element.value));
         return Err(reject(entity, &child.place, Loss::new(RejectReason::Type, detail)));
     }
     let own = child.rows.columns.len() + usize::from(child.rows.rest.is_some());
@@ -248,7 +248,7 @@ fn child_row(
     Ok(cells)
 }
 
-/// Where a cell's value is looked for.
+/// Where to look for a cell's value.
 #[derive(Debug, Clone, Copy)]
 struct Place<'a> {
     material: &'a Material<'a>,
@@ -327,7 +327,7 @@ impl<'a> Place<'a> {
                 _ => Found::Nothing,
             },
             (Source::Path(path), None) => {
-                // The keys come first: after a removal they may be all there is.
+                // Keys first: a removal may have nothing else.
                 let own = self.material.keys;
                 let image = || self.material.image.and_then(|image| path.find(image));
                 attribute(path.find(own).or_else(image))
@@ -345,7 +345,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// A loss at a column of an entity.
+/// A loss in a column of an entity.
 pub(crate) fn reject(entity: &Entity, place: &Arc<str>, loss: Loss) -> Reject {
     Reject {
         reason: loss.reason,

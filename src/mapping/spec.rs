@@ -1,4 +1,4 @@
-//! What a mapping says about its target tables: the part that the sink reads.
+//! The target tables of a mapping: the part that the sink reads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,25 +8,25 @@ use crate::model::TableIndex;
 /// The name of the one column that dynaurora adds to every target table: the row's version.
 pub const VERSION_COLUMN: &str = "dynaurora_version";
 
-/// The columns that end every row of a history table: what happened, and from when to when the row was
-/// as it says. The last is NULL while it still is.
+/// The last columns of every history table: what happened, and from when to when the row was current. The
+/// last one is NULL while it is.
 pub const HISTORY_COLUMNS: [&str; 3] = ["op", "valid_from", "valid_to"];
 
-/// What a history's `op` says of the end of a row: the item was removed, expired, left the filter, or
-/// moved to another key. Such a row only closes the one before it: it is valid for no time at all.
+/// The values of a history's `op` for the end of a row: the item was removed, expired, left the filter, or
+/// moved to another key. Such a row only closes the one before it and is valid for no time.
 pub const HISTORY_ENDS: [&str; 4] = ["remove", "expire", "filter", "move"];
 
-/// A table's name, with its schema where the mapping gives one (otherwise it is `public`).
+/// A table's name, with its schema if the mapping gives one (the default is `public`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableName {
-    /// The schema, where the mapping gives one.
+    /// The schema, if the mapping gives one.
     pub schema: Option<String>,
     /// The table.
     pub name: String,
 }
 
 impl TableName {
-    /// Whether both name one table: without a schema it is in `public`.
+    /// Whether both name the same table; without a schema it is in `public`.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         let schema = |name: &Self| name.schema.clone().unwrap_or_else(|| "public".to_owned());
@@ -35,7 +35,7 @@ impl TableName {
 }
 
 impl fmt::Display for TableName {
-    /// Prints `schema.table` unquoted, for messages and labels only; SQL is quoted by the sink.
+    /// Prints `schema.table` unquoted, only for messages and labels; the sink quotes names in SQL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.schema {
             Some(schema) => write!(f, "{schema}.{}", self.name),
@@ -51,22 +51,22 @@ pub struct TableSpec {
     pub name: TableName,
     /// The entity whose rows it holds.
     pub entity: Arc<str>,
-    /// The columns, the primary key's first; the version column is not among them.
+    /// The columns, the primary key's first; without the version column.
     pub columns: Vec<ColumnSpec>,
     /// How many of the columns are the primary key.
     pub key_columns: usize,
-    /// For a table of child rows: where they hang.
+    /// For a table of child rows: its parent.
     pub parent: Option<ParentSpec>,
-    /// For a table whose rows may outlive their items: which column holds when the item was deleted. It is
-    /// NULL in the row of an item that is there.
+    /// For a table whose rows may outlive their items: the column with the time of the item's deletion. It is
+    /// NULL while the item exists.
     pub deleted_at: Option<usize>,
-    /// For a history: the table whose rows' versions it keeps. Its key is that table's and
-    /// [`VERSION_COLUMN`], its last columns are the [`HISTORY_COLUMNS`].
+    /// For a history: the table whose versions it keeps. Its key is that table's key and [`VERSION_COLUMN`],
+    /// its last columns are the [`HISTORY_COLUMNS`].
     pub history_of: Option<TableIndex>,
-    /// The columns of the primary key that are constants. Rows that have other values there are not this
-    /// source's: another source, or somebody else, keeps them in the same table.
+    /// The primary key's constant columns. Rows with other values there belong to another source or to
+    /// somebody else.
     pub constants: Vec<Constant>,
-    /// What the mapping asks for beside columns; nothing that a row needs.
+    /// Other requests of the mapping, which no row needs.
     pub extras: Extras,
 }
 
@@ -79,7 +79,7 @@ pub struct Constant {
     pub value: String,
 }
 
-/// What a table has for those who query it.
+/// A table's extras, for those who query it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extras {
     /// The indexes, each with its columns in order.
@@ -92,12 +92,12 @@ pub struct Extras {
     pub auto: Option<AutoSpec>,
 }
 
-/// What `columns = "auto"` says of a table.
+/// The settings of `columns = "auto"` for a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AutoSpec {
-    /// The attribute of each column that it fills.
+    /// The columns that it fills, with their attributes.
     pub columns: Vec<AutoColumn>,
-    /// The column for all that has none of its own.
+    /// The column for all other attributes.
     pub rest: String,
 }
 
@@ -106,15 +106,16 @@ pub struct AutoSpec {
 pub struct AutoColumn {
     /// The column.
     pub name: String,
-    /// The attribute that it shows.
+    /// Its attribute.
     pub attribute: String,
     /// Its type.
     pub column_type: ColumnType,
 }
 
-/// Where a child table hangs: its first columns are the primary key of the entity's own row, in order.
+/// The parent of a child table: the child's first columns are the primary key of the entity's own row, in
+/// order.
 ///
-/// Child rows carry no version: they live and die with the row they hang on.
+/// Child rows have no version: they are written and deleted with their parent row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParentSpec {
     /// The entity's own table.
@@ -134,7 +135,7 @@ pub struct ColumnSpec {
     pub not_null: bool,
 }
 
-/// A Postgres type that a column can have.
+/// A column's Postgres type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ColumnType {
     /// `text`
@@ -171,6 +172,6 @@ pub enum ColumnType {
     Inet,
     /// An array of one of the scalar types.
     Array(Box<Self>),
-    /// A type that exists in the database, an enum say; Postgres checks its values.
+    /// A type that exists in the database, such as an enum; Postgres checks its values.
     Named(TableName),
 }

@@ -1,8 +1,8 @@
-//! Key templates: `LETTER#{year:int}#{letter_id}` both routes an item and extracts from its key.
+//! Key templates: `LETTER#{year:int}#{letter_id}` both routes an item and extracts parts of its key.
 //!
-//! A capture ends where the literal after it is found first; the last one takes all that is left.
-//! Captures are never empty. Typed captures take canonical forms only (no leading zeros, lower-case
-//! uuids): two different keys must never become one value.
+//! A capture ends where the next literal is found first; the last one takes the rest. Captures are never
+//! empty. Typed captures take only canonical forms (no leading zeros, lower-case uuids): two different keys
+//! must never become one value.
 
 mod overlap;
 
@@ -12,10 +12,10 @@ use super::convert::number::Decimal;
 use super::spec::ColumnType;
 use crate::model::AttributeValue;
 
-/// The most captures that one entity's key can have; two key attributes rarely need four.
+/// The most captures in one entity's key; two key attributes rarely need four.
 pub(crate) const CAPTURES_MAX: usize = 8;
 
-/// The name that discards what it captures.
+/// The name of captures that are discarded.
 const DISCARD: &str = "_";
 
 /// A parsed template.
@@ -35,7 +35,7 @@ enum Part {
 pub(crate) enum CaptureKind {
     /// Any text.
     Text,
-    /// A 64-bit integer without leading zeros or, with a width, exactly so many digits.
+    /// A 64-bit integer without leading zeros or, with a width, exactly that many digits.
     Int(Option<u8>),
     /// A lower-case uuid with hyphens.
     Uuid,
@@ -45,18 +45,18 @@ pub(crate) enum CaptureKind {
     Ulid,
 }
 
-/// The captures of an entity's key: their names and kinds, filled while its templates are parsed.
+/// The names and kinds of an entity's captures, filled while its templates are parsed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CaptureNames(pub(crate) Vec<(String, CaptureKind)>);
 
 impl CaptureNames {
-    /// The slot of the capture of this name.
+    /// The slot of the capture with this name.
     pub(crate) fn slot(&self, name: &str) -> Option<usize> {
         self.0.iter().position(|(own, _)| own == name)
     }
 }
 
-/// What one capture holds.
+/// The value of one capture.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) enum Captured<'a> {
     /// Nothing yet.
@@ -64,19 +64,19 @@ pub(crate) enum Captured<'a> {
     Nothing,
     /// A part of a text, or all of it.
     Text(&'a str),
-    /// A whole key attribute that is no text.
+    /// A whole key attribute that is not text.
     Whole(&'a AttributeValue),
 }
 
-/// What the captures of one key hold, by slot.
+/// The values of one key's captures, by slot.
 pub(crate) type Captures<'a> = [Captured<'a>; CAPTURES_MAX];
 
-/// Why a template cannot be parsed, and which of its bytes are to blame.
+/// Why a template cannot be parsed, and at which bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TemplateError {
     pub(crate) message: String,
     pub(crate) range: Range<usize>,
-    /// The other place that has to do with it.
+    /// Another place involved.
     pub(crate) other: Option<Range<usize>>,
 }
 
@@ -101,7 +101,7 @@ impl CaptureKind {
         })
     }
 
-    /// The type of a column that names none.
+    /// The column type if the file names none.
     pub(crate) fn column_type(self) -> ColumnType {
         match self {
             Self::Text | Self::Ulid => ColumnType::Text,
@@ -111,7 +111,7 @@ impl CaptureKind {
         }
     }
 
-    /// How many bytes it takes, where that is fixed.
+    /// How many bytes it takes, if that is fixed.
     fn width(self) -> Option<usize> {
         match self {
             Self::Text | Self::Int(None) => None,
@@ -159,8 +159,7 @@ impl Template {
         Self { parts: vec![Part::Capture { slot, kind: CaptureKind::Text }] }
     }
 
-    /// Parses a template and enters its captures; a name that is known already must hold the same
-    /// text.
+    /// Parses a template and adds its captures; a known name must hold the same text.
     pub(crate) fn parse(text: &str, names: &mut CaptureNames) -> Result<Self, TemplateError> {
         let mut parts: Vec<Part> = Vec::new();
         let mut literal = String::new();
@@ -172,7 +171,7 @@ impl Template {
                 literal.push(char);
                 rest = after;
             } else if char == '}' {
-                return Err(TemplateError::new("this brace closes nothing", at..at + 1));
+                return Err(TemplateError::new("this brace has no opening brace", at..at + 1));
             } else if char == '{' {
                 let end = rest.find('}').ok_or_else(|| {
                     TemplateError::new("this capture is never closed", at..text.len())
@@ -181,7 +180,7 @@ impl Template {
                 if !literal.is_empty() {
                     parts.push(Part::Literal(std::mem::take(&mut literal)));
                 } else if let Some(before) = before {
-                    let message = "two captures side by side: nothing says where the first ends";
+                    let message = "two captures side by side: nothing shows where the first ends";
                     let other = Some(before);
                     return Err(TemplateError { message: message.into(), range, other });
                 }
@@ -202,17 +201,17 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// Whether it takes one text only.
+    /// Whether it matches only one text.
     pub(crate) fn is_literal(&self) -> bool {
         self.parts.iter().all(|part| matches!(part, Part::Literal(_)))
     }
 
-    /// Whether it holds a capture that is thrown away.
+    /// Whether it has a discarded capture.
     pub(crate) fn discards(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Capture { slot: None, .. }))
     }
 
-    /// Whether the attribute matches; fills the captures on the way.
+    /// Whether the attribute matches; also fills the captures.
     pub(crate) fn capture<'a>(
         &self,
         value: &'a AttributeValue,
@@ -266,7 +265,7 @@ impl Template {
         rest.is_empty()
     }
 
-    /// Whether it throws nothing away and every capture's slot passes the test.
+    /// Whether it discards nothing and every capture's slot passes the test.
     pub(crate) fn slots_all(&self, known: impl Fn(usize) -> bool) -> bool {
         self.parts.iter().all(|part| match part {
             Part::Literal(_) => true,
@@ -274,7 +273,7 @@ impl Template {
         })
     }
 
-    /// The text that the template captures these values from; `None` where a value is missing.
+    /// The text from which the template captures these values; `None` if a value is missing.
     pub(crate) fn render<'a>(&self, value: impl Fn(usize) -> Option<&'a str>) -> Option<String> {
         let mut text = String::new();
         for part in &self.parts {
@@ -293,14 +292,14 @@ impl Template {
         Some(text)
     }
 
-    /// Whether some text matches both templates, as far as anyone would write such a text: a
-    /// capture is taken not to hold the first character of the literal after it.
+    /// Whether some text matches both templates, for realistic texts: a capture is assumed not to contain the
+    /// first character of the next literal.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         overlap::overlap(&self.parts, &other.parts)
     }
 }
 
-/// How many bytes of the rest a capture takes.
+/// How many bytes of the remaining text a capture takes.
 fn extent(kind: CaptureKind, rest: &str, next: Option<&str>) -> Option<usize> {
     if let Some(width) = kind.width() {
         return Some(width);

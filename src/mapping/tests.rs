@@ -202,7 +202,7 @@ fn children_come_from_maps_and_sets_too() {
     assert_eq!(reason(&map(&mapper, &twice).0), (RejectReason::Format, Some("tags")));
 }
 
-/// `toys` of an order, and what lies within each: lists of maps, a map of lists, a set.
+/// `toys` of an order, with inner lists of maps, a map of lists, and a set.
 fn nested() -> EntityDefinition {
     let child = |name: &str, from: &str, limit, columns: &[&str]| ChildDefinition {
         name: word(name),
@@ -276,7 +276,7 @@ fn rule_9_limits_and_rejects_hold_on_every_level() {
     let flat = r#"{"M":{"box":{"M":{"parts":{"L":[{"S":"wheel"}]}}}}}"#;
     for (bad, expected) in [
         (vec![toy(0); 4].join(","), (RejectReason::Limit, Some("toys"))),
-        // The limit is of all rows that one item has in the table.
+        // The limit applies to all rows of one item in the table.
         ([toy(2), toy(3)].join(","), (RejectReason::Limit, Some("toys[].box.parts"))),
         (twice.to_owned(), (RejectReason::Format, Some("toys[].box.parts[].tags"))),
         (flat.to_owned(), (RejectReason::Type, Some("toys[].box.parts"))),
@@ -293,7 +293,7 @@ fn rule_2_leaving_the_filter_deletes_the_row() {
     let mapper = compile(vec![definition]).unwrap();
     let open = put(r#"{"state":{"S":"open"}}"#, ORDER_KEY);
     assert_eq!(map(&mapper, &open).1, ["Upsert orders(7,NULL)"]);
-    // What does not pass is not converted either.
+    // An item that does not pass the filter is not converted.
     let closed = put(r#"{"state":{"S":"closed"},"total":{"S":"no number"}}"#, ORDER_KEY);
     let expected = (Outcome::Filtered, vec!["Delete orders(7)".to_owned()]);
     assert_eq!(map(&mapper, &closed), expected);

@@ -1,8 +1,8 @@
-//! Texts and keys as TOML writes them, for the configs and tests that dynaurora proposes.
+//! Texts and keys in TOML, for the configs and tests that dynaurora proposes.
 
 use std::fmt::Write;
 
-/// A key, bare where it can be.
+/// A key, bare if possible.
 pub(crate) fn key(name: &str) -> String {
     let bare = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-');
     if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { string(name) }

@@ -1,4 +1,4 @@
-//! Mapping tests: one item, the rows that it should become, and how the two differ.
+//! Mapping tests: one item, its expected rows, and the differences.
 
 use std::fmt;
 
@@ -13,19 +13,19 @@ use crate::model::{
 /// One test of a mapping.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trial {
-    /// What it shows.
+    /// Its description.
     pub name: String,
     /// The source whose mapping it tests.
     pub source: String,
     /// What happens to the item.
     pub op: TrialOp,
-    /// The item; for a removal the item that goes.
+    /// The item; for a removal, the removed item.
     pub item: Item,
-    /// The item before a change, where the mapping looks at it.
+    /// The item before a change, if the mapping needs it.
     pub old_item: Option<Item>,
-    /// The rows that should come out, by table. Tables that are not named are not compared.
+    /// The expected rows by table. Other tables are not compared.
     pub expect: Vec<ExpectedTable>,
-    /// The reason for which the item should be rejected.
+    /// The expected reason for a rejection.
     pub rejected: Option<String>,
 }
 
@@ -36,32 +36,32 @@ pub enum TrialOp {
     Insert,
     /// It changed.
     Modify,
-    /// It goes; the rows expected are those that go with it.
+    /// It is removed; the expected rows are the removed ones.
     Remove,
 }
 
-/// The rows that a table should get.
+/// The expected rows of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExpectedTable {
     /// The table.
     pub table: Spanned<String>,
-    /// Its rows; only the columns named are compared.
+    /// Its rows; only the named columns are compared.
     pub rows: Vec<ExpectedRow>,
 }
 
-/// A row that a table should get.
+/// An expected row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExpectedRow {
     /// Column names and values.
     pub cells: Vec<(Spanned<String>, Spanned<AttributeValue>)>,
 }
 
-/// One way in which the outcome differs from what was expected.
+/// One difference between the outcome and the expectation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// The table, where one is concerned.
+    /// The table, if it concerns one.
     pub table: Option<String>,
-    /// What was expected and what came.
+    /// The expected and the actual result.
     pub text: String,
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Writes a test that shows a rejected item, to be pasted into the config and mended there.
+/// Writes a test with a rejected item, to be pasted into the config and fixed there.
 ///
 /// # Errors
 /// When the item cannot be written as DynamoDB JSON.
@@ -101,7 +101,7 @@ pub fn rejected_text(
 }
 
 impl Trial {
-    /// The change that the test feeds to the mapping.
+    /// The change that the test maps.
     #[must_use]
     pub fn change(&self, mapper: &Mapper) -> Change {
         let keys = mapper.keys_of(&self.item);
@@ -206,7 +206,7 @@ impl Trial {
         Some(Difference { table: None, text })
     }
 
-    /// The rows that the table gets; for a removal those that go.
+    /// The rows of the table; for a removal, the removed ones.
     fn rows_of<'r>(&self, table: TableIndex, rows: &'r [RowOp]) -> Vec<&'r Cells> {
         let ends = self.op == TrialOp::Remove;
         rows.iter()
@@ -232,7 +232,7 @@ fn compare(
         differences.push(Difference { table: Some(table.name.to_string()), text });
     };
     if expected.rows.len() != came.len() {
-        differ(format!("expected {} rows, but {} came", expected.rows.len(), came.len()));
+        differ(format!("expected {} rows, but got {}", expected.rows.len(), came.len()));
     }
     for (number, (row, cells)) in expected.rows.iter().zip(came).enumerate() {
         for (name, value) in &row.cells {

@@ -32,7 +32,7 @@ pub const TYPE_NAMES: [&str; 24] = [
     "inet",
 ];
 
-/// What people write who think of another system, and what they mean.
+/// Type names of other systems, and their meaning.
 const SYNONYMS: [(&str, &str); 12] = [
     ("string", "text"),
     ("str", "text"),
@@ -53,7 +53,7 @@ impl ColumnType {
     /// type that exists in the database.
     ///
     /// # Errors
-    /// What is wrong, and where possible the name that was meant.
+    /// What is wrong, and if possible the intended name.
     pub fn parse(text: &str) -> Result<Self, TypeError> {
         let text = text.trim();
         let Some(element) = text.strip_suffix("[]").map(str::trim) else {
@@ -69,7 +69,7 @@ impl ColumnType {
         Ok(Self::Array(Box::new(element)))
     }
 
-    /// Reads the name of a type that is no array.
+    /// Reads the name of a non-array type.
     fn element(text: &str) -> Result<Self, TypeError> {
         let lower = text.to_ascii_lowercase();
         let (name, rest) = match lower.split_once('(') {
@@ -92,7 +92,7 @@ impl ColumnType {
             ("numeric" | "decimal", [precision, scale]) => numeric(*precision, *scale),
             (_, []) => Self::simple(name, text),
             _ => match Self::simple(name, name) {
-                Ok(_) => Err(TypeError::new(format!("{name} takes no sizes like these"))),
+                Ok(_) => Err(TypeError::new(format!("{name} does not take these sizes"))),
                 Err(error) => Err(error.sized(rest)),
             },
         }
@@ -170,7 +170,7 @@ pub struct TypeError {
     pub message: String,
     /// The type that was probably meant.
     pub meant: Option<String>,
-    /// Whether there is no type of this name.
+    /// Whether there is no type with this name.
     unknown: bool,
 }
 
@@ -183,7 +183,7 @@ impl TypeError {
         Self { meant: Some(meant.to_owned()), ..Self::new(message) }
     }
 
-    /// With the sizes as they were written, where what was meant takes some.
+    /// With the sizes as written, if the intended type takes some.
     fn sized(self, rest: Option<&str>) -> Self {
         let sizes = rest.map(|rest| format!("({rest}")).unwrap_or_default();
         let sized = |meant: String| match meant.as_str() {
@@ -193,7 +193,7 @@ impl TypeError {
         Self { meant: self.meant.map(sized), ..self }
     }
 
-    /// What may help: the type that was probably meant, or all that there are.
+    /// A hint: the type that was probably meant, or all types.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let all = || format!("there are: {}", TYPE_NAMES.join(", "));

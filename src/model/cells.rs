@@ -3,11 +3,10 @@
 use std::cmp::Ordering;
 use std::fmt::{self, Write};
 
-/// The set top bit of an end says that the cell is NULL; a row's text is thus limited to 2 GiB, far above
-/// the 400 KB of an item.
+/// The top bit of an end marks a NULL cell, so a row's text is limited to 2 GiB, far above an item's 400 KB.
 const NULL_BIT: u32 = 1 << 31;
 
-/// A row's cells as Postgres text: exact, canonical, already checked by `mapping/convert.rs`.
+/// A row's cells as Postgres text: exact, canonical, already checked by `mapping/convert/`.
 ///
 /// Equal cells mean equal values, so keys are compared and sorted by their text.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
@@ -17,7 +16,7 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// No cells yet, with room for `cells` of `bytes` together.
+    /// No cells yet, with room for `cells` cells of `bytes` in total.
     #[must_use]
     pub fn with_capacity(cells: usize, bytes: usize) -> Self {
         Self { text: String::with_capacity(bytes), ends: Vec::with_capacity(cells) }
@@ -34,21 +33,21 @@ impl Cells {
         self.ends.push(self.end());
     }
 
-    /// Adds a value as it prints.
+    /// Adds a value's printed text.
     pub fn push_display(&mut self, value: impl fmt::Display) {
         self.push_with(|text| {
             write!(text, "{value}").expect("writing to a string cannot fail");
         });
     }
 
-    /// Adds a value that `write` appends to the row's text; it must append only.
+    /// Adds a value that `write` appends to the row's text, which it must not change otherwise.
     pub fn push_with<T>(&mut self, write: impl FnOnce(&mut String) -> T) -> T {
         let result = write(&mut self.text);
         self.ends.push(self.end());
         result
     }
 
-    /// Takes back every cell from the `cells`-th on.
+    /// Removes every cell from the `cells`-th on.
     pub fn truncate(&mut self, cells: usize) {
         self.ends.truncate(cells);
         self.text.truncate(self.ends.last().map_or(0, |end| (end & !NULL_BIT) as usize));
@@ -57,7 +56,7 @@ impl Cells {
     /// The cell's value; `None` for NULL.
     ///
     /// # Panics
-    /// When there is no such cell: the mapping decides how many cells a row has.
+    /// If there is no such cell: the mapping decides how many cells a row has.
     #[must_use]
     pub fn cell(&self, index: usize) -> Option<&str> {
         let end = self.ends[index];
@@ -73,7 +72,7 @@ impl Cells {
         (0..self.ends.len()).map(|index| self.cell(index))
     }
 
-    /// The first `cells` cells as a row of their own: the primary key.
+    /// The first `cells` cells as a separate row: the primary key.
     #[must_use]
     pub fn prefix(&self, cells: usize) -> Self {
         let mut key = self.clone();
@@ -81,8 +80,8 @@ impl Cells {
         key
     }
 
-    /// Compares the first `cells` cells of both, NULL before any value: the order in which a batch's keys
-    /// are written, which only has to be the same for every writer.
+    /// Compares the first `cells` cells of both, NULL before any value. A batch writes its keys in this
+    /// order, which only has to be the same for every writer.
     #[must_use]
     pub fn cmp_prefix(&self, other: &Self, cells: usize) -> Ordering {
         (0..cells)
@@ -97,7 +96,7 @@ impl Cells {
         self.ends.len()
     }
 
-    /// Whether there is no cell.
+    /// Whether there are no cells.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()

@@ -9,14 +9,14 @@ pub enum ChangeOp {
     Insert,
     /// The item changed.
     Modify,
-    /// The item is gone.
+    /// The item was removed.
     Remove,
     /// The item was read by a backfill.
     Scan,
 }
 
 impl ChangeOp {
-    /// The label that logs and metrics carry.
+    /// The label in logs and metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -28,7 +28,7 @@ impl ChangeOp {
     }
 }
 
-/// One stream record or one scanned item, free of any AWS type.
+/// One stream record or one scanned item, without AWS types.
 #[derive(Debug, Clone)]
 pub struct Change {
     /// What happened.
@@ -39,9 +39,9 @@ pub struct Change {
     pub keys: Item,
     /// The item after the change; absent after a removal.
     pub new_image: Option<Item>,
-    /// The item before the change, where the stream's view type carries it.
+    /// The item before the change, if the stream's view type has it.
     pub old_image: Option<Item>,
-    /// When the change was made, in whole seconds rounded down; a measure of lag, never an order.
+    /// When the change was made, in whole seconds rounded down; for lag, never for order.
     pub changed_at: Option<EpochMillis>,
     /// Whether the service removed the item because its time to live had passed.
     pub expired: bool,

@@ -2,7 +2,7 @@
 
 use super::ChangeOp;
 
-/// What became of a record.
+/// The outcome for a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordOutcome {
     /// Its rows were applied, or superseded by a newer change of the same key.
@@ -30,7 +30,7 @@ impl RecordOutcome {
     }
 }
 
-/// How many records of each kind met each fate: plain numbers, so that counting costs nothing per record.
+/// Records by operation and outcome: plain numbers, so that counting costs nothing per record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RecordCounts([[u64; 4]; 4]);
 
@@ -43,14 +43,14 @@ impl RecordCounts {
         self.0[op as usize][outcome as usize] += 1;
     }
 
-    /// Moves one record from one fate to another: a mapped record that Postgres refused, say.
+    /// Moves one record to another outcome, for example a mapped record that Postgres refused.
     pub fn reclassify(&mut self, op: ChangeOp, from: RecordOutcome, to: RecordOutcome) {
         let row = &mut self.0[op as usize];
         row[from as usize] = row[from as usize].saturating_sub(1);
         row[to as usize] += 1;
     }
 
-    /// Adds what was counted elsewhere.
+    /// Adds other counts.
     pub fn add(&mut self, other: &Self) {
         let own = self.0.iter_mut().flatten();
         own.zip(other.0.iter().flatten()).for_each(|(own, other)| *own += other);
@@ -62,7 +62,7 @@ impl RecordCounts {
         self.0.iter().flatten().sum()
     }
 
-    /// The records of one fate.
+    /// The records with one outcome.
     #[must_use]
     pub fn of(&self, outcome: RecordOutcome) -> u64 {
         self.0.iter().map(|row| row[outcome as usize]).sum()

@@ -13,7 +13,7 @@ pub enum GapReason {
     StreamChanged,
     /// The table was deleted and created again.
     TableChanged,
-    /// Nobody read the shard for so long that records may have been trimmed unseen.
+    /// Nobody read the shard for so long that records may have been trimmed unnoticed.
     Unpolled,
 }
 
@@ -34,7 +34,7 @@ impl GapReason {
         }
     }
 
-    /// Reads what `label` printed.
+    /// Parses a label.
     #[must_use]
     pub fn parse(label: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.label() == label)

@@ -6,8 +6,8 @@ use serde::ser::SerializeMap;
 
 use super::AttributeValue;
 
-/// An item: its attributes in no particular order. A list beats a map here: items have few attributes, and
-/// a list is filled without hashing.
+/// An item: its attributes in no particular order. A list is better than a map here: items have few
+/// attributes, and a list is filled without hashing.
 #[derive(Debug, Clone, Default)]
 pub struct Item(Vec<(String, AttributeValue)>);
 
@@ -18,12 +18,12 @@ impl Item {
         Self(Vec::with_capacity(attributes))
     }
 
-    /// Adds an attribute; the caller sees to it that the name is new.
+    /// Adds an attribute; the caller ensures that the name is new.
     pub fn push(&mut self, name: String, value: AttributeValue) {
         self.0.push((name, value));
     }
 
-    /// The attribute of this name.
+    /// The attribute with this name.
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<&AttributeValue> {
         self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value)
@@ -40,7 +40,7 @@ impl Item {
         self.0.len()
     }
 
-    /// Whether there is no attribute.
+    /// Whether there are no attributes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

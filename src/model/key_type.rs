@@ -1,6 +1,6 @@
-//! The types that a key attribute can have.
+//! The types of key attributes.
 
-/// The type of a key attribute, as the table's schema has it.
+/// The type of a key attribute in the table's schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyType {
     /// A string.

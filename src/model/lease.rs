@@ -9,6 +9,6 @@ pub struct Lease {
     pub partition: PartitionId,
     /// The epoch that fences off every earlier owner.
     pub epoch: Epoch,
-    /// How far the partition is applied.
+    /// How far the partition was applied.
     pub position: Position,
 }

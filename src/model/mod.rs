@@ -1,4 +1,4 @@
-//! The vocabulary: the words that every room shares, and nothing that does I/O.
+//! The vocabulary shared by all rooms, without I/O.
 
 /// A DynamoDB attribute value. `N` holds the exact text of the number as DynamoDB sent it.
 pub use serde_dynamo::AttributeValue;

@@ -77,7 +77,7 @@ impl PartitionId {
             .then(|| self.as_str().strip_prefix(kind.prefix().unwrap_or_default()))?
     }
 
-    /// What it is a part of.
+    /// The partition's kind.
     #[must_use]
     pub fn kind(&self) -> PartitionKind {
         match self {
@@ -130,20 +130,20 @@ impl Segment {
     }
 }
 
-/// One shard as a listing shows it. `EndingSequenceNumber` is left out: an end is learnt by reading.
+/// One shard in a listing. `EndingSequenceNumber` is omitted: only reading shows an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardListing {
     /// The shard.
     pub id: PartitionId,
     /// The shard that it continues, listed or not.
     pub parent: Option<PartitionId>,
-    /// The first sequence number that it can hold, where the listing gives one.
+    /// The first sequence number that it can hold, if the listing gives one.
     pub starting: Option<SequenceNumber>,
 }
 
 impl ShardListing {
-    /// Where the reading of this shard starts: at its starting sequence number where that is known, so that
-    /// trimming shows as an error; the horizon never reports a loss.
+    /// Where reading this shard starts: at its starting sequence number if known, so that trimming shows as
+    /// an error. A read from the horizon never reports a loss.
     #[must_use]
     pub fn start(&self) -> Position {
         self.starting.map_or(Position::Horizon, Position::At)

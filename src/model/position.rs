@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::SequenceNumber;
 
-/// How far a partition has been applied. Stored in the ledger as the text that `Display` prints.
+/// How far a partition was applied. The ledger stores its printed text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Position {
-    /// The oldest record that the shard still holds. It never reports a loss, so it is used only where the
-    /// listing gave no starting sequence number.
+    /// The oldest record that the shard still holds. A read from it never reports a loss, so it is used only
+    /// if the listing gave no starting sequence number.
     Horizon,
     /// The record with this sequence number comes next.
     At(SequenceNumber),
@@ -27,7 +27,7 @@ impl Position {
     /// What stands before the sequence number in the text of [`Self::After`].
     pub const AFTER: &str = "after:";
 
-    /// Reads what `Display` printed; `None` for anything else.
+    /// Parses the printed text; `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once(':') {

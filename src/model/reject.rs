@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// Why a record was rejected: the bounded label of metrics and of the dead letters' `reason`.
+/// Why a record was rejected: the label of metrics and the dead letters' `reason`, from a fixed list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RejectReason {
     /// No entity's key template matches, and the source says `unmatched = "dead_letter"`.
@@ -11,7 +11,7 @@ pub enum RejectReason {
     Missing,
     /// The attribute's type cannot become the column's type.
     Type,
-    /// The value has the right type but not a valid form (a date that is none, say).
+    /// The value has the right type but an invalid form, such as a wrong date.
     Format,
     /// The value does not fit the column's range, precision or length.
     Range,
@@ -36,7 +36,7 @@ impl RejectReason {
         Self::Refused,
     ];
 
-    /// The label that metrics and the `dead_letters` table carry.
+    /// The label in metrics and the `dead_letters` table.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -55,13 +55,13 @@ impl RejectReason {
 /// Why a record could not be mapped or stored. It becomes a dead letter with the record's whole image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
-    /// The bounded reason.
+    /// The reason.
     pub reason: RejectReason,
-    /// The entity that the record was routed to, where it was.
+    /// The entity of the record, if known.
     pub entity: Option<Arc<str>>,
-    /// The column or path, where one is to blame.
+    /// The column or path at fault, if there is one.
     pub place: Option<Arc<str>>,
-    /// What a person needs to know, without the value itself.
+    /// The explanation for people, without the value itself.
     pub detail: String,
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of one row of a target table.
+//! An operation on one row of a target table.
 
 use super::Cells;
 
@@ -6,7 +6,7 @@ use super::Cells;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableIndex(pub u16);
 
-/// One row's fate. The first cells of an upsert, and all cells of a delete, are the table's primary key.
+/// An operation on one row. The primary key is the first cells of an upsert, and all cells of a delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowOp {
     /// The target table.
@@ -15,33 +15,33 @@ pub struct RowOp {
     pub action: RowAction,
     /// The cells in the order of the table's columns (for a delete: the key columns only).
     pub cells: Cells,
-    /// The rows of its child tables; they replace all that are there, in the same transaction.
+    /// The rows of its child tables; they replace all existing ones in the same transaction.
     pub children: Vec<(TableIndex, Cells)>,
 }
 
 /// What to do with a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RowAction {
-    /// Insert it, or update it where the stored version is lower.
+    /// Insert it, or update it if the stored version is lower.
     Upsert,
-    /// Delete it where the stored version is lower, and its child rows with it.
+    /// Delete it if the stored version is lower, with its child rows.
     Delete,
-    /// Mark it as deleted where the stored version is lower; its child rows stay as they are. Behind the key
-    /// comes one cell: when the item was deleted, NULL where nobody knows.
+    /// Mark it as deleted if the stored version is lower; its child rows stay. After the key comes one cell:
+    /// the time of the item's deletion, NULL if unknown.
     SoftDelete,
-    /// Add it to a history, unless it is there already. The key's last cell is the change's sequence number,
-    /// so that a batch keeps every version; the sink stores the whole version in its place.
+    /// Add it to a history, unless it exists. The key's last cell is the change's sequence number, so that a
+    /// batch keeps every version; the sink replaces it by the whole version.
     Record,
 }
 
 impl RowAction {
-    /// Whether the item has no row any more that shows it.
+    /// Whether no row shows the item any more.
     #[must_use]
     pub fn ends_row(self) -> bool {
         matches!(self, Self::Delete | Self::SoftDelete)
     }
 
-    /// The word that people read.
+    /// The word for people.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

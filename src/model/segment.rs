@@ -1,6 +1,6 @@
-//! Names of the partitions that a backfill's scan is divided into.
+//! Names of the segments of a backfill's scan.
 
-/// One of the equal parts into which a scan divides a table.
+/// One of the equal parts of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Segment {
     /// Which part, from 0.

@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-/// A stream record's sequence number: 1 to 40 decimal digits (the service's model says 21 to 40), compared
-/// as a number, printed with the width it came with, since the API wants its own text back.
+/// A stream record's sequence number: 1 to 40 decimal digits (the service's model says 21 to 40). It is
+/// compared as a number, but printed with its original width, because the API needs its own text back.
 #[derive(Debug, Clone, Copy)]
 pub struct SequenceNumber {
     pub(super) high: u128,
@@ -17,10 +17,10 @@ impl SequenceNumber {
     pub const DIGITS_MAX: usize = 40;
     const LOW_DIGITS: usize = 19;
 
-    /// The number below every sequence number: the sequence part of a scanned row's version.
+    /// Below every sequence number: the sequence part of a scanned row's version.
     pub const ZERO: Self = Self { high: 0, low: 0, width: 1 };
 
-    /// Reads decimal digits; `None` when the text is empty, too long or holds anything else.
+    /// Parses decimal digits; `None` if the text is empty, too long or has anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.as_bytes();

@@ -5,7 +5,7 @@
 pub struct EpochMillis(pub i64);
 
 impl EpochMillis {
-    /// The time in seconds, as metrics carry it.
+    /// The time in seconds, for metrics.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
     pub fn as_secs_f64(self) -> f64 {

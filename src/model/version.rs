@@ -4,14 +4,14 @@ use std::fmt;
 
 use super::SequenceNumber;
 
-/// The number that changes whenever continuity with the stream was lost and the table is read again.
-/// The first generation of a source is 1.
+/// A number that grows whenever continuity with the stream was lost and the table is read again. The first
+/// generation of a source is 1.
 pub type Generation = u32;
 
-/// The number that changes at each change of a lease's owner.
+/// A number that grows at each change of a lease's owner.
 pub type Epoch = i64;
 
-/// The version of a row: generation first, then sequence number; a scan's row has the sequence number zero.
+/// The version of a row: generation first, then sequence number, which is zero for a scanned row.
 ///
 /// In the target it is one `numeric`: generation x 10^40 + sequence number, which is what `Display` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +46,7 @@ impl Version {
         Self::parse(text).filter(|version| version.generation <= generation)
     }
 
-    /// Whether a row is there that dynaurora never wrote: the version's column has 0 where nobody fills it.
+    /// Whether an existing row was never written by dynaurora: its version is 0.
     #[must_use]
     pub fn is_foreign(text: Option<&str>) -> bool {
         text == Some("0")

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Names one process among all that ever share a ledger; a restarted process has a new one.
+/// A process among all that ever share a ledger; a restarted process has a new id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WorkerId(Arc<str>);
 

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::migrations;
 use crate::postgres::tables::ddl;
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug)]
 pub struct Finding {
     /// What should be.
@@ -51,7 +51,7 @@ impl Finding {
 }
 
 async fn target(config: &mut Config, findings: &mut Vec<Finding>) {
-    let what = "target: reachable, and takes writes";
+    let what = "target: reachable and writable";
     let pool = async { wire::target(config).await?.pool().await };
     let pool = match pool.await {
         Ok(pool) => pool,
@@ -62,17 +62,17 @@ async fn target(config: &mut Config, findings: &mut Vec<Finding>) {
     let what = "ledger: its schema is up to date";
     findings.push(Finding::complete(what, pending, "migrations"));
     if let Err(error) = resolve(config, &pool).await {
-        return findings.push(Finding::bad("mapping: it fits the tables that exist", error));
+        return findings.push(Finding::bad("mapping: fits the existing tables", error));
     }
     for source in &config.sources {
-        let what = format!("source {}: its target tables fit the mapping", source.name);
+        let what = format!("source {}: target tables fit the mapping", source.name);
         let steps = ddl::plan(&pool, source.mapper.tables()).await.map(|steps| steps.len());
         findings.push(Finding::complete(what, steps, "changes"));
     }
 }
 
 async fn stream(config: &Config, source: &SourceConfig) -> Finding {
-    let what = format!("source {}: table {} has a stream that fits", source.name, source.table);
+    let what = format!("source {}: table {} has a suitable stream", source.name, source.table);
     let found = async {
         let dynamo = wire::source(config, source).await?;
         describe(&dynamo, source).await

@@ -1,4 +1,4 @@
-//! Asks a running daemon over its HTTP side: one small request, one bounded answer.
+//! Asks a running daemon over HTTP: one small request, one answer of limited size.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,11 +9,11 @@ use tokio::net::TcpStream;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long the daemon may take to answer. Its answers come from memory, and the health checks of container
-/// platforms give up after 5 seconds.
+/// How long the daemon may take to answer. It answers from memory, and health checks of container platforms
+/// give up after 5 seconds.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// The longest answer that is read: the status of some ten thousand shards.
+/// The longest answer that is read: enough for the status of ten thousand shards.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
 
 /// A daemon's answer.
@@ -28,7 +28,7 @@ pub struct Answer {
 /// Gets `path` from the daemon that listens on `listen`.
 ///
 /// # Errors
-/// `Unreachable` when no daemon answers there, or something else than one does.
+/// `Unreachable` when no daemon answers there, or something else does.
 pub async fn ask(listen: SocketAddr, path: &str) -> Result<Answer> {
     let address = reachable(listen);
     let text = match tokio::time::timeout(ANSWER, exchange(address, path)).await {
@@ -37,12 +37,12 @@ pub async fn ask(listen: SocketAddr, path: &str) -> Result<Answer> {
         Err(elapsed) => return Err(silent(address).with_source(elapsed)),
     };
     parse(&text).ok_or_else(|| {
-        Error::new(ErrorKind::Unreachable, format!("what listens on {address} is not dynaurora"))
+        Error::new(ErrorKind::Unreachable, format!("the program on {address} is not dynaurora"))
             .with_hint("pass the daemon's address with `--listen`")
     })
 }
 
-/// A daemon that listens on every address is asked on the loopback one.
+/// A daemon that listens on every address is asked on loopback.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

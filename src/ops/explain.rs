@@ -12,10 +12,10 @@ use crate::model::{
 };
 use crate::postgres::tables::shown::{Shown, shown};
 
-/// The version that the statements are shown with: that of an item which a first load reads.
+/// The version in the shown statements: that of an item in a first backfill.
 const VERSION: Version = Version { generation: 1, sequence: SequenceNumber::ZERO };
 
-/// The explanation; the JSON's shape only grows.
+/// The explanation; the JSON only gains fields.
 #[derive(Debug, serde::Serialize)]
 pub struct Explanation {
     /// What becomes of the change.
@@ -54,7 +54,7 @@ pub struct ExplainedRow {
 pub struct Statement {
     /// The statement.
     pub sql: String,
-    /// An array for each parameter: the daemon writes many rows at once.
+    /// One array per parameter, because the daemon writes many rows at once.
     pub parameters: Vec<Vec<Option<String>>>,
 }
 
@@ -91,7 +91,7 @@ pub fn explain(
     let mut fate = fate(&source.mapper, &change, &mut rows);
     if fate.reason.is_none() && source.definition.is_auto() {
         fate.reason = Some(
-            "columns = \"auto\": which columns there are the target knows; what has none is in the \
+            "columns = \"auto\": only the target knows the columns; other attributes go to the \
              rest column"
                 .to_owned(),
         );
@@ -105,14 +105,14 @@ pub fn explain(
     Ok(Explanation { fate, statements })
 }
 
-/// Maps one change and puts what came out into words.
+/// Maps one change and describes the result.
 #[must_use]
 pub fn fate(mapper: &Mapper, change: &Change, rows: &mut Vec<RowOp>) -> Fate {
     let (outcome, reason) = match mapper.map(change, rows) {
         Outcome::Mapped => ("mapped", None),
         Outcome::Filtered => (
             "filtered",
-            Some("the entity's filter keeps it out, or the mapping keeps the row".into()),
+            Some("the entity's filter excludes it, or the mapping keeps the row".into()),
         ),
         Outcome::Unmatched => {
             ("unmatched", Some("no entity's key template matches its key".into()))
@@ -125,12 +125,12 @@ pub fn fate(mapper: &Mapper, change: &Change, rows: &mut Vec<RowOp>) -> Fate {
             ("rejected", Some(reason))
         }
     };
-    // As a batch is sorted: a table before the history of its versions.
+    // In a batch's order: a table before its history.
     rows.sort_by_key(|row| row.table);
     let ends = change.op == ChangeOp::Remove || rows.iter().any(|row| row.action.ends_row());
     let mut rows: Vec<_> = rows.iter().flat_map(|row| explained(mapper.tables(), row)).collect();
     if ends {
-        // What ends has no values any more, and that says nothing of what the columns hold.
+        // A deletion has no values, which says nothing about the columns.
         for row in &mut rows {
             row.columns.retain(|(_, value)| value.is_some());
         }
@@ -172,7 +172,7 @@ fn explained(tables: &[TableSpec], row: &RowOp) -> Vec<ExplainedRow> {
             entity: table.entity.to_string(),
             action,
             columns: columns
-                // Of a history's row it is part of the key; the stream has not given it yet.
+                // In a history row it is part of the key; the stream has not given it yet.
                 .filter(|(column, _)| column.name != VERSION_COLUMN)
                 .map(|(column, cell)| (column.name.clone(), cell.map(str::to_owned)))
                 .collect(),

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Options {
     /// The number of the AWS account.
     pub account: String,
-    /// The region of sources for which the config names none.
+    /// The region of sources without one in the config.
     pub region: String,
     /// The cluster's resource id, for login by IAM.
     pub cluster: String,
@@ -56,7 +56,7 @@ pub fn policy(config: &Config, options: &Options) -> Result<Value> {
     }
     if config.target.auth == Auth::Iam {
         let user = postgres_options(&config.target)?;
-        // Login is signed for the region of the database, which is that of `[aws]`.
+        // The login is signed for the region of the database, which is that of `[aws]`.
         let region = config.aws.region.as_ref().unwrap_or(&options.region);
         let user = format!(
             "arn:{}:rds-db:{region}:{}:dbuser:{}/{}",
@@ -70,11 +70,11 @@ pub fn policy(config: &Config, options: &Options) -> Result<Value> {
     Ok(json!({ "Version": "2012-10-17", "Statement": statements }))
 }
 
-/// The objects below an export's place, or below the place of several.
+/// The objects under one export's place, or a prefix of several.
 fn objects(place: &str, partition: &str) -> Result<String> {
     let path = place.strip_prefix("s3://").unwrap_or_default().trim_end_matches('/');
     if path.is_empty() || path.starts_with('/') || path.contains(['*', '?']) {
-        let what = format!("{place} is no place of exports");
+        let what = format!("{place} is not a place of exports in S3");
         return Err(Error::new(ErrorKind::Usage, what).with_hint("--export s3://BUCKET/PREFIX"));
     }
     Ok(format!("arn:{partition}:s3:::{path}/*"))

@@ -10,7 +10,7 @@ use crate::mapping::{InferPlace, InferRequest, infer_items, infer_model};
 use crate::model::Item;
 use crate::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
 
-/// Items that are sampled of a table unless told.
+/// Items sampled from a table by default.
 const SAMPLE: usize = 2_000;
 
 /// What a config is proposed from.

@@ -1,11 +1,11 @@
-//! What a user names on the command line, looked up in the config: a name that is not there is an error
-//! that says which are.
+//! Looks up names from the command line in the config. An unknown name is an error that lists the known
+//! ones.
 
 use super::wire::tables as tables_of;
 use crate::config::{Config, SourceConfig, meant};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The source of this name; nothing where none was named.
+/// The source with this name, or `None` without a name.
 ///
 /// # Errors
 /// `Usage` when the config has no such source.
@@ -16,7 +16,7 @@ pub fn source<'c>(config: &'c Config, name: Option<&str>) -> Result<Option<&'c S
     found.map(Some).ok_or_else(|| nothing("source", name, known))
 }
 
-/// The source of this name, or the only one.
+/// The source with this name, or the only one.
 ///
 /// # Errors
 /// `Usage` when the config has no such source, or several and none is named.
@@ -32,7 +32,7 @@ pub fn one<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c SourceConfi
     })
 }
 
-/// Sees that the mapping fills each of these tables.
+/// Checks that the mapping fills each of these tables.
 ///
 /// # Errors
 /// `Usage` when it does not.
@@ -44,7 +44,7 @@ pub fn tables(config: &Config, names: &[String]) -> Result<()> {
     }
 }
 
-/// That there is no such thing, and what there is.
+/// The error for an unknown name, with the known ones.
 #[must_use]
 pub fn nothing<N: AsRef<str>>(what: &str, name: &str, known: impl IntoIterator<Item = N>) -> Error {
     let known: Vec<N> = known.into_iter().collect();

@@ -14,7 +14,7 @@ use crate::postgres::tables::ddl::{self, StepKind};
 pub struct Planned {
     /// The ledger's migrations.
     pub migrations: Vec<String>,
-    /// The tables that are there already: only what they lack is added.
+    /// Existing tables, which only gain missing parts.
     pub existing: Vec<String>,
     /// What the target tables lack.
     pub steps: Vec<PlannedStep>,
@@ -59,7 +59,7 @@ impl Planned {
 /// Finds what the target lacks; what may lose data only of the tables that are confirmed.
 ///
 /// # Errors
-/// When the target cannot be reached, or differs in a way that only its owner can resolve.
+/// When the target cannot be reached, or has a difference that only its owner can resolve.
 pub async fn plan(config: &mut Config, confirmed: &[String]) -> Result<Planned> {
     named::tables(config, confirmed)?;
     let pool = wire::target(config).await?.pool().await?;
@@ -73,7 +73,7 @@ pub async fn plan(config: &mut Config, confirmed: &[String]) -> Result<Planned> 
             }
         }
         let mut steps = ddl::plan_confirmed(&pool, &tables, confirmed).await?;
-        // What two sources want of the table that they share is done once.
+        // A change that two sources need in their shared table is made once.
         steps.retain(|step| !planned.steps.iter().any(|planned| planned.sql == step.sql));
         planned.steps.extend(steps.into_iter().map(|step| PlannedStep {
             source: source.name.to_string(),
@@ -89,7 +89,7 @@ pub async fn plan(config: &mut Config, confirmed: &[String]) -> Result<Planned> 
 /// has changed: daemons that run know the tables as they were.
 ///
 /// # Errors
-/// As for [`plan`]; `Denied` when the role may not.
+/// As for [`plan`]; `Denied` if the role lacks a right.
 pub async fn apply(
     config: &mut Config,
     confirmed: &[String],
@@ -106,7 +106,7 @@ pub async fn apply(
     for (source, tables) in config.sources.iter().zip(to_plan(config, &pool).await?) {
         let existing = ddl::existing(&pool, &tables).await?;
         let steps = ddl::plan_confirmed(&pool, &tables, confirmed).await?;
-        // Whoever runs has compiled the mapping onto the tables as they were.
+        // Running daemons compiled their mapping against the old tables.
         changed |= !existing.is_empty() && !steps.is_empty();
         ddl::apply(&pool, &steps).await?;
         for step in steps {

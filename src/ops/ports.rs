@@ -54,13 +54,13 @@ pub trait Rows: Send + Sync + 'static {
 pub struct Comparison {
     /// The version of the entity's own row; `None` when there is no such row.
     pub version: Option<String>,
-    /// The row's primary key as the target has it.
+    /// The row's primary key in the target.
     pub key: Vec<String>,
-    /// How the row and its children are not as they should be.
+    /// How the row and its children differ.
     pub differences: Vec<Difference>,
 }
 
-/// How one row of the target is not as it should be.
+/// How one target row is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// The table: the entity's own or one of its children's.
@@ -74,15 +74,15 @@ pub struct Difference {
 /// What is wrong with a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// It should be there.
+    /// It should exist.
     Missing,
-    /// It should not be there.
+    /// It should not exist.
     Unexpected,
-    /// Some of its columns hold something else.
+    /// Some of its columns differ.
     Differs(Vec<Cell>),
 }
 
-/// A column that holds something else than it should.
+/// A column with a wrong value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
     /// The column's number in its table.
@@ -102,7 +102,7 @@ pub struct RowsPage {
     pub next: Option<Vec<String>>,
 }
 
-/// A row that was met while paging through a table.
+/// A row met while paging through a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetRow {
     /// Its primary key.
@@ -149,28 +149,28 @@ pub struct RowRepair {
     pub key: Cells,
     /// Which row may be repaired.
     pub guard: Guard,
-    /// What a history is to say of it; a repair of what should never have been wrong is no version.
+    /// What the history records; `None` for a repair that is not a version of its own.
     pub recorded: Option<Recorded>,
 }
 
-/// How a history keeps what a repair wrote.
+/// How a history records a repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
-    /// The version of the change that the repair stands for, as it prints; the row's own where that is
-    /// higher. Under one version a history has one row, however often it is repaired.
+    /// The version as text of the change that the repair replaces, or the row's own if that is higher. A
+    /// history has one row per version, however often it is repaired.
     pub version: String,
-    /// What is said of a row that ends: one of [`crate::mapping::spec::HISTORY_ENDS`].
+    /// The word for a row that ends: one of [`crate::mapping::spec::HISTORY_ENDS`].
     pub end: String,
 }
 
 /// Which row may be repaired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Guard {
-    /// Whatever is there: only what the truth says of the very item whose row it is.
+    /// Any: only for the result of reading the very item that has this row.
     Any,
-    /// The one with this version, as it prints; `None` where there was no row.
+    /// The one with this version as text; `None` if there was no row.
     Same(Option<String>),
-    /// One with a lower version than this, as it prints.
+    /// One with a lower version than this, as text.
     Below(String),
 }
 
@@ -194,11 +194,11 @@ impl Guard {
 pub enum Fate {
     /// It was written.
     Written,
-    /// It was deleted, or what was left of its children.
+    /// It was deleted, or remaining child rows were.
     Deleted,
-    /// It has another version than was compared: the stream wrote it meanwhile.
+    /// Its version is not the compared one: the stream wrote it meanwhile.
     Moved,
-    /// The source's present state cannot tell what it should be, or it is somebody else's.
+    /// Not changed: the source's current state does not decide it, or it belongs to somebody else.
     LeftAlone,
 }
 
@@ -219,7 +219,7 @@ pub trait Letters: Send + Sync + 'static {
     /// Settles an open dead letter as resolved; false when it is not open any more.
     fn resolve(&self, id: i64) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Says anew why an open dead letter cannot be settled.
+    /// Updates the reason of an open dead letter that cannot be settled.
     fn keep_open(&self, id: i64, reject: &Reject) -> impl Future<Output = Result<()>> + Send;
 }
 
@@ -228,7 +228,7 @@ pub trait Letters: Send + Sync + 'static {
 pub struct Letter {
     /// Its number.
     pub id: i64,
-    /// Its version, as it prints.
+    /// Its version as text.
     pub version: String,
     /// The text of its [`crate::model::StoredRecord`].
     pub record: String,
@@ -245,25 +245,25 @@ pub trait Verifications: Send + Sync + 'static {
     fn record(&self, source: &str, found: Verification) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// How far a source has come, as the ledger says it.
+/// A source's progress in the ledger.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     /// The database's time of day, in milliseconds since 1970.
     pub now_ms: i64,
-    /// Every change up to this time is in the target; `None` while that is not known.
+    /// Every change up to this time is in the target; `None` while unknown.
     pub synced_ms: Option<i64>,
 }
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verification {
     /// How long it took.
     pub took: Duration,
-    /// The part of the source that was read, from 0 to 1.
+    /// The share of the source that was read, from 0 to 1.
     pub share: f64,
     /// Items read.
     pub items: u64,
-    /// Rows that were not as they should be.
+    /// Wrong rows.
     pub mismatched: u64,
     /// Those of them that were repaired.
     pub repaired: u64,

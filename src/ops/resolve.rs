@@ -1,7 +1,7 @@
-//! What the file leaves to the two databases: the types of columns that exist already, and which
-//! columns `columns = "auto"` means.
+//! Reads from the two databases what the file leaves out: types of existing columns, and the columns that
+//! `columns = "auto"` stands for.
 //!
-//! The daemon takes both as it finds them, so that an unexpected attribute never stops it; only `plan` and
+//! The daemon takes both as it finds them, so an unexpected attribute never stops it; only `plan` and
 //! `apply` look for columns to add.
 
 use std::collections::{HashMap, HashSet};
@@ -19,14 +19,14 @@ use crate::model::{KeyType, TableIndex};
 use crate::postgres::tables::ddl;
 use crate::postgres::tables::extras::{AUTO_MARK, rest_attributes};
 
-/// Items that are looked at for attributes without a column; what they do not show waits in the rest column
-/// for the next `plan`.
+/// Items checked for attributes without a column. Attributes not among them wait in the rest column for the
+/// next `plan`.
 const SAMPLE: usize = 2_000;
 
-/// Compiles every mapping onto the tables that exist.
+/// Compiles every mapping against the existing tables.
 ///
 /// # Errors
-/// When one of the databases does not answer, or the mapping does not fit what is there.
+/// When a database does not answer, or the mapping does not fit its tables.
 pub async fn resolve(config: &mut Config, pool: &PgPool) -> Result<()> {
     for at in 0..config.sources.len() {
         let Some(source) = config.sources.get(at) else { continue };
@@ -36,7 +36,7 @@ pub async fn resolve(config: &mut Config, pool: &PgPool) -> Result<()> {
     Ok(())
 }
 
-/// The same, and every attribute that has no column yet gets one in the mapping.
+/// The same, and adds a column to the mapping for every attribute without one.
 ///
 /// # Errors
 /// As for [`resolve`].
@@ -60,7 +60,7 @@ pub async fn resolve_with_new_columns(config: &mut Config, pool: &PgPool) -> Res
                 if foreign.contains(&place) {
                     continue;
                 }
-                // A column of this name that nobody has commented on is taken over; the plan says so.
+                // An uncommented column with this name is taken over; the plan says so.
                 let own_type = known.types.get(&place);
                 column.column_type = own_type.cloned().unwrap_or(column.column_type);
                 known.auto.entry(table.clone()).or_default().push(column);
@@ -74,7 +74,7 @@ pub async fn resolve_with_new_columns(config: &mut Config, pool: &PgPool) -> Res
 /// Columns by table and name.
 type Places = HashSet<(String, String)>;
 
-/// What is known, and which columns are surely somebody else's: commented on otherwise, or of a type that the
+/// The known columns, and those that belong to somebody else: with another comment, or of a type that the
 /// mapping does not have.
 async fn known(config: &Config, source: &SourceConfig, pool: &PgPool) -> Result<(Known, Places)> {
     let (mut known, mut foreign) = (Known::default(), Places::new());

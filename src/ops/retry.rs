@@ -54,7 +54,7 @@ pub async fn retry<S: Sides>(context: &Context<S>, id: i64) -> Result<Option<Ret
         let detail = Some(format!("{}: {}", reject.reason.label(), reject.detail));
         return Ok(Some(Retried { resolved: false, detail }));
     }
-    // False when a newer change superseded it meanwhile; then it is settled as well.
+    // False if a newer change superseded it meanwhile; then it is settled too.
     target.resolve(id).await?;
     let gone = item.is_none().then(|| "the item is gone".to_owned());
     Ok(Some(Retried { resolved: true, detail: gone }))
@@ -73,12 +73,12 @@ async fn repair<S: Sides>(
         let key_columns =
             context.mapper.tables().get(usize::from(table.0)).map_or(0, |spec| spec.key_columns);
         let row = op.cells.prefix(key_columns);
-        // A row that is found through the stored image may be another item's by now.
+        // A row found through the stored image may belong to another item by now.
         let guard = match (named, op.action) {
             (false, action) if action.ends_row() => Guard::Below(letter.version.clone()),
             _ => Guard::Any,
         };
-        // The history keeps what the item is now in the place of the change that could not be applied.
+        // The history gets the item's current state instead of the change that could not be applied.
         let end = end_of(context, &rows, op).to_owned();
         let recorded = Some(Recorded { version: letter.version.clone(), end });
         let wanted = [RowRepair { key: row.clone(), guard, recorded }];
@@ -94,7 +94,7 @@ async fn repair<S: Sides>(
         let outcome = Box::pin(repairing).await;
         match outcome {
             Ok(fates) if fates.contains(&Fate::LeftAlone) => {
-                tracing::debug!(id = letter.id, "the row of a dead letter was left alone");
+                tracing::debug!(id = letter.id, "the row of a dead letter was not changed");
             }
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::Data => {
@@ -111,7 +111,7 @@ async fn repair<S: Sides>(
     Ok(None)
 }
 
-/// What the history says of the end of a row: why it ends is with its own version of it.
+/// The history's word for the end of a row; the reason is in its own version of the row.
 fn end_of<'r, S>(context: &Context<S>, rows: &'r [RowOp], op: &RowOp) -> &'r str {
     let tables = context.mapper.tables();
     let version = rows.iter().find(|own| {
@@ -119,7 +119,7 @@ fn end_of<'r, S>(context: &Context<S>, rows: &'r [RowOp], op: &RowOp) -> &'r str
         own.action == RowAction::Record
             && spec.is_some_and(|spec| spec.history_of == Some(op.table))
     });
-    // The word stands before the two times.
+    // The word comes before the two times.
     let at = |own: &RowOp| own.cells.len().checked_sub(HISTORY_COLUMNS.len());
     let word = version.and_then(|own| own.cells.cell(at(own)?));
     word.filter(|word| HISTORY_ENDS.contains(word)).unwrap_or("remove")

@@ -14,7 +14,7 @@ use crate::runtime::{
 };
 use crate::telemetry::{Telemetry, events, http};
 
-/// How often the start looks whether every source is ready, and the service manager hears how it goes.
+/// How often the start checks whether every source is ready, and the service manager gets a status.
 const NOTIFY_EVERY: Duration = Duration::from_secs(1);
 
 /// How the daemon ended.
@@ -29,7 +29,7 @@ pub enum Ended {
 /// Runs until a signal; the first drains, the second stops at once.
 ///
 /// # Errors
-/// What prevents the start, or the error of a source that halted.
+/// What prevents the start, or the error of a halted source.
 pub async fn run(mut config: Config, telemetry: Telemetry, load: LoadWish) -> Result<Ended> {
     let listener = http::bind(config.telemetry.listen)?;
     let mut signals = signals()
@@ -39,14 +39,14 @@ pub async fn run(mut config: Config, telemetry: Telemetry, load: LoadWish) -> Re
     let sources = config.sources.len();
     events::Started { version, worker: worker.as_str(), sources }.emit();
     if let Ok(address) = listener.local_addr() {
-        // Port 0 takes any free one; this line is then the only place that tells which.
+        // With port 0 only this line tells the port.
         tracing::info!(%address, "listening");
     }
 
     let service = tokio::select! {
         biased;
         signal = signals.signal() => {
-            tracing::info!(signal, "stopped before the start was done");
+            tracing::info!(signal, "stopped during the start");
             return Ok(Ended::Drained);
         }
         service = start(&mut config, worker, load) => service?,
@@ -82,7 +82,7 @@ pub async fn run(mut config: Config, telemetry: Telemetry, load: LoadWish) -> Re
     tokio::select! {
         biased;
         signal = signals.signal() => {
-            tracing::warn!(signal, "stopped at once; what was not committed will be read again");
+            tracing::warn!(signal, "stopped at once; uncommitted changes will be read again");
             Ok(Ended::AtOnce)
         }
         result = &mut finished => {
@@ -92,7 +92,7 @@ pub async fn run(mut config: Config, telemetry: Telemetry, load: LoadWish) -> Re
         () = SystemClock.sleep_until(SystemClock.now() + grace) => {
             let what = format!("draining took longer than {} s", grace.as_secs());
             Err(Error::new(ErrorKind::Unavailable, what)
-                .with_hint("nothing is lost: what was not committed will be read again"))
+                .with_hint("nothing is lost: uncommitted changes will be read again"))
         }
     }
 }
@@ -105,7 +105,7 @@ async fn start(config: &mut Config, worker: WorkerId, load: LoadWish) -> Result<
     Ok(service)
 }
 
-/// Keeps the service manager informed: ready once every source is, its status line, its watchdog.
+/// Keeps the service manager informed: readiness of all sources, status line, watchdog.
 async fn tend(observer: Observer) {
     let tell = async {
         let mut told = false;
@@ -116,7 +116,7 @@ async fn tend(observer: Observer) {
                 notify_ready();
                 told = true;
             }
-            notify_status(status.reasons.first().map_or("in step", String::as_str));
+            notify_status(status.reasons.first().map_or("up to date", String::as_str));
             SystemClock.sleep_until(SystemClock.now() + NOTIFY_EVERY).await;
         }
     };

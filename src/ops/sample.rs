@@ -6,10 +6,10 @@ use crate::engine::ports::{ReadFrom, Source};
 use crate::error::Result;
 use crate::model::{Item, PartitionId, Position, Segment};
 
-/// Segments into which the table is divided for sampling, so that the sample comes from all over it.
+/// Segments of the sampled table, so that the sample comes from all parts of it.
 const SEGMENTS: u32 = 16;
 
-/// About so many items, from all over the table.
+/// About this many items, from all parts of the table.
 ///
 /// # Errors
 /// As the service answers.

@@ -1,4 +1,4 @@
-//! The sources of one process, running: what `run`, `demo` and the tests start.
+//! The running sources of one process, as `run`, `demo` and the tests start them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,15 @@ use crate::mapping::Mapper;
 use crate::model::{EpochMillis, Position, WorkerId};
 use crate::telemetry::status;
 
-/// A loop that has not turned for this long is stuck: it publishes every second.
+/// A loop without a turn for this long is stuck: it publishes every second.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
-/// A source that is synced up to less than this long ago is in step: a poll interval or two, and the
-/// margin that whole-second times need.
+/// A source synced up to less than this long ago is up to date: a poll interval or two, and the margin for
+/// times in whole seconds.
 const IN_STEP: Duration = Duration::from_secs(10);
-/// A source in step without a change for this long is idle.
+/// An up-to-date source without a change for this long is idle.
 const IDLE_AFTER: Duration = Duration::from_secs(60);
 
-/// The sources that run in this process.
+/// The sources of this process.
 #[derive(Debug)]
 pub struct Service {
     worker: WorkerId,
@@ -55,7 +55,7 @@ struct Watched {
     status: watch::Receiver<SourceStatus>,
 }
 
-/// Tells the state of a service's sources at any time, without blocking.
+/// Reports the state of a service's sources at any time, without blocking.
 #[derive(Debug, Clone)]
 pub struct Observer(Vec<Watched>);
 
@@ -84,20 +84,20 @@ impl Service {
         });
     }
 
-    /// Who tells the sources' state.
+    /// Reports the sources' state.
     #[must_use]
     pub fn observer(&self) -> Observer {
         Observer(self.watched.clone())
     }
 
-    /// What stops the service: once cancelled, each source applies what it has in hand and ends.
+    /// Stops the service: once cancelled, each source applies what it holds and ends.
     #[must_use]
     pub fn stop(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Waits until every source has ended. A source that halts leaves the others running: it shows in the
-    /// status, and its error is returned at the end.
+    /// Waits until every source has ended. A halted source leaves the others running: the status shows it,
+    /// and its error is returned at the end.
     ///
     /// # Errors
     /// The first error that halted a source.
@@ -115,8 +115,8 @@ impl Service {
                 first = result;
             }
             if halted {
-                // A halted source needs an operator, who must be able to ask what happened: the process
-                // stays until it is told to stop.
+                // A halted source needs an operator, who must be able to ask why: the process stays until it
+                // is told to stop.
                 self.stop.cancelled().await;
             }
         }
@@ -125,20 +125,20 @@ impl Service {
 }
 
 impl Observer {
-    /// A number that changes for as long as every loop turns: the watchdog looks at it.
+    /// A number that changes while every loop runs, for the watchdog.
     #[must_use]
     pub fn progress(&self) -> u64 {
         let turned = self.0.iter().map(|source| source.status.borrow().turned_at);
         turned.min().map_or(0, |at| at.0.unsigned_abs())
     }
 
-    /// The records that this process has applied.
+    /// The records applied by this process.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.0.iter().map(|source| source.status.borrow().records).sum()
     }
 
-    /// The state of everything.
+    /// The state of all sources.
     #[must_use]
     pub fn status(&self, now: EpochMillis) -> status::Status {
         let mut whole = status::Status {
@@ -151,7 +151,7 @@ impl Observer {
             let known = source.status.borrow();
             if !turns(&known, now) {
                 whole.live = false;
-                whole.reasons.push(format!("source {}: its loop does not turn", source.name));
+                whole.reasons.push(format!("source {}: its loop is stuck", source.name));
             }
             if let Some(reason) = unready(&known) {
                 whole.ready = false;
@@ -173,7 +173,7 @@ fn unready(status: &SourceStatus) -> Option<String> {
         return Some(format!("halted: {reason}"));
     }
     if !status.started {
-        let why = status.failing.as_deref().unwrap_or("talking to the stream and the ledger");
+        let why = status.failing.as_deref().unwrap_or("waiting for the stream and the ledger");
         return Some(format!("starting: {why}"));
     }
     status.failing.as_ref().map(|failing| format!("failing: {failing}"))

@@ -1,4 +1,4 @@
-//! What is planned for a table that several sources share: it is made once, with the columns of all.
+//! Plans a table that several sources share once, with the columns of all.
 
 use sqlx::PgPool;
 
@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::mapping::spec::TableSpec;
 use crate::postgres::tables::ddl;
 
-/// The tables to plan for each source, in the order of the sources. A table that is not there yet is planned
-/// with its first source, as all of its sources need it; one that is there, with each of them.
+/// The tables to plan for each source, in the order of the sources. A new table is planned with its first
+/// source, with the columns of all; an existing one with each source.
 ///
 /// # Errors
 /// When the target cannot be asked.
@@ -35,7 +35,7 @@ pub async fn to_plan(config: &Config, pool: &PgPool) -> Result<Vec<Vec<TableSpec
     Ok(planned)
 }
 
-/// One table for the rows of both: a column that only one of them fills is NULL in the rows of the other.
+/// One table for the rows of both; a column that only one fills is NULL in the rows of the other.
 fn with(mut table: TableSpec, other: &TableSpec) -> TableSpec {
     let keys = table.key_columns;
     for column in table.columns.iter_mut().skip(keys) {

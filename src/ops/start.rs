@@ -12,17 +12,17 @@ use crate::postgres::migrations;
 use crate::postgres::session::Pools;
 use crate::postgres::tables::ddl;
 
-/// Makes sure that the ledger and the target tables are as this version and this mapping need them; the
-/// ledger's migrations are run where the config allows it, and the mapping is compiled onto the tables.
+/// Checks that the ledger and the target tables fit this version and this mapping. Runs the ledger's
+/// migrations if the config allows it, and compiles the mapping against the tables.
 ///
 /// # Errors
-/// `Schema` when the target needs `dynaurora apply` first; `Denied` when the role may not migrate.
+/// `Schema` when the target needs `dynaurora apply` first; `Denied` if the role may not migrate.
 pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
     let apply = "dynaurora apply";
     let pool = pools.pool().await?;
     let pending = migrations::pending(&pool).await?;
     if !pending.is_empty() {
-        // A migration holds a lock of its session, which a pooler would hand on to somebody else.
+        // A migration holds a session lock, which a pooler would pass on to another client.
         if !config.target.migrate || !config.target.prepared_statements {
             let what = format!("the ledger needs {} migrations", pending.len());
             return Err(Error::new(ErrorKind::Schema, what).with_hint(apply));
@@ -40,7 +40,7 @@ pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
         None => Ok(()),
         Some(first) => {
             let what = format!(
-                "the target's tables need {} changes first, such as: {}",
+                "the target's tables need {} changes first, for example: {}",
                 missing.len(),
                 first.what
             );
@@ -49,7 +49,7 @@ pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
     }
 }
 
-/// Adds the sources of the config to the service, or the one that is named, over the real servers.
+/// Adds the config's sources, or the named one, to the service, over the real servers.
 ///
 /// # Errors
 /// As for [`describe`].

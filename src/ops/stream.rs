@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Asks the source's table for its stream, which must be able to feed the mapping.
 ///
 /// # Errors
-/// `Denied`, `Unreachable` as the service answers; `Config`, with the command that mends it, when the table
+/// `Denied`, `Unreachable` as the service answers; `Config`, with the command that fixes it, when the table
 /// or its stream is missing, or the stream is disabled or carries too little.
 pub async fn describe(dynamo: &impl Source, source: &SourceConfig) -> Result<StreamInfo> {
     let info = dynamo.describe().await.map_err(|error| no_table(source, error))?;
@@ -32,7 +32,7 @@ pub async fn describe(dynamo: &impl Source, source: &SourceConfig) -> Result<Str
     Ok(info)
 }
 
-/// What a missing table means to the operator; any other failure as it is.
+/// A missing table explained to the operator; other errors unchanged.
 #[must_use]
 pub fn no_table(source: &SourceConfig, error: Error) -> Error {
     match error.kind() {

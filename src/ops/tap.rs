@@ -15,8 +15,8 @@ use crate::model::{Change, PartitionId, Position, ShardListing};
 use crate::runtime::SystemClock;
 use crate::source::DynamoSource;
 
-/// How long a round over all shards takes at least: a shard gives at most five pages a second to all of its
-/// readers together, and a daemon is to have most of them.
+/// The shortest time for a round over all shards: a shard gives its readers at most five pages a second
+/// together, and most are for the daemon.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// A source whose shards can be read from behind their newest record, by those who only look on.
@@ -122,7 +122,7 @@ impl Tap<'_> {
                     left -= 1;
                 }
                 if page.end {
-                    // What a child holds is newer than all of its parent's.
+                    // A child's records are newer than all of its parent's.
                     let children = source.child_shards(self.stream, &reader.partition).await?;
                     going_on.extend(children.iter().map(|child| self.reader(child, None)));
                 } else {
@@ -159,7 +159,7 @@ impl Tap<'_> {
     }
 }
 
-/// A page, or nothing this time where others read too much already.
+/// A page, or `None` for now if other readers took the shard's share.
 async fn read(
     source: &impl Live,
     reader: &mut ReadFrom,

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How one test ended; the JSON's shape only grows.
+/// The result of one test; the JSON only gains fields.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Ended {
     /// The test's name.

@@ -12,16 +12,16 @@ use crate::model::EpochMillis;
 use crate::postgres::listings::freshness::{Freshness, look};
 use crate::telemetry::status::{duration, timestamp};
 
-/// Between two looks; `dynaurora.wait_for` looks as often.
+/// The pause between two checks; as in `dynaurora.wait_for`.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A time may be ahead of this machine's clock by as much as the promise of freshness lets clocks differ.
+/// A time may be this far ahead of this machine's clock: freshness assumes that clocks agree within it.
 const CLOCKS_AGREE_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wait<'a> {
-    /// The source, as the config names it.
+    /// The source's name in the config.
     pub source: &'a str,
     /// The time after the writes in question.
     pub after: EpochMillis,
@@ -75,7 +75,7 @@ async fn until(
     }
 }
 
-/// Nobody can have written before a time that has not come yet.
+/// A time in the future cannot be after the writes.
 fn in_the_past(after: EpochMillis, now: EpochMillis) -> Result<()> {
     let ahead = Duration::from_millis(u64::try_from(after.0 - now.0).unwrap_or(0));
     if ahead <= CLOCKS_AGREE_WITHIN {
@@ -84,18 +84,18 @@ fn in_the_past(after: EpochMillis, now: EpochMillis) -> Result<()> {
     let what =
         format!("--after {} is {} in the future", timestamp(after), duration(ahead.as_secs_f64()));
     Err(Error::new(ErrorKind::Usage, what).with_hint(format!(
-        "give a time after the writes that is not after now, {}; clocks may differ by {} s",
+        "give a time after the writes, but not after now, {}; clocks may differ by {} s",
         timestamp(now),
         CLOCKS_AGREE_WITHIN.as_secs()
     )))
 }
 
-/// What may help.
+/// A hint for each state.
 fn remedy(state: &str) -> &'static str {
     match state {
         "halted" | "gapped" => "dynaurora status says what was lost, and what to do",
-        "backfilling" => "the tables are being loaded; dynaurora status shows how far",
-        "stuck" => "no worker publishes: is `dynaurora run` running, and can it reach the target?",
+        "backfilling" => "a backfill runs; dynaurora status shows its progress",
+        "stuck" => "no worker reports: is `dynaurora run` running, and can it reach the target?",
         _ => "wait longer, with --timeout 1m; a quiet source is synced up to 3 to 5 s ago",
     }
 }

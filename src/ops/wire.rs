@@ -19,14 +19,14 @@ use crate::postgres::tables::PostgresSink;
 use crate::runtime::SystemClock;
 use crate::source::{ConnectOptions, DynamoSource, RdsTokens, RdsUser, SourceOptions, connect};
 
-/// Polls of empty shards a second in one process, all together. A poll costs some 0.2 ms of CPU, so this
-/// keeps an idle daemon near a hundredth of a core however many shards it watches.
+/// Polls of empty shards a second in one process, all together. A poll costs some 0.2 ms of CPU, so an idle
+/// daemon uses about a hundredth of a core, however many shards it watches.
 const IDLE_POLLS_PER_SEC_MAX: u32 = 50;
 
 /// Connects to the target.
 ///
 /// # Errors
-/// When a secret cannot be had, or the database cannot.
+/// When a secret cannot be read, or the database cannot be reached.
 pub async fn target(config: &Config) -> Result<Arc<Pools>> {
     Ok(Arc::new(Pools::connect(settings(config).await?).await?))
 }
@@ -34,7 +34,7 @@ pub async fn target(config: &Config) -> Result<Arc<Pools>> {
 /// Connects to the target, or to a replica of it, to read.
 ///
 /// # Errors
-/// When a secret cannot be had, or the database cannot.
+/// When a secret cannot be read, or the database cannot be reached.
 pub async fn target_to_read(config: &Config) -> Result<Pools> {
     Pools::connect_to_read(settings(config).await?).await
 }
@@ -107,7 +107,7 @@ pub(super) fn postgres_options(target: &TargetConfig) -> Result<PgConnectOptions
     })
 }
 
-/// The DynamoDB table of a source; nothing is called yet.
+/// The DynamoDB table of a source; makes no calls yet.
 ///
 /// # Errors
 /// `Config` when no Region is known.
@@ -122,7 +122,7 @@ pub async fn source(config: &Config, source: &SourceConfig) -> Result<DynamoSour
     Ok(DynamoSource::new(source.table.as_str(), &sdk, SourceOptions::default()))
 }
 
-/// All target tables of all sources; one that several share is there once.
+/// All target tables of all sources; a shared one appears once.
 #[must_use]
 pub fn tables(config: &Config) -> Vec<TableSpec> {
     let mut tables: Vec<TableSpec> = Vec::new();
@@ -134,14 +134,14 @@ pub fn tables(config: &Config) -> Vec<TableSpec> {
     tables
 }
 
-/// What is wished of a source's loads.
+/// The settings for a source's backfills.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LoadWish {
     /// When one begins by itself.
     pub backfill: Backfill,
-    /// How many segments; by the number of items where nobody says.
+    /// The number of segments; by default the number of items decides.
     pub segments: Option<u32>,
-    /// The read units a second of all workers together; no limit where nobody says.
+    /// The limit of read units a second for all workers together; none by default.
     pub rcu_max: Option<f64>,
 }
 
@@ -171,7 +171,7 @@ pub fn options(config: &Config, source: &SourceConfig, load: LoadWish) -> Option
     }
 }
 
-/// A source's seams over the real servers.
+/// A source's ports over the real servers.
 ///
 /// # Errors
 /// As for [`source`].
@@ -188,5 +188,5 @@ pub async fn ports(
     })
 }
 
-/// The seams of a daemon.
+/// The ports of a daemon.
 pub type RealPorts = Ports<DynamoSource, PostgresLedger, PostgresSink, SystemClock>;

@@ -16,8 +16,8 @@ const MIGRATIONS_TABLE: &str = "dynaurora._sqlx_migrations";
 
 const APPLIED: &str = "select version from dynaurora._sqlx_migrations where success";
 
-/// Brings dynaurora's own tables up to date. It holds an advisory lock meanwhile, so it needs a
-/// session of its own: not a pooler in transaction mode.
+/// Brings dynaurora's own tables up to date. It holds an advisory lock meanwhile, so it needs its own
+/// session: not a pooler in transaction mode.
 ///
 /// # Errors
 /// `Schema` when the database has migrations that this program does not know or that differ,
@@ -29,12 +29,10 @@ pub async fn migrate(pool: &PgPool) -> Result<()> {
         .map_err(|error| migration_error("migrate the schema dynaurora", error))
 }
 
-/// The migrations that the database lacks, in order, by name. It reads only: the runtime role can
-/// do it.
+/// The missing migrations in order, by name. It only reads, so the runtime role can do it.
 ///
-/// # Errors
-/// `Schema` when the database has migrations that this program does not know: what a newer one means by its
-/// tables, an older one cannot tell. Else when the database cannot be read.
+/// # Errors `Schema` if the database has migrations that this program does not know: an older version cannot
+/// know what a newer one's tables mean. Otherwise errors of the database.
 pub async fn pending(pool: &PgPool) -> Result<Vec<String>> {
     let what = "read the applied migrations";
     let applied = in_transaction(pool, what, async |tx| {

@@ -1,8 +1,7 @@
-//! What a failure of Postgres or of the way to it is, in the program's own words.
+//! Translates failures of Postgres and of its connections into our error kinds.
 //!
-//! The server's DETAIL and HINT, and any message that may quote a value, stay out of errors: an
-//! error is logged, and item data must not be. The codes are those of the appendix "PostgreSQL
-//! Error Codes".
+//! The server's DETAIL and HINT, and any message that may quote a value, stay out of errors: errors are
+//! logged, and item data must not be. The codes are those of the appendix "PostgreSQL Error Codes".
 
 use std::fmt;
 
@@ -10,10 +9,10 @@ use sqlx::postgres::PgDatabaseError;
 
 use crate::error::{Error, ErrorKind};
 
-/// The server's function behind PL/pgSQL's RAISE: whoever wrote the trigger chose code and message.
+/// The server's function behind PL/pgSQL's RAISE: the trigger's author chose code and message.
 const RAISE: &str = "exec_stmt_raise";
 
-/// The error of a statement: `what` was being done, in the infinitive.
+/// The error of a statement; `what` is the failed action, in the infinitive.
 pub(super) fn error(what: impl Into<String>, error: sqlx::Error) -> Error {
     let server = error.as_database_error().and_then(|database| database.try_downcast_ref());
     let Some(server) = server else {
@@ -34,10 +33,10 @@ pub(super) fn error(what: impl Into<String>, error: sqlx::Error) -> Error {
     }
 }
 
-/// What a SQLSTATE means to us. Whatever is not listed is `Unknown`, which is never retried.
+/// Our kind for a SQLSTATE. Unlisted codes are `Unknown`, which is never retried.
 ///
-/// `routine` is the server's function that raised it; it tells a stale cached plan, which another
-/// try cures, from a feature that is missing.
+/// `routine` is the server's function that raised it; it tells a stale cached plan, which a retry fixes, from
+/// a missing feature.
 #[must_use]
 pub fn kind(code: &str, routine: Option<&str>) -> ErrorKind {
     let class = code.get(..2).unwrap_or_default();
@@ -55,8 +54,8 @@ pub fn kind(code: &str, routine: Option<&str>) -> ErrorKind {
         ("08", _) | (_, "40003") => ErrorKind::Unreachable,
         // Too many connections, disk full, out of memory; stack depth; not accepting commands.
         ("53", _) | (_, "54001" | "55000") => ErrorKind::Capacity,
-        // Data exceptions, constraints, a row twice in one statement, limits such as a B-tree key's
-        // length, a trigger's objection, a generated column, a view's check.
+        // Data exceptions, constraints, a row twice in one statement, limits such as a B-tree key's length,
+        // an error raised by a trigger, a generated column, a view's check.
         ("22" | "23" | "44", _) | (_, "21000" | "54000" | "P0001" | "428C9") => ErrorKind::Data,
         ("28", _) | (_, "42501") => ErrorKind::Denied,
         (_, "3D000") => ErrorKind::Config,
@@ -80,18 +79,17 @@ fn kind_of_failure(error: &sqlx::Error) -> ErrorKind {
     }
 }
 
-/// What mends a connection that could not be secured. A certificate that is refused comes as invalid
-/// data.
+/// The hint for a connection that could not be secured. A refused certificate is reported as invalid data.
 fn hint_of_failure(error: &sqlx::Error) -> Option<&'static str> {
     match error {
         sqlx::Error::Tls(cause) if cause.to_string().contains("does not support TLS") => Some(
-            "turn TLS on at the server; tls = \"disable\" in [target] is for one on this machine",
+            "turn TLS on at the server; tls = \"disable\" in [target] is only for this machine",
         ),
         sqlx::Error::Tls(_) => Some("check tls and ca_file in [target]"),
         sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => Some(
-            "tls in [target] asks for a certificate of a known authority, and verify-full for one \
-             that names this very host: say the authority's file as ca_file in [target], and in \
-             the url the host as the certificate has it",
+            "tls in [target] needs a certificate of a known authority, and verify-full one for \
+             this very host name: set ca_file in [target] to the authority's file, and use the \
+             certificate's host name in the url",
         ),
         _ => None,
     }
@@ -111,7 +109,7 @@ fn hint(kind: ErrorKind, code: &str) -> Option<&'static str> {
     }
 }
 
-/// What the server said, as far as it cannot hold data.
+/// The server's message, as far as it cannot contain data.
 #[derive(Debug)]
 struct Refusal {
     text: String,
@@ -122,8 +120,8 @@ struct Refusal {
 
 impl Refusal {
     fn new(server: &PgDatabaseError, kind: ErrorKind) -> Self {
-        // Messages about constraints name the constraint; those of data exceptions and of triggers
-        // may quote the value.
+        // Messages about constraints name the constraint; those of data exceptions and triggers may quote the
+        // value.
         let raised = server.routine() == Some(RAISE);
         let quotes = kind == ErrorKind::Data && !server.code().starts_with("23");
         let text = match (raised, quotes) {
@@ -159,7 +157,7 @@ impl std::error::Error for Refusal {}
 
 fn condition(code: &str) -> &'static str {
     match code {
-        "21000" => "a row stands twice in one statement",
+        "21000" => "a row occurs twice in one statement",
         "22001" => "a text is too long for its column",
         "22003" => "a number is out of its column's range",
         "22007" | "22008" => "a date or time is not valid",

@@ -1,4 +1,4 @@
-//! The SDK's config: region, credentials, bounded calls, no retries of its own.
+//! The SDK's config: region, credentials, calls with timeouts and without retries.
 
 use std::time::Duration;
 
@@ -13,28 +13,28 @@ use aws_credential_types::Credentials;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// A TCP and TLS connection within one region is there in well under a second.
+/// A TCP and TLS connection within a region takes well under a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A service that has not begun to answer by then will not.
+/// A service that has not begun to answer by then will not answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// The whole of a call with its answer of at most 1 MB, after which the engine decides anew.
+/// The limit for a whole call with its answer of at most 1 MB; then the engine decides again.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Where AWS is and who we are there; whatever is left out comes from the usual environment.
+/// Where AWS is and who calls; omitted settings come from the usual environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConnectOptions {
-    /// The region, `eu-central-1` say.
+    /// The region, for example `eu-central-1`.
     pub region: Option<String>,
-    /// The URL of a local stand-in for both services.
+    /// The URL of a local DynamoDB for both services.
     pub endpoint: Option<String>,
     /// The profile of the shared config and credentials files.
     pub profile: Option<String>,
 }
 
-/// Makes the config for all clients: each call is one attempt that ends in time. It reads files and
-/// environment variables; credentials are looked for at the first call.
+/// Makes the config for all clients: each call is one attempt with a timeout. It reads files and environment
+/// variables; credentials are looked up at the first call.
 ///
-/// A local endpoint needs no region and no credentials: any will do, and these are tried last.
+/// A local endpoint needs no region and no credentials; placeholders are tried last.
 ///
 /// # Errors
 /// `Config` when no region is given or found.
@@ -48,7 +48,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<SdkConfig> {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(timeouts)
         .retry_config(RetryConfig::disabled())
-        // The attempt's timeout covers the answer's body too, so a second watch over it has no use.
+        // The attempt's timeout covers the answer's body too, so this protection is not needed.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     if let Ok(name) = AppName::new("dynaurora") {
         loader = loader.app_name(name);
@@ -76,8 +76,8 @@ pub async fn connect(options: &ConnectOptions) -> Result<SdkConfig> {
         .with_hint("set `region` in the source's section of the config, or AWS_REGION"))
 }
 
-/// Real credentials where there are some, since a stand-in may keep a store for each access key; the
-/// instance's own are not looked for, as a machine without any would wait for them.
+/// Real credentials first, because a local DynamoDB may keep separate data for each access key. The
+/// instance's own are skipped, because a machine without any would wait for them.
 fn local_credentials(profile: Option<&str>) -> CredentialsProviderChain {
     let mut file = ProfileFileCredentialsProvider::builder();
     if let Some(profile) = profile {

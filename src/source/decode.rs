@@ -1,4 +1,4 @@
-//! Numbers, sizes, and the items of tables: the SDK's become ours by moving, no string is copied.
+//! Numbers, sizes, and a table's items: moves the SDK's values into ours without copying strings.
 
 use std::collections::HashMap;
 
@@ -10,20 +10,20 @@ use crate::model::{AttributeValue, Item, SequenceNumber};
 /// Reads a sequence number.
 ///
 /// # Errors
-/// `Unknown`, naming the text, when it is none.
+/// `Unknown`, with the text, if it is not one.
 pub(super) fn number(text: &str) -> Result<SequenceNumber> {
     SequenceNumber::parse(text).ok_or_else(|| {
         let shown: String = text.chars().take(64).collect();
-        unknown(format!("{shown:?} is no sequence number of 1 to 40 digits"))
+        unknown(format!("{shown:?} is not a sequence number of 1 to 40 digits"))
     })
 }
 
-/// An item's size as the service counts it, nearly: names and values.
+/// An item's size roughly as the service counts it: names and values.
 pub(super) fn item_bytes(item: &Item) -> usize {
     item.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
 }
 
-/// An error about an answer that this version does not understand.
+/// An error for an answer that this version does not understand.
 pub(super) fn unknown(what: String) -> Error {
     Error::new(ErrorKind::Unknown, what)
 }
@@ -47,7 +47,7 @@ fn value_bytes(value: &AttributeValue) -> usize {
 /// An item of a table.
 ///
 /// # Errors
-/// `Unknown` when it holds a type of value that this version does not know.
+/// `Unknown` if it has a value of a type that this version does not know.
 pub(super) fn table_item(attributes: HashMap<String, TableValue>) -> Result<Item> {
     let mut item = Item::with_capacity(attributes.len());
     for (name, value) in attributes {

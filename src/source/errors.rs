@@ -1,4 +1,4 @@
-//! The SDK's errors become ours: by the service's code, else by where the call broke.
+//! Translates the SDK's errors into ours: by the service's code, otherwise by where the call failed.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
 use crate::error::{Error, ErrorKind};
 
-/// What every error must name: the table, and where its services are looked for.
+/// What every error names: the table, and where its services are.
 #[derive(Debug, Clone)]
 pub(super) struct Rim {
     table: Arc<str>,
@@ -25,8 +25,8 @@ impl Rim {
         &self.table
     }
 
-    /// Translates the failure of one operation. Only the code decides where the service answered; the text
-    /// of its message is the service's to change.
+    /// Translates the failure of one operation. If the service answered, only its code decides; the message
+    /// text may change.
     pub(super) fn error<E>(&self, operation: &str, error: SdkError<E, HttpResponse>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -36,14 +36,14 @@ impl Rim {
         let kind = match &error {
             SdkError::ServiceError(_) => answered(code.as_deref(), status),
             SdkError::TimeoutError(_) => ErrorKind::Unreachable,
-            // The connection broke in the middle of an answer. One that was read but makes no sense is a
-            // service error of an unknown code.
+            // The connection broke during an answer. A complete answer that cannot be parsed is a service
+            // error with an unknown code.
             SdkError::ResponseError(_) => ErrorKind::Unreachable,
             SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => unsent(&error),
             _ => ErrorKind::Unknown,
         };
         let what = format!("{operation} of table {}", self.table);
-        // The SDK's outermost error says only "service error"; what lies beneath it says more.
+        // The SDK's outermost error only says "service error"; its cause says more.
         let cause = error.into_source().unwrap_or_else(Box::from);
         let mut ours = Error::new(kind, what).with_source(cause);
         if let Some(code) = code {
@@ -55,14 +55,14 @@ impl Rim {
         }
     }
 
-    /// An answer whose head came and whose body did not, or not all of it.
+    /// An answer whose body did not arrive completely.
     pub(super) fn broken(
         &self,
         operation: &str,
         cause: impl std::error::Error + Send + Sync + 'static,
     ) -> Error {
         let kind = ErrorKind::Unreachable;
-        let what = format!("the answer to {operation} of table {} broke off", self.table);
+        let what = format!("the answer to {operation} of table {} is incomplete", self.table);
         let error = Error::new(kind, what).with_source(cause);
         match self.hint(kind, operation) {
             Some(hint) => error.with_hint(hint),
@@ -77,7 +77,7 @@ impl Rim {
                 self.place(operation)
             )),
             ErrorKind::Denied => Some(format!(
-                "see with `aws sts get-caller-identity` who calls, and that they may call \
+                "check with `aws sts get-caller-identity` who calls, and that they may call \
                  dynamodb:{operation} on table {} (deploy/iam/policy.json is the policy)",
                 self.table
             )),
@@ -89,14 +89,14 @@ impl Rim {
                     .map_or_else(String::new, |url| { format!(" --endpoint-url {url}") })
             )),
             ErrorKind::Throttled if matches!(operation, "GetRecords" | "GetShardIterator") => Some(
-                "if it goes on, too many read the shard: it serves two, a Lambda trigger is one"
+                "if it continues, the shard has more than its two readers; a Lambda trigger is one"
                     .to_owned(),
             ),
             _ => None,
         }
     }
 
-    /// The URL that the operation goes to.
+    /// The URL of the operation.
     fn place(&self, operation: &str) -> String {
         if let Some(endpoint) = &self.endpoint {
             return endpoint.to_string();
@@ -106,12 +106,12 @@ impl Rim {
     }
 }
 
-/// Whether the operation belongs to DynamoDB itself rather than to its streams.
+/// Whether the operation belongs to DynamoDB rather than to its streams.
 fn is_about_tables(operation: &str) -> bool {
     matches!(operation, "DescribeTable" | "Scan" | "GetItem")
 }
 
-/// The kind of a failure that the service itself reports.
+/// The kind of a failure reported by the service.
 fn answered(code: Option<&str>, status: Option<u16>) -> ErrorKind {
     match code.unwrap_or_default() {
         "ExpiredIteratorException" => ErrorKind::Expired,
@@ -144,7 +144,7 @@ fn answered(code: Option<&str>, status: Option<u16>) -> ErrorKind {
     }
 }
 
-/// The kind of a failure before anything was sent. The SDK files missing credentials under dispatch failures,
+/// The kind of a failure before anything was sent. The SDK reports missing credentials as dispatch failures,
 /// like a refused connection.
 fn unsent<E>(error: &SdkError<E, HttpResponse>) -> ErrorKind
 where
@@ -153,7 +153,7 @@ where
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(cause) = next {
         match cause.downcast_ref::<CredentialsError>() {
-            // Whoever hands out credentials was slow this time; that says nothing about the credentials.
+            // The credentials provider was slow, which says nothing about the credentials.
             Some(CredentialsError::ProviderTimedOut(_)) => return ErrorKind::Unreachable,
             Some(_) => return ErrorKind::Denied,
             None => next = cause.source(),

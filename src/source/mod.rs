@@ -24,10 +24,10 @@ pub use export::Export;
 pub use rds_token::{RdsTokens, RdsUser};
 pub use streams::{DynamoSource, SourceOptions};
 
-/// The changes in an answer to GetRecords, as its JSON came: what a page's reading costs without the network.
+/// The changes in the JSON of a GetRecords answer; measures the cost of reading a page without the network.
 ///
 /// # Errors
-/// `Unknown` when it is no such answer.
+/// `Unknown` if it is not such an answer.
 pub fn changes(answer: &[u8]) -> Result<Vec<Change>> {
     Ok(streams::records::read(answer)?.changes)
 }

@@ -1,8 +1,8 @@
-//! Tokens of AWS IAM in place of a database password.
+//! AWS IAM tokens, used instead of a database password.
 //!
-//! A token is the query of a presigned request to the action `connect` of `rds-db`, without its scheme; it
-//! opens connections for 15 minutes and nothing else. Signing needs no call. The RDS client of the SDK does
-//! the same, at the price of a large crate.
+//! A token is the query of a presigned request to the action `connect` of `rds-db`, without its scheme. It
+//! opens connections for 15 minutes, and nothing else. Signing needs no call. The SDK's RDS client does the
+//! same, but is a large crate.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,13 +17,13 @@ use tokio::sync::Mutex;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::EpochMillis;
 
-/// How long a token opens connections (the service's own limit).
+/// How long a token opens connections (the service's limit).
 const TOKEN_TTL: Duration = Duration::from_secs(900);
 
-/// Where and as whom the token lets one in.
+/// The database and user of a token.
 #[derive(Debug, Clone)]
 pub struct RdsUser {
-    /// The cluster's host name: the very one that the connection uses.
+    /// The cluster's host name, exactly as the connection uses it.
     pub host: String,
     /// The port.
     pub port: u16,
@@ -48,7 +48,7 @@ impl RdsTokens {
     /// A token that still opens connections; `now` must be the time of day within some minutes.
     ///
     /// # Errors
-    /// `Denied` when there are no credentials, `Config` when there is no Region.
+    /// `Denied` without credentials, `Config` without a Region.
     pub async fn token(&self, now: EpochMillis) -> Result<String> {
         let mut held = self.held.lock().await;
         if let Some((made, token)) = &*held
@@ -105,7 +105,7 @@ async fn rds_token(config: &SdkConfig, to: &RdsUser, now: SystemTime) -> Result<
     Ok(token)
 }
 
-/// Percent-encodes all but the unreserved characters, as the signature's rules want it.
+/// Percent-encodes all but the unreserved characters, as the signature requires.
 pub(super) fn encoded(text: &str) -> String {
     use std::fmt::Write;
     let mut out = String::with_capacity(text.len());

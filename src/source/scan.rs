@@ -1,6 +1,6 @@
-//! Segments of a table's scan, read for a backfill.
+//! Reads segments of a table's scan for a backfill.
 //!
-//! A segment is a partition; its position is the last key that was applied.
+//! A segment is a partition; its position is the last applied key.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::errors::Rim;
 use super::streams::answer::Answer;
 use super::streams::records::{self, Scanned};
 
-/// What a scan of a table needs besides the place to go on from.
+/// The parameters of a scan, except its position.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scanner<'a> {
     pub(super) client: &'a Client,
@@ -26,8 +26,8 @@ pub(super) struct Scanner<'a> {
     pub(super) limit: Option<i32>,
 }
 
-/// The page of the segment that follows the position. The read is consistent: an eventually consistent one
-/// may show an item as it was before a change that the stream delivered already.
+/// The page of the segment after the position. The read is consistent: an eventually consistent one may show
+/// an item before a change that the stream has already delivered.
 pub(super) async fn read(scanner: Scanner<'_>, segment: Segment, from: &ReadFrom) -> Result<Page> {
     let Scanner { client, rim, key_attributes, limit } = scanner;
     let answer = Answer::default();
@@ -60,10 +60,10 @@ pub(super) async fn read(scanner: Scanner<'_>, segment: Segment, from: &ReadFrom
     Ok(Page { changes, next, iterator: None, end, consumed_capacity })
 }
 
-/// An item that was read whole, as a change.
+/// A complete item as a change.
 ///
 /// # Errors
-/// `Unknown` when it lacks a key attribute.
+/// `Unknown` if it lacks a key attribute.
 pub(super) fn change(item: Item, key_attributes: &[String]) -> Result<Change> {
     let mut keys = Item::with_capacity(key_attributes.len());
     for name in key_attributes {
@@ -85,14 +85,14 @@ fn start_key(position: &Position) -> Result<Option<HashMap<String, SdkValue>>> {
     match position {
         Position::Start => Ok(None),
         Position::Key(text) => {
-            // The cause is left out: it could quote the key.
+            // Without the cause, which could quote the key.
             let key: HashMap<String, AttributeValue> = serde_json::from_str(text)
                 .map_err(|_| Error::new(ErrorKind::Unknown, "read a scan's stored key"))?;
             Ok(Some(key.into_iter().map(|(name, value)| (name, value.into())).collect()))
         }
         other => Err(Error::new(
             ErrorKind::Unknown,
-            format!("position {other} is no place in a scan segment"),
+            format!("position {other} is invalid for a scan segment"),
         )),
     }
 }

@@ -22,7 +22,7 @@ pub struct Started<'a> {
     pub version: &'static str,
     /// The worker's name.
     pub worker: &'a str,
-    /// How many sources the config names.
+    /// How many sources the config has.
     pub sources: usize,
 }
 

@@ -1,8 +1,8 @@
-//! A strict reader of Prometheus' text format, for the tests only.
+//! A strict parser of Prometheus' text format, for tests only.
 
 use std::collections::BTreeMap;
 
-/// One metric with all its series.
+/// One metric with its series.
 #[derive(Debug, Default)]
 pub(crate) struct Family {
     pub(crate) help: String,
@@ -28,7 +28,7 @@ impl Family {
     }
 }
 
-/// Reads the exposition; every sample must follow its TYPE line, be unique and have a number.
+/// Parses the exposition; every sample must follow its TYPE line, be unique and have a number.
 pub(crate) fn parse(text: &str) -> Result<BTreeMap<String, Family>, String> {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     let mut current = String::new();

@@ -1,7 +1,7 @@
-//! The daemon's HTTP side: `/metrics`, `/livez`, `/readyz`, `/status` and a page for people at `/`.
+//! The daemon's HTTP server: `/metrics`, `/livez`, `/readyz`, `/status` and a page for people at `/`.
 //!
-//! Everything is read-only and says nothing about items. The server has no access control of its own, so
-//! it belongs on the loopback address or inside a private network.
+//! Everything is read-only and shows no item data. The server has no access control, so it belongs on
+//! loopback or in a private network.
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
@@ -20,20 +20,20 @@ use super::page::{self, History};
 use super::status::Status;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How often histograms are folded and the page's history is sampled. Prometheus scrapes every 15 to 60
-/// seconds, so folding oftener than that keeps the samples few.
+/// How often histograms are folded and the page's history is sampled: more often than Prometheus scrapes
+/// (every 15 to 60 seconds), which keeps the samples few.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// How many samples of lag the page keeps: ten minutes.
 const HISTORY_SAMPLES: usize = 120;
 
-/// How long open connections may finish their answers once the shutdown has begun.
+/// How long open connections may finish their answers during a shutdown.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// Binds the address, before anything else of the daemon starts.
+/// Binds the address, before the rest of the daemon starts.
 ///
 /// # Errors
-/// `Config` when the address is taken or not this machine's.
+/// `Config` if the address is taken or not of this machine.
 pub fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).map_err(|error| {
         Error::new(ErrorKind::Config, format!("listen on {address}"))
@@ -42,8 +42,8 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-/// Serves until `shutdown` is done; then answers under way get a second to finish. `status` is asked at
-/// each request and must not block.
+/// Serves until `shutdown` is done; open answers then get a second to finish. `status` is called for each
+/// request and must not block.
 ///
 /// # Errors
 /// `Unknown` when the listener cannot be used.
@@ -64,7 +64,7 @@ where
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = axum::serve(listener, router(Arc::clone(&state)))
         .with_graceful_shutdown(async move {
-            // A dropped sender means the same as a sent word.
+            // A dropped sender means the same as a message.
             stopped.await.ok();
         })
         .into_future();
@@ -127,7 +127,7 @@ async fn index(State(server): Shared) -> Response {
         let history = server.history.lock().unwrap_or_else(PoisonError::into_inner);
         page::render(&status, &history)
     };
-    // The page needs nothing but its own inline style, and nothing else may run in it.
+    // The page needs only its own inline style, and nothing else may run in it.
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
     ([plain(header::CONTENT_SECURITY_POLICY, policy), fresh()], Html(html)).into_response()
 }

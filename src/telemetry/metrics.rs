@@ -106,7 +106,7 @@ macro_rules! table {
 }
 
 table! {
-    /// Always 1; the labels tell the version.
+    /// Always 1; the labels have the version.
     BUILD_INFO = gauge("dynaurora_build_info", &[VERSION]);
     /// Every change up to this time is in the target.
     SYNCED_UP_TO = gauge("dynaurora_synced_up_to_timestamp_seconds", &[SOURCE]).of(Seconds);
@@ -114,20 +114,20 @@ table! {
     LAST_EVENT = gauge("dynaurora_last_event_timestamp_seconds", &[SOURCE]).of(Seconds);
     /// Time of the oldest of the shards' last polls.
     LAST_POLL = gauge("dynaurora_last_poll_timestamp_seconds", &[SOURCE]).of(Seconds);
-    /// 24 h less the age of the oldest unread change: the time left before data is lost.
+    /// 24 h minus the age of the oldest unread change: the time left before data is lost.
     RETENTION_HEADROOM = gauge("dynaurora_retention_headroom_seconds", &[SOURCE]).of(Seconds);
     /// From the newest change of a batch to its commit; the stream's times are whole seconds.
     REPLICATION_DELAY =
         histogram("dynaurora_replication_delay_seconds", &[SOURCE], DELAY_SECONDS).of(Seconds);
-    /// Stream records and scanned items by what became of them.
+    /// Stream records and scanned items by outcome.
     RECORDS = counter("dynaurora_records_total", &[SOURCE, OP, OUTCOME]).starts_at(0.0);
     /// Rows written by table and operation.
     ROWS_WRITTEN =
         counter("dynaurora_rows_written_total", &[SOURCE, TARGET_TABLE, ROW_OP]).starts_at(0.0);
-    /// Row changes that needed no write: a newer change of the same key was there already.
+    /// Row changes that needed no write, because a newer change of the same key was there.
     ROWS_SUPERSEDED =
         counter("dynaurora_rows_superseded_total", &[SOURCE, TARGET_TABLE]).starts_at(0.0);
-    /// One batch's transaction, begin to commit.
+    /// A batch's transaction, from begin to commit.
     COMMIT_DURATION =
         histogram("dynaurora_commit_duration_seconds", &[SOURCE], COMMIT_SECONDS).of(Seconds);
     /// Rows in a batch.
@@ -140,7 +140,7 @@ table! {
     UNMATCHED = counter("dynaurora_unmatched_items_total", &[SOURCE]).starts_at(0.0);
     /// Partitions of the stream by state.
     SHARDS = gauge("dynaurora_shards", &[SOURCE, STATE]);
-    /// Leases that ended before they were given back.
+    /// Leases that ended before they were released.
     LEASES_LOST = counter("dynaurora_leases_lost_total", &[SOURCE]).starts_at(0.0);
     /// Intervals of lost changes, by reason.
     GAPS = counter("dynaurora_gaps_total", &[SOURCE, GAP_REASON]);
@@ -148,19 +148,19 @@ table! {
     GAPS_OPEN = gauge("dynaurora_gaps_open", &[SOURCE]).starts_at(0.0);
     /// Rows that the last verification left wrong.
     VERIFY_MISMATCHED = gauge("dynaurora_verify_mismatched_rows", &[SOURCE]);
-    /// When the last verification came to its end.
+    /// When the last verification ended.
     VERIFY_AT = gauge("dynaurora_verify_timestamp_seconds", &[SOURCE]);
     /// Requests to AWS by operation and answer.
     AWS_REQUESTS = counter("dynaurora_aws_requests_total", &[OPERATION, CODE]);
-    /// Attempts that failed and are made again, by stage and kind.
+    /// Failed attempts that are retried, by stage and kind.
     RETRIES = counter("dynaurora_retries_total", &[SOURCE, STAGE, KIND]);
     /// 1 while the source is halted and needs an operator.
     HALTED = gauge("dynaurora_halted", &[SOURCE]).starts_at(0.0);
-    /// Other living workers of the source that map it otherwise; more than 0 while a deployment rolls.
+    /// Other living workers with a different mapping; above 0 during a rolling deployment.
     MAPPINGS_DIFFER = gauge("dynaurora_workers_of_another_mapping", &[SOURCE]).starts_at(0.0);
-    /// How far the active load of the table is, from 0 to 1; 1 where none is active.
+    /// Progress of the table's active backfill, from 0 to 1; 1 if none is active.
     BACKFILL_PROGRESS = gauge("dynaurora_backfill_progress_ratio", &[SOURCE]).starts_at(1.0);
-    /// Rows that a load did not find and deleted at its end.
+    /// Rows that a backfill did not find and deleted at its end.
     ROWS_SWEPT = counter("dynaurora_rows_swept_total", &[SOURCE]).starts_at(0.0);
 }
 

@@ -1,4 +1,4 @@
-//! What happened, for people and machines: logs on stderr, metrics, and a small HTTP server.
+//! Reports what happened, to people and machines: logs on stderr, metrics, and a small HTTP server.
 
 pub mod events;
 pub mod http;
@@ -19,13 +19,13 @@ use crate::error::{Error, ErrorKind, Result};
 /// How the process logs.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The form of a log line.
+    /// The format of a log line.
     pub log_format: LogFormat,
-    /// A level (`info`), or directives in the syntax of `tracing_subscriber::EnvFilter`. A bare level is
-    /// that of dynaurora alone; its dependencies stay at `warn`, because the AWS SDK prints whole requests,
-    /// items included, when it is asked for more.
+    /// A level (`info`), or directives in the syntax of `tracing_subscriber::EnvFilter`. A bare level applies
+    /// only to dynaurora; its dependencies stay at `warn`, because the AWS SDK logs whole requests with their
+    /// items at lower levels.
     pub level: String,
-    /// Whether lines are coloured; text lines only.
+    /// Whether lines have colours; only text lines.
     pub colour: bool,
 }
 
@@ -38,7 +38,7 @@ impl Default for Options {
     }
 }
 
-/// The form of a log line.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
     /// One line for people.
@@ -61,17 +61,17 @@ impl Telemetry {
         self.metrics.render()
     }
 
-    /// Folds the samples of histograms into their buckets, so that they do not pile up while nobody scrapes.
-    /// The server calls it every few seconds; a process without one must call it itself.
+    /// Folds the samples of histograms into their buckets, so that they do not pile up between scrapes. The
+    /// server calls it every few seconds; a process without one must call it itself.
     pub fn run_upkeep(&self) {
         self.metrics.run_upkeep();
     }
 }
 
-/// Sets up logs on stderr and the metrics' recorder, once per process.
+/// Sets up logs on stderr and the metrics recorder, once per process.
 ///
 /// # Errors
-/// `Usage` when the level cannot be read; `Unknown` when the process has a subscriber or recorder already.
+/// `Usage` if the level is invalid; `Unknown` if the process already has a subscriber or recorder.
 pub fn init(options: &Options) -> Result<Telemetry> {
     init_logs(options)?;
     let recorder = recorder()?;

@@ -1,4 +1,4 @@
-//! The page for people: the status as tables, redrawn every few seconds, with no script at all.
+//! The page for people: the status as tables, refreshed every few seconds, without scripts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Display, Write};
@@ -20,7 +20,7 @@ polyline { fill: none; stroke: currentColor; stroke-width: 1.5; vector-effect: n
 </style></head><body>
 "#;
 
-/// The lags of the last minutes by source, in seconds, the oldest first.
+/// The lags of the last minutes by source, in seconds, oldest first.
 pub(super) type History = BTreeMap<String, VecDeque<f64>>;
 
 /// The whole page.
@@ -90,7 +90,7 @@ fn write_source(html: &mut String, source: &SourceStatus) -> fmt::Result {
     Ok(())
 }
 
-/// The lag of the last minutes as one line; nothing until there are two samples.
+/// The lag of the last minutes as a line; nothing with fewer than two samples.
 fn write_lag(html: &mut String, lags: &[f64]) -> fmt::Result {
     if lags.len() < 2 {
         return Ok(());
@@ -126,7 +126,7 @@ fn write_shards(html: &mut String, shards: &[ShardStatus]) -> fmt::Result {
     Ok(())
 }
 
-/// Text made harmless in HTML, in content and in quoted attributes.
+/// Text escaped for HTML, in content and in quoted attributes.
 struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {

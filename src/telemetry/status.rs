@@ -1,7 +1,7 @@
-//! What the daemon says about itself: `/status`, `status --output json` and the page for people.
+//! The daemon's status: `/status`, `status --output json` and the page for people.
 //!
-//! The JSON is a contract that only grows: fields may be added, never renamed or removed. Reading is
-//! lenient for the same reason, so that an older command understands a newer daemon.
+//! The JSON is a contract: fields may be added, never renamed or removed. For the same reason unknown fields
+//! are ignored, so that an older command understands a newer daemon.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -11,11 +11,11 @@ use crate::model::EpochMillis;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
-    /// Whether every source is being kept in step: what `/readyz` answers.
+    /// Whether every source is up to date, as `/readyz` answers.
     pub ready: bool,
-    /// Whether the daemon's loops turn: what `/livez` answers.
+    /// Whether the daemon's loops run, as `/livez` answers.
     pub live: bool,
-    /// Why it is not ready or not alive, one sentence each; empty when all is well.
+    /// Why it is not ready or not alive, one sentence each; otherwise empty.
     pub reasons: Vec<String>,
     /// The program's version.
     pub version: String,
@@ -24,7 +24,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// A daemon that has started and knows nothing yet: alive, not ready.
+    /// A started daemon without any state yet: alive, not ready.
     #[must_use]
     pub fn starting() -> Self {
         Self {
@@ -49,7 +49,7 @@ pub struct SourceStatus {
     pub state: String,
     /// The generation; it changes when the table is read again.
     pub generation: u32,
-    /// Every change up to this time is in the target; `None` while that is unknown.
+    /// Every change up to this time is in the target; `None` while unknown.
     #[serde(with = "rfc3339")]
     pub synced_up_to: Option<EpochMillis>,
     /// The time of the newest applied change.
@@ -58,15 +58,15 @@ pub struct SourceStatus {
     /// The oldest of the shards' last polls.
     #[serde(with = "rfc3339")]
     pub last_poll_at: Option<EpochMillis>,
-    /// Now less `synced_up_to`, in seconds.
+    /// Now minus `synced_up_to`, in seconds.
     pub lag_secs: Option<f64>,
-    /// 24 hours less the age of the oldest unread change, in seconds.
+    /// 24 hours minus the age of the oldest unread change, in seconds.
     pub retention_headroom_secs: Option<f64>,
     /// Whether a backfill runs beside the tail.
     pub backfilling: bool,
-    /// How far it is, from 0 to 1; `None` while there is none.
+    /// The backfill's progress, from 0 to 1; `None` without one.
     pub backfill_progress_ratio: Option<f64>,
-    /// How many partitions there are of each state.
+    /// The number of partitions in each state.
     pub partitions: PartitionCounts,
     /// The stream's shards and the segments of an active backfill.
     pub shards: Vec<ShardStatus>,
@@ -74,17 +74,17 @@ pub struct SourceStatus {
     pub dead_letters: u64,
     /// Open gaps.
     pub gaps: u64,
-    /// Why it is halted, where it is.
+    /// Why it is halted, if it is.
     pub halted: Option<String>,
-    /// What is not as it should be though the source is kept in step, one sentence each.
+    /// Problems that do not keep the source from being up to date, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// How many partitions there are of each state; each partition counts once.
+/// The number of partitions in each state; each partition counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PartitionCounts {
-    /// Readable, and nobody's yet.
+    /// Readable, without an owner.
     pub open: u64,
     /// Being read by some worker.
     pub owned: u64,
@@ -102,24 +102,24 @@ pub struct PartitionCounts {
 pub struct ShardStatus {
     /// The shard or segment.
     pub id: String,
-    /// The shard that it continues.
+    /// Its parent shard.
     pub parent: Option<String>,
     /// One word, as in [`PartitionCounts`].
     pub state: String,
-    /// The worker that holds its lease.
+    /// The worker with its lease.
     pub owner: Option<String>,
-    /// How far it is applied: a sequence number, or the bare word `key` for a scan, because an item's key
-    /// is nobody's business here.
+    /// How far it was applied: a sequence number, or only the word `key` for a scan, because item keys must
+    /// not be shown here.
     pub position: String,
 }
 
-/// A time as people and machines read it: `2026-12-01T08:00:00Z`. Out of jiff's range it is empty.
+/// A time for people and machines: `2026-12-01T08:00:00Z`. Empty outside jiff's range.
 #[must_use]
 pub fn timestamp(at: EpochMillis) -> String {
     jiff::Timestamp::from_millisecond(at.0).map_or_else(|_| String::new(), |at| at.to_string())
 }
 
-/// Seconds as people say them: `1.5 s`, `4 min 10 s`, `23 h 59 min`.
+/// Seconds for people: `1.5 s`, `4 min 10 s`, `23 h 59 min`.
 #[must_use]
 pub fn duration(secs: f64) -> String {
     #[expect(clippy::cast_possible_truncation, reason = "a fraction of a second does not matter")]
@@ -161,7 +161,7 @@ mod rfc3339 {
 pub(crate) mod tests {
     use super::*;
 
-    /// A source with something in every field.
+    /// A source with a value in every field.
     pub(crate) fn sample() -> Status {
         Status {
             ready: true,

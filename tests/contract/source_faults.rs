@@ -343,5 +343,5 @@ async fn an_iterator_that_is_none_is_refused() {
     assert_eq!(subject.source.read(&from).await.unwrap_err().kind(), ErrorKind::Gone);
     from.position = Position::Line(3);
     let error = subject.source.read(&from).await.unwrap_err();
-    assert_eq!(error.to_string(), "position line:3 is no place in a shard");
+    assert_eq!(error.to_string(), "position line:3 is invalid for a shard");
 }

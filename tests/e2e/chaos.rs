@@ -132,7 +132,7 @@ fn told(stage: &Stage) -> BTreeMap<String, u32> {
         let what = match event["level"].as_str() {
             Some("ERROR") if own => format!("ERROR: {event}"),
             _ => match event["message"].as_str() {
-                Some("attempt failed, trying again") => event["kind"].as_str().unwrap().to_owned(),
+                Some("attempt failed, retrying") => event["kind"].as_str().unwrap().to_owned(),
                 Some("leases lost") => "leases lost".to_owned(),
                 _ => continue,
             },

@@ -322,7 +322,7 @@ async fn what_cannot_be_loaded_is_refused_at_once() {
     let spoilt: [(Spoil, &str); 7] = [
         (|export| export.edit("summary", "table/NorthPole", "table/SouthPole"), "SouthPole"),
         (|export| export.edit("summary", "\"exportTime\":\"2", "\"exportTime\":\"1"), "hours old"),
-        (|export| export.edit("summary", "FULL_", "INCREMENTAL_"), "tells no time at which"),
+        (|export| export.edit("summary", "FULL_", "INCREMENTAL_"), "has no time at which"),
         (|export| export.edit("files", "file1", "file9"), "file9.json.gz, which is not there"),
         (|export| std::fs::remove_file(export.path().join("manifest-files.json")).unwrap(), "no "),
         (

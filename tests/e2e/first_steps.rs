@@ -133,7 +133,7 @@ async fn a_load_that_begins_is_no_reason_to_worry() {
         let loaded = stage.command(&["backfill", "--source", "santa"]).await;
         assert_eq!(loaded.code, Some(0), "{loaded:?}");
         within(SOON_SECS, "the daemon has seen it", async || {
-            let seen = daemon.logged("the load is complete");
+            let seen = daemon.logged("the backfill is complete");
             (seen.len() + 1 >= generation).then_some(())
         })
         .await;
@@ -143,6 +143,6 @@ async fn a_load_that_begins_is_no_reason_to_worry() {
     let log = daemon.log();
     let warned: Vec<_> = log.lines().filter(|line| line.contains("\"level\":\"WARN\"")).collect();
     assert!(warned.is_empty(), "{warned:#?}");
-    assert!(log.contains("another generation"), "the daemon met the change: {log}");
+    assert!(log.contains("a new generation"), "the daemon met the change: {log}");
     daemon.stop().await;
 }

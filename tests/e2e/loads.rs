@@ -80,7 +80,7 @@ async fn a_sweep_of_too_much_waits_for_a_person_and_spares_what_others_wrote() {
     is_halted(&mut daemon, "trimmed").await;
     let begun = scene.stage.command(&["backfill", "--segments", "1", "--detach"]).await;
     assert_eq!(begun.code, Some(0), "{begun:?}");
-    let waits = daemon.says("the end of a load waits for an operator").await;
+    let waits = daemon.says("the end of a backfill waits for an operator").await;
     let why = waits["why"].as_str().unwrap();
     assert!(why.contains("150 of 151 rows"), "{why}");
     assert!(why.contains("dynaurora backfill --confirm-sweep"), "{why}");

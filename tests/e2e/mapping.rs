@@ -147,7 +147,7 @@ async fn an_unknown_attribute_waits_in_the_rest_until_apply_gives_it_a_column() 
     let ended = stage.command(&["plan", "--exit-code"]).await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     for said in [
-        "-- reindeer exists: only what it lacks is added",
+        "-- reindeer exists: only missing parts are added",
         "fill reindeer.top_speed from the attribute topSpeed",
         "move values of reindeer from extra to their columns",
     ] {

@@ -47,7 +47,7 @@ impl Scene {
         assert_eq!(self.daemon.get("/livez").await.unwrap().0, 200);
         within(SOON_SECS, &format!("the daemon tries again: {stages:?}"), async || {
             self.daemon.still_runs();
-            let retries = self.daemon.logged("attempt failed, trying again");
+            let retries = self.daemon.logged("attempt failed, retrying");
             let tried = |stage| retries.iter().any(|event| event["stage"] == stage);
             stages.iter().all(|stage| tried(*stage)).then_some(())
         })
@@ -130,7 +130,7 @@ async fn a_full_disk_is_waited_for() {
     scene.stage.run(DISK).await;
     scene.stage.run("insert into disk_full values (now())").await;
     scene.notices(&["apply"]).await;
-    let retry = scene.daemon.says("attempt failed, trying again").await;
+    let retry = scene.daemon.says("attempt failed, retrying").await;
     assert_eq!((&retry["kind"], &retry["code"]), (&"capacity".into(), &"53100".into()));
     scene.stage.run("delete from disk_full").await;
     scene.recovers().await;

@@ -131,7 +131,7 @@ async fn through_a_pooler_two_daemons_work_die_and_converge() {
     assert!(stage.converge().await.rows > 100);
     for daemon in [one, other] {
         assert_eq!(daemon.logged("source halted").len(), 0);
-        let retries = daemon.logged("attempt failed, trying again");
+        let retries = daemon.logged("attempt failed, retrying");
         let stale = retries.iter().filter(|event| event["code"] == "26000");
         assert_eq!(stale.count(), 0, "no statement is looked for where it is not");
         daemon.stop().await;

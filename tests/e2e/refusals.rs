@@ -59,7 +59,7 @@ async fn a_target_without_its_tables_sends_to_apply() {
     assert_eq!(planned.code, Some(1), "{planned:?}");
     assert_eq!(planned.json()["steps"].as_array().unwrap().len(), 4, "{planned:?}");
     says(&stage.command(&["run"]).await, 78, &["the target's tables need", "dynaurora apply"]);
-    says(&stage.command(&["check"]).await, 78, &["mend the above"]);
+    says(&stage.command(&["check"]).await, 78, &["fix the above"]);
     says(&stage.command(&["apply"]).await, 0, &["next: dynaurora run"]);
     assert_eq!(stage.command(&["plan", "--exit-code"]).await.code, Some(0));
 }

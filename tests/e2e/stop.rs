@@ -57,10 +57,7 @@ async fn the_second_signal_and_the_end_of_the_grace_stop_it_at_once() {
     daemon.says("draining").await;
     daemon.signal("INT").await;
     assert_eq!(daemon.ended(SOON_SECS).await, Some(1));
-    assert_eq!(
-        daemon.logged("stopped at once; what was not committed will be read again").len(),
-        1
-    );
+    assert_eq!(daemon.logged("stopped at once; uncommitted changes will be read again").len(), 1);
     drop(daemon);
     held.rollback().await.unwrap();
     give_up_leases(&stage).await;

@@ -79,7 +79,7 @@ async fn only_the_right_certificate_is_taken() {
     let other = format!("target.ca_file={}", other_ca.display());
     let full = "target.tls=verify-full";
 
-    let told = ["ca_file in [target]", "names this very host"];
+    let told = ["ca_file in [target]", "this very host name"];
     let wrong_ca = stage.command(&["run", "--set", &named, "--set", full, "--set", &other]).await;
     says(&wrong_ca, 69, &told);
     let no_ca = stage.command(&["run", "--set", &named, "--set", full]).await;

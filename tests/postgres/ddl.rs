@@ -162,7 +162,7 @@ async fn what_only_the_owner_can_resolve_is_told_at_once_with_the_remedy() {
             .contains("alter table \"public\".\"letters\" add primary key (\"child\", \"number\")")
     );
     let error = ddl::plan(&pool, &specs[1..]).await.unwrap_err();
-    assert_eq!(error.to_string(), "toys exists and is not a table");
+    assert_eq!(error.to_string(), "toys exists but is not a table");
     let long: Vec<TableSpec> = vec![super::rig::table(&"x".repeat(64), 1, vec![])];
     assert_eq!(ddl::plan(&pool, &long).await.unwrap_err().kind(), ErrorKind::Config);
 }
@@ -183,7 +183,7 @@ async fn a_key_column_that_ignores_case_is_refused() {
     let error = ddl::plan(&pool, &tables()[..1]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Schema);
     let text = error.to_string();
-    assert!(text.contains("letters.child takes texts that differ for one key"), "{text}");
+    assert!(text.contains("letters.child treats different texts as one key"), "{text}");
     assert!(!text.contains("letters.body"), "only keys must differ: {text}");
     let remedy =
         "alter table \"public\".\"letters\" alter column \"child\" type text collate \"C\"";

@@ -82,7 +82,7 @@ pub struct Stream {
     pub arn: Arc<str>,
     /// The table's name.
     pub table: String,
-    /// What the records carry.
+    /// The images in the records.
     pub view: StreamView,
     /// Whether writes still arrive here.
     pub enabled: bool,

@@ -114,7 +114,7 @@ fn a_batch_takes_no_page_once_its_rows_or_its_bytes_are_too_many() {
     }
 }
 
-/// Times are of whole seconds, and those of one key may go back; its sequence numbers never do.
+/// Times have whole seconds, and those of one key may run backwards; its sequence numbers never do.
 #[test]
 fn the_order_is_that_of_sequence_numbers_whatever_the_times() {
     let mapper = plain();
@@ -258,7 +258,7 @@ fn behind_a_soft_delete_stands_the_change_before_it() {
     };
     let first = sealed(units(), changes());
     assert_eq!((rows(&first), first.superseded[0]), (vec![5, 3], 4));
-    // Refused, each is replaced by what would have stood in its place without it.
+    // Each refused one is replaced by the change that would stand there without it.
     for (refused, left) in [(0, vec![4, 3]), (1, vec![5, 2])] {
         let mut sealed = sealed(units(), changes());
         sealed.records.count(ChangeOp::Insert, RecordOutcome::Mapped);

@@ -32,29 +32,29 @@ pub struct VerifyArgs {
     /// Only this source.
     #[arg(long)]
     source: Option<String>,
-    /// Only this target table, with its child tables or the table that it hangs on.
+    /// Only this target table, with its child tables or its parent table.
     #[arg(long)]
     table: Option<String>,
-    /// Read only this part of the source, chosen at random: 0.01 is one item in a hundred.
+    /// Read only this share of the source, chosen at random: 0.01 is one item in a hundred.
     #[arg(long, value_name = "PART", value_parser = part)]
     sample: Option<f64>,
-    /// Mend what differs; a change of the stream always wins over a repair, and rows that dynaurora never
-    /// wrote stay, but for those of child tables.
+    /// Repair differences. A change of the stream always wins over a repair. Rows that dynaurora never wrote
+    /// stay, except in child tables.
     #[arg(long)]
     repair: bool,
-    /// How many segments of the source are read at a time.
+    /// How many segments of the source to read at a time.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     segments: u32,
-    /// Read no more than this many capacity units a second.
+    /// Use at most this many read units a second.
     #[arg(long, value_name = "UNITS", value_parser = rate)]
     max_rcu: Option<f64>,
-    /// How long a change may take to reach the target before what differs counts.
+    /// How many seconds a change may take to reach the target before a difference counts.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     settle_secs: u64,
-    /// Print the values that differ too; without it only keys and columns are shown.
+    /// Print differing values too; the default shows only keys and columns.
     #[arg(long)]
     show_values: bool,
-    /// How to report.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
@@ -64,11 +64,11 @@ struct Report {
     sources: Vec<SourceReport>,
 }
 
-/// Verifies, prints, and answers with 1 where differences are left, with 75 where none are but some rows did
-/// not come to rest or were not looked at.
+/// Verifies, prints, and answers with 1 if differences remain, with 75 if none remain but some rows kept
+/// changing or were not checked.
 ///
 /// # Errors
-/// When one of the servers does not answer; `Conflict` while a source is being backfilled.
+/// When a server does not answer; `Conflict` during a backfill of a source.
 pub async fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let mut config = load(&args.config)?;
     let pools = wire::target(&config).await?;
@@ -91,7 +91,7 @@ pub async fn run(args: &VerifyArgs) -> Result<ExitCode> {
         }
         match (drift, args.repair) {
             (true, false) => paste::next("dynaurora verify --repair"),
-            (true, true) => paste::next("dynaurora verify, to see what is left"),
+            (true, true) => paste::next("dynaurora verify, to see what remains"),
             (false, _) => paste::next("dynaurora status"),
         }
     }
@@ -161,7 +161,7 @@ fn chosen<'a>(config: &'a Config, args: &VerifyArgs) -> Result<Vec<&'a SourceCon
     let sources: Vec<_> = config.sources.iter().filter(wanted).collect();
     if sources.is_empty() {
         let table = args.table.as_deref().unwrap_or_default();
-        let what = format!("the source that was named fills no table {table}");
+        let what = format!("the named source does not fill table {table}");
         return Err(Error::new(ErrorKind::Usage, what).with_hint("leave out --source"));
     }
     Ok(sources)
@@ -169,10 +169,10 @@ fn chosen<'a>(config: &'a Config, args: &VerifyArgs) -> Result<Vec<&'a SourceCon
 
 fn part(text: &str) -> Result<f64, String> {
     let part = text.parse().ok().filter(|part: &f64| *part > 0.0 && *part <= 1.0);
-    part.ok_or_else(|| "a part is above 0 and at most 1".to_owned())
+    part.ok_or_else(|| "it must be above 0 and at most 1".to_owned())
 }
 
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate: &f64| *rate > 0.0 && rate.is_finite());
-    rate.ok_or_else(|| "a rate is above 0".to_owned())
+    rate.ok_or_else(|| "it must be above 0".to_owned())
 }

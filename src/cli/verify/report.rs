@@ -1,4 +1,4 @@
-//! What a verification says: progress on a terminal, then counts, keys and columns; values only when asked.
+//! The output of a verification: progress on a terminal, then counts, keys and columns; values on request.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::ops::verify::settle::Drift;
 /// Differences shown to people; the JSON has all.
 const SHOWN_MAX: usize = 20;
 
-/// The progress on stderr, where that is a terminal.
+/// The progress on stderr, if that is a terminal.
 #[derive(Debug)]
 pub(crate) struct Meter(ProgressBar);
 
 impl Meter {
-    /// A meter for one source; `quiet` where nobody looks.
+    /// A meter for one source, silent without a terminal.
     pub(crate) fn new(source: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
@@ -60,37 +60,37 @@ impl Observer for Meter {
     }
 }
 
-/// What was found of one source; the JSON's shape only grows.
+/// The findings of one source; the JSON only gains fields.
 #[derive(Debug, Serialize)]
 pub(crate) struct SourceReport {
     pub(crate) source: String,
-    /// The part of the table that was read.
+    /// The share of the table that was read.
     pub(crate) share: f64,
     pub(crate) items: u64,
     pub(crate) rows: u64,
-    /// Rows that are not as they should be.
+    /// Rows that are wrong.
     pub(crate) mismatched: u64,
     pub(crate) repaired: u64,
-    /// Rows whose item waits as an open dead letter.
+    /// Rows whose item has an open dead letter.
     pub(crate) dead_letters: u64,
-    /// Items that cannot be mapped as they are.
+    /// Items that cannot be mapped.
     pub(crate) unmappable: u64,
     /// Rows without an item that `on_delete` or `on_ttl` may have kept.
     pub(crate) kept: u64,
     /// Rows without an item that dynaurora never wrote; a repair leaves them alone.
     pub(crate) foreign: u64,
-    /// Rows that did not come to rest.
+    /// Rows that kept changing.
     pub(crate) undecided: u64,
     pub(crate) unchecked: Vec<Unchecked>,
     pub(crate) stopped_early: bool,
-    /// Daemons that showed themselves alive at the start.
+    /// Daemons alive at the start.
     pub(crate) workers: usize,
     pub(crate) took_secs: f64,
     pub(crate) tables: Vec<TableReport>,
     pub(crate) differences: Vec<Printed>,
 }
 
-/// A table in which rows without an item could not be looked for.
+/// A table whose rows without an item could not be looked for.
 #[derive(Debug, Serialize)]
 pub(crate) struct Unchecked {
     table: String,
@@ -107,7 +107,7 @@ pub(crate) struct TableReport {
     differing: u64,
 }
 
-/// One row that is not as it should be.
+/// One wrong row.
 #[derive(Debug, Serialize)]
 pub(crate) struct Printed {
     table: String,
@@ -147,9 +147,9 @@ impl SourceReport {
         let settled = &found.settled;
         let whole = *share >= 1.0;
         let why = if whole {
-            "the key does not tell the item; one that cannot be mapped, or was not read, may be theirs"
+            "the key does not give the item's key; they may belong to an unread or unmappable item"
         } else {
-            "the key does not tell the item: only a verification without --sample can look"
+            "the key does not give the item's key: only a verification without --sample can check"
         };
         let unchecked = found.unchecked.iter().filter_map(|(table, rows)| {
             let table = specs.get(usize::from(table.0))?.name.to_string();
@@ -201,18 +201,15 @@ impl SourceReport {
         }
         if self.differences.len() > SHOWN_MAX {
             let more = self.differences.len() - SHOWN_MAX;
-            anstream::println!("  and {more} more: --output json names all");
+            anstream::println!("  and {more} more: --output json shows all");
         }
         for (count, what) in [
             (self.repaired, "rows repaired"),
-            (self.dead_letters, "rows left out: their items wait as open dead letters"),
-            (self.unmappable, "items cannot be mapped as they are: they have no rows to compare"),
+            (self.dead_letters, "rows skipped: their items have open dead letters"),
+            (self.unmappable, "items cannot be mapped: they have no rows to compare"),
             (self.kept, "rows without an item that on_delete or on_ttl may have kept"),
             (self.foreign, "rows without an item that dynaurora never wrote: they stay"),
-            (
-                self.undecided,
-                "rows undecided: they, or the source's progress, did not come to rest",
-            ),
+            (self.undecided, "rows undecided: they kept changing, or the source did not catch up"),
         ] {
             if count > 0 {
                 anstream::println!("  {count} {what}");
@@ -223,11 +220,11 @@ impl SourceReport {
         }
         if self.stopped_early {
             anstream::println!(
-                "  ended early: so many rows differ that a backfill mends it better"
+                "  ended early: too many rows differ; a backfill repairs them better"
             );
         }
         if self.workers == 0 && self.mismatched + self.undecided > 0 {
-            anstream::println!("  no daemon is running: what it has not applied yet counts too");
+            anstream::println!("  no daemon is running: unapplied changes count as differences");
         }
         if self.mismatched == 0 && self.undecided == 0 {
             anstream::println!("  no difference");

@@ -1,14 +1,14 @@
 //! A budget of read capacity, purely: how long to wait before the next page.
 //!
-//! The service tells what a page took only after it has read it, so the bucket may go below zero; the
-//! debt is waited out before the next page.
+//! The service reports a page's cost only after the read, so the bucket may go below zero; the next page
+//! waits until it is refilled.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many seconds' worth of unused capacity may be spent at once: a page of 1 MB takes 256 units
-/// (one for 4 KB, read consistently), and pages do not come evenly.
+/// How many seconds of unused capacity may be spent at once: a page of 1 MB takes 256 units (one per 4 KB,
+/// read consistently), and pages come unevenly.
 const BURST_SECS: f64 = 1.0;
 
 /// A token bucket of units a second; without a rate it never waits.
@@ -20,14 +20,14 @@ pub struct RateBudget {
 }
 
 impl RateBudget {
-    /// A full bucket. `None`, and a rate that is not above zero, mean no limit.
+    /// A full bucket. `None` or a rate not above zero means no limit.
     #[must_use]
     pub fn new(units_per_sec: Option<f64>, now: Instant) -> Self {
         let units_per_sec = units_per_sec.filter(|rate| *rate > 0.0 && rate.is_finite());
         Self { units_per_sec, left: units_per_sec.unwrap_or(0.0) * BURST_SECS, at: now }
     }
 
-    /// When the next page may be asked for: now, or once the debt is paid.
+    /// When the next page may be requested: now, or once the debt is paid.
     #[must_use]
     pub fn ready_at(&self, now: Instant) -> Instant {
         let Some(rate) = self.units_per_sec else { return now };
@@ -35,7 +35,7 @@ impl RateBudget {
         if left < 0.0 { now + Duration::from_secs_f64(-left / rate) } else { now }
     }
 
-    /// Takes what a page consumed, as the service reported it.
+    /// Takes the reported cost of a page.
     pub fn take(&mut self, units: f64, now: Instant) {
         self.refill(now);
         if self.units_per_sec.is_some() {

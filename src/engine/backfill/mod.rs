@@ -1,7 +1,7 @@
-//! Loads: when one begins, what it consists of, and how it ends.
+//! Backfills: when one begins, its partitions, and how it ends.
 //!
-//! A load is a state of the ledger, not of a worker: [`next_step`] looks at the ledger's view alone, so
-//! that any worker can go on where another one died.
+//! A backfill is a state of the ledger, not of a worker: [`next_step`] uses only the ledger's view, so any
+//! worker can continue where another one died.
 
 pub mod budget;
 pub mod rewind;
@@ -17,30 +17,30 @@ use crate::error::Result;
 use crate::mapping::Mapper;
 use crate::model::{Cells, Generation, PartitionId, Segment, StoredRecord, TableIndex};
 
-/// Items to a segment where nobody says how many segments there are: some minutes of reading for one worker,
-/// and enough of them for a fleet to share.
+/// Items per segment by default: some minutes of reading for one worker, and enough segments for a fleet to
+/// share.
 const ITEMS_PER_SEGMENT: u64 = 50_000;
-/// Segments at least: as many pages as a worker has in flight, twice.
+/// The fewest segments: twice the pages that a worker has in flight.
 const SEGMENTS_MIN: u32 = 4;
-/// Segments at most where nobody says otherwise; the service allows a million.
+/// The most segments by default; the service allows a million.
 const SEGMENTS_MAX: u32 = 256;
-/// Open dead letters that a sweep can spare; each costs a parameter of its statements.
+/// The most open dead letters that a sweep can spare; each costs a parameter of its statements.
 const SPARED_MAX: u32 = 10_000;
-/// A sweep of fewer rows than this needs nobody's word: in a small table any share is large.
+/// A sweep of fewer rows needs no confirmation: in a small table any share is large.
 const SWEEP_FREE_ROWS: u64 = 100;
 
-/// What comes next.
+/// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Nothing.
     Rest,
-    /// A load begins.
+    /// Begin a backfill.
     Begin,
-    /// The active load is at its end: what it did not find is swept, then it is over.
+    /// End the active backfill: sweep the rows that it did not find.
     Finish,
 }
 
-/// Tells what comes next from the ledger alone.
+/// The next step, by the ledger alone.
 #[must_use]
 pub fn next_step(view: &LedgerView, wish: Backfill, on_gap: OnGap) -> Step {
     if view.halted.is_some() {
@@ -66,8 +66,8 @@ pub fn next_step(view: &LedgerView, wish: Backfill, on_gap: OnGap) -> Step {
     }
 }
 
-/// How far the active load is, from 0 to 1; `None` while there is none. Segments count by what is known of
-/// them: those at their end wholly, the others by the items read of the number that the service told.
+/// The progress of the active backfill, from 0 to 1; `None` without one. Drained segments count in full, the
+/// others by their items read, relative to the service's item count.
 #[must_use]
 pub fn progress(view: &LedgerView) -> Option<f64> {
     if !view.load.active {
@@ -90,7 +90,7 @@ pub fn progress(view: &LedgerView) -> Option<f64> {
     Some(by_end.max(by_items))
 }
 
-/// The segments of a scan: as many as asked for, or as the number of items suggests.
+/// The segments of a scan: as many as requested, or as the number of items suggests.
 #[must_use]
 pub fn segments(asked: Option<u32>, items: Option<u64>) -> Vec<PartitionId> {
     let fitting = u32::try_from(items.unwrap_or(0) / ITEMS_PER_SEGMENT).unwrap_or(SEGMENTS_MAX);
@@ -98,21 +98,21 @@ pub fn segments(asked: Option<u32>, items: Option<u64>) -> Vec<PartitionId> {
     (0..total).map(|index| Segment { index, total }.partition()).collect()
 }
 
-/// What a load is begun with.
+/// How to begin a backfill.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// How many segments; by the number of items where nobody says.
+    /// The number of segments; by default the number of items decides.
     pub segments: Option<u32>,
-    /// The read units a second that all workers together may take; without limit where nobody says.
+    /// The limit of read units a second for all workers together; none by default.
     pub rcu_max: Option<f64>,
     /// The fingerprint of the mapping.
     pub mapping: i64,
 }
 
-/// Begins a load of the whole table; false when it is not the time for one.
+/// Begins a backfill of the whole table; false if one cannot begin now.
 ///
 /// # Errors
-/// As the source's description and the ledger answer.
+/// Errors of the source's description and the ledger.
 pub async fn begin<P: Seams>(
     ports: &P,
     source: Arc<str>,
@@ -142,38 +142,38 @@ pub async fn begin<P: Seams>(
     ports.ledger().begin_load(&load).await
 }
 
-/// What a load is ended with.
+/// How to end a backfill.
 #[derive(Debug, Clone)]
 pub(crate) struct Finish {
     pub source: Arc<str>,
     pub mapper: Arc<Mapper>,
     pub generation: Generation,
-    /// Whether the load began with another mapping than this worker's.
+    /// Whether the backfill began with another mapping than this worker's.
     pub remapped: bool,
     pub sweeps: bool,
     /// Whether an operator allowed a sweep of any size.
     pub confirmed: bool,
-    /// The share of rows, from 0 to 1, that a sweep may delete without an operator's word.
+    /// The share of rows, from 0 to 1, that a sweep may delete without confirmation.
     pub share_max: f64,
 }
 
-/// How far the end of a load came.
+/// The result of trying to end a backfill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Finished {
-    /// The load is over; so many rows were swept.
+    /// The backfill is over; this many rows were swept.
     Ended { swept: u64 },
-    /// It was not this load's end.
+    /// This backfill cannot end yet.
     NotYet,
-    /// An operator must act first: this is why.
+    /// An operator must act first, for this reason.
     Waits(String),
 }
 
-/// Sweeps and ends a load whose partitions are all drained. Every worker of a fleet may do so at once: each
-/// step of a sweep is a transaction of its own, and the end counts once.
+/// Sweeps and ends a backfill whose partitions are all drained. All workers of a fleet may do so at once:
+/// each step of a sweep is its own transaction, and the end counts once.
 pub(crate) async fn finish<P: Seams>(ports: &P, finish: &Finish) -> Result<Finished> {
     if finish.remapped {
-        let what = "the mapping is another one than when the load began, and rows of both may be \
-                    there: dynaurora backfill --restart";
+        let what = "the mapping has changed since the backfill began, and rows of both may \
+                    exist: dynaurora backfill --restart";
         return Ok(Finished::Waits(what.to_owned()));
     }
     let mut swept = 0;
@@ -190,7 +190,7 @@ pub(crate) async fn finish<P: Seams>(ports: &P, finish: &Finish) -> Result<Finis
             Ok(spared) => spared,
             Err(id) => {
                 let what = format!(
-                    "dead letter {id} does not tell which row is its own: `dynaurora dead-letters \
+                    "the row of dead letter {id} is not known: `dynaurora dead-letters \
                      retry` or `drop` it before the sweep"
                 );
                 return Ok(Finished::Waits(what));
@@ -212,7 +212,7 @@ pub(crate) async fn finish<P: Seams>(ports: &P, finish: &Finish) -> Result<Finis
             if above && stale.rows > SWEEP_FREE_ROWS {
                 let what = format!(
                     "the sweep would delete {} of {} rows, more than worker.sweep_share_max of {:.0} %; \
-                     if that is meant: dynaurora backfill --confirm-sweep",
+                     to allow it: dynaurora backfill --confirm-sweep",
                     stale.rows,
                     stale.of,
                     finish.share_max * 100.0
@@ -232,7 +232,7 @@ pub(crate) async fn finish<P: Seams>(ports: &P, finish: &Finish) -> Result<Finis
     Ok(if ended { Finished::Ended { swept } } else { Finished::NotYet })
 }
 
-/// The rows that open dead letters speak for; the letter's number where none can be told.
+/// The rows protected by open dead letters, or the number of a letter whose row is not known.
 fn spared(mapper: &Mapper, letters: &[OpenLetter]) -> Result<Vec<(TableIndex, Cells)>, i64> {
     let mut spared = Vec::new();
     for letter in letters {

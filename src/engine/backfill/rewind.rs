@@ -1,6 +1,6 @@
-//! Begins a load of items that are older than what was applied: those of an export.
+//! Begins a backfill of items that are older than what was applied: those of an export.
 //!
-//! Why shards must be read again, and which, stands in `engine/ports/rewind.rs`. Here the stream is asked
+//! `engine/ports/rewind.rs` explains why shards must be read again, and which. This module asks the stream
 //! where each of them starts now.
 
 use std::collections::HashMap;
@@ -14,24 +14,24 @@ use crate::engine::tail::listing::list;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, Generation, PartitionId, Position, ShardListing};
 
-/// A load of items as of some moment in the past.
+/// A backfill of items as of a past moment.
 #[derive(Debug, Clone)]
 pub struct DatedLoad {
-    /// What makes it up.
+    /// Its partitions.
     pub partitions: Vec<PartitionId>,
-    /// How many items there are.
+    /// The number of items.
     pub items: u64,
-    /// Changes after this moment must be applied in the generation of the load.
+    /// Changes after this moment must be applied in the backfill's generation.
     pub as_of: EpochMillis,
     /// The fingerprint of the mapping.
     pub mapping: i64,
 }
 
-/// Begins a load of older items; false when it is not the time for one. What was applied of the stream since
-/// then is read again.
+/// Begins a backfill of older items; false if one cannot begin now. The stream is read again from that moment
+/// on.
 ///
 /// # Errors
-/// `Config` when the stream no longer holds what must be read again; and as the source and the ledger answer.
+/// `Config` if the stream no longer holds what must be read again; errors of the source and the ledger.
 pub async fn begin<P: Seams>(
     ports: &P,
     source: Arc<str>,
@@ -47,7 +47,7 @@ pub async fn begin<P: Seams>(
     let newest = ports.source().describe().await?.stream_arn;
     let (stream, starts) = match newest_stream(ports, newest, &view.stream_arn).await? {
         Newest::Unlisted => return Ok(false),
-        // Nothing of it was applied yet.
+        // None of its records were applied yet.
         Newest::Another(stream) => (Some(stream), HashMap::new()),
         Newest::Known => {
             let past = past(&view.partitions, as_of);
@@ -72,7 +72,7 @@ async fn starts<P: Seams>(
         return Ok(starts);
     }
     let listed = list(ports.source(), ports.clock(), stream_arn).await;
-    // A shard that a listing lacks is asked for by itself, so that an incomplete listing does no harm.
+    // A shard missing in the listing is queried separately, so an incomplete listing does no harm.
     let listed: HashMap<PartitionId, ShardListing> =
         listed?.shards.into_iter().map(|shard| (shard.id.clone(), shard)).collect();
     for row in shards {
@@ -91,11 +91,11 @@ async fn starts<P: Seams>(
     Ok(starts)
 }
 
-/// The shard's start, by number where one can be told, so that what is trimmed before it is read shows.
+/// The shard's start, by number if possible, so that trimming before the read shows.
 async fn start<S: Source>(source: &S, mut from: ReadFrom) -> Result<Position> {
     loop {
         let page = match source.read(&from).await {
-            // An old shard loses its first records before it goes as a whole.
+            // An old shard loses its first records before it vanishes.
             Err(error)
                 if error.kind() == ErrorKind::Trimmed && from.position != Position::Horizon =>
             {
@@ -116,5 +116,5 @@ async fn start<S: Source>(source: &S, mut from: ReadFrom) -> Result<Position> {
 
 fn unreadable(shard: &PartitionId) -> Error {
     let what = format!("the stream no longer holds shard {shard}, which must be read again");
-    Error::new(ErrorKind::Config, what).with_hint("make a new export and load that one")
+    Error::new(ErrorKind::Config, what).with_hint("make a new export and use that one")
 }

@@ -1,4 +1,4 @@
-//! What the engine and the ledger tell each other: sources, partitions, leases and gaps.
+//! Types that the engine and the ledger exchange: sources, partitions, leases and gaps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::model::{
     Epoch, EpochMillis, GapReason, Generation, Halt, PartitionId, Position, WorkerId,
 };
 
-/// What a source is, as the ledger remembers it.
+/// A source's identity in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceIdentity {
     /// The source's name in the config.
@@ -48,83 +48,83 @@ pub enum Continuity {
     },
 }
 
-/// A source as the ledger has it at one moment.
+/// A source in the ledger at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LedgerView {
     /// The source's generation.
     pub generation: Generation,
-    /// Why the source is halted, where it is.
+    /// Why the source is halted, if it is.
     pub halted: Option<Halt>,
-    /// The stream whose shards were registered last: the one to read. Empty in a view of nothing.
+    /// The stream whose shards were registered last: the one to read. Empty in an empty view.
     pub stream_arn: Arc<str>,
     /// Whether the stream's shards were ever listed completely.
     pub listed: bool,
-    /// Where its loads stand. While one is active, deletes and scan pages must take claims.
+    /// The state of its backfills. While one is active, deletes must leave tombstones and pages check them.
     pub load: LoadView,
-    /// The partitions of the newest stream and of an active load.
+    /// The partitions of the newest stream and of an active backfill.
     pub partitions: Vec<PartitionRow>,
-    /// How many workers showed themselves alive within the lease time.
+    /// How many workers gave a sign of life within the lease time.
     pub workers: usize,
-    /// The fingerprints of the mappings that those run, as far as they have published.
+    /// The fingerprints of those workers' mappings, as far as published.
     pub mappings: Vec<i64>,
     /// Dead letters that are still open.
     pub dead_letters: u64,
     /// Gaps that are neither repaired nor accepted.
     pub gaps: u64,
-    /// Of those, how many no active load repairs.
+    /// How many of those no active backfill repairs.
     pub gaps_open: u64,
-    /// What the last verification found, where there was one.
+    /// The result of the last verification, if any.
     pub verified: Option<Verified>,
-    /// Every change before this time is in the target, whoever applied it; `None` while that is unknown.
+    /// Every change before this time is in the target, of all workers; `None` while unknown.
     pub synced_up_to: Option<EpochMillis>,
 }
 
-/// Where the source's loads stand.
+/// The state of a source's backfills.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct LoadView {
-    /// Whether a load is active.
+    /// Whether a backfill is active.
     pub active: bool,
     /// Whether one ever ended.
     pub loaded: bool,
-    /// Whether the active load deletes what it does not find.
+    /// Whether the active backfill deletes the rows that it does not find.
     pub sweeps: bool,
-    /// How many shards are not back at what the load rewound them from.
+    /// How many rewound shards are not back at their old position.
     pub replaying: u64,
     /// Whether an operator confirmed a sweep beyond the usual share.
     pub sweep_confirmed: bool,
-    /// How many items there were when it began, as far as the service knew.
+    /// The number of items when it began, as far as the service knew.
     pub items: Option<u64>,
-    /// The read units a second that all workers together may take.
+    /// The read units a second for all workers together.
     pub rcu_max: Option<f64>,
-    /// The fingerprint of the mapping that the newest load began with.
+    /// The mapping's fingerprint at the begin of the newest backfill.
     pub mapping: Option<i64>,
 }
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verified {
-    /// Rows that were left as they should not be.
+    /// Wrong rows that were not repaired.
     pub mismatched: u64,
     /// When it ended.
     pub at: EpochMillis,
 }
 
-/// One partition as the ledger has it.
+/// One partition in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionRow {
     /// The partition.
     pub id: PartitionId,
-    /// The partition that must be at its end before this one is read, known to the ledger or not.
+    /// The partition that must be drained before this one is read; the ledger may not know it.
     pub parent: Option<PartitionId>,
     /// Whether there is more to read.
     pub state: PartitionState,
-    /// How far it is applied.
+    /// How far it was applied.
     pub position: Position,
-    /// How many records of it were applied in this generation.
+    /// How many of its records were applied in this generation.
     pub records: u64,
     /// The epoch of the newest lease; 0 before the first.
     pub epoch: Epoch,
-    /// Who holds the lease; `None` when it is free, or when its owner is no longer alive.
+    /// The lease's owner; `None` if it is free or its owner is dead.
     pub owner: Option<WorkerId>,
     /// The time of the newest applied record.
     pub last_event_at: Option<EpochMillis>,
@@ -140,39 +140,39 @@ pub enum PartitionState {
     Open,
     /// Its last page is applied.
     Drained,
-    /// It vanished before it was drained; a gap says so.
+    /// It vanished before it was drained; a gap records this.
     Lost,
 }
 
-/// A wish for leases.
+/// A request for leases.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
     /// The source.
     pub source: &'a str,
-    /// Who wants them.
+    /// The worker that wants them.
     pub worker: &'a WorkerId,
-    /// The generation that the worker believes in; with another one nothing is leased.
+    /// The worker's generation; if it is not current, nothing is leased.
     pub generation: Generation,
     /// The partitions.
     pub wanted: &'a [PartitionId],
-    /// How long the worker counts as alive from now, and so how long all of its leases last.
+    /// How long the worker counts as alive from now, and so how long all its leases last.
     pub lease_ttl: Duration,
 }
 
-/// How far a worker is, told for all the shards that it speaks for at once.
+/// A worker's progress, for all shards that it covers together.
 #[derive(Debug, Clone, Copy)]
 pub struct Publication<'a> {
     /// The source.
     pub source: &'a str,
-    /// Who tells.
+    /// The worker.
     pub worker: &'a WorkerId,
-    /// Counts the worker's publications: one that is taken after a later one changes nothing.
+    /// Counts the worker's publications: one that arrives after a later one changes nothing.
     pub number: u64,
-    /// In every shard that this speaks for, each change before this time is in the target.
+    /// In every covered shard, each change before this time is in the target.
     pub synced_up_to: Option<EpochMillis>,
     /// The oldest of the shards' last polls.
     pub last_poll_at: Option<EpochMillis>,
-    /// The leases that this speaks for, all of them; `None` when they are those of the last one.
+    /// All covered leases; `None` if they are those of the last publication.
     pub covers: Option<&'a [(PartitionId, Epoch)]>,
     /// The fingerprint of the worker's mapping.
     pub mapping: i64,
@@ -183,7 +183,7 @@ pub struct Publication<'a> {
 pub struct Published {
     /// The database's time during the call.
     pub now: EpochMillis,
-    /// Whether it was taken: not from a worker that was never alive or is gone, nor after a later one.
+    /// Whether it was accepted: not from a worker that was never alive or is gone, nor after a later one.
     pub taken: bool,
 }
 
@@ -194,7 +194,7 @@ pub struct Gap {
     pub reason: GapReason,
     /// The stream.
     pub stream_arn: String,
-    /// The partition, where one is concerned.
+    /// The partition, if it concerns one.
     pub partition: Option<PartitionId>,
     /// The position after which changes are lost.
     pub after: Option<Position>,

@@ -1,31 +1,31 @@
-//! Which shards a load of older items must have read again, purely.
+//! Which shards must be read again for a backfill of older items, purely.
 //!
-//! An export shows the table as of some time T in the past. Rows of older generations lose to its items, so
-//! every change after T must be applied in the generation of the load. A shard whose position is past T is
-//! therefore read again. That alone would be wrong: a record that comes again has a version of the new
-//! generation, and beats the row that a later record of the same key left in the old one. All that follows
-//! it must come again too, and along the lineage that is the rest of the shard and all its descendants.
+//! An export shows the table at some past time T. Rows of older generations lose to its items, so every
+//! change after T must be applied in the backfill's generation, and a shard whose position is past T is read
+//! again. That alone is not enough: a repeated record has a version of the new generation, and beats the row
+//! that a later record of the same key left in the old one. So everything after it must be read again too:
+//! the rest of the shard and all its descendants.
 
 use std::collections::{HashMap, HashSet};
 
 use super::entries::{PartitionRow, PartitionState};
 use crate::model::{EpochMillis, PartitionId, Position};
 
-/// What must be read again, and where it starts.
+/// What to read again, and where it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewind {
-    /// Changes after this moment must be applied in the generation of the load.
+    /// Changes after this moment must be applied in the backfill's generation.
     pub as_of: EpochMillis,
-    /// Where the stream now holds the first record of each shard that may have to be rewound.
+    /// Where the stream now holds the first record of each shard that may be rewound.
     pub starts: HashMap<PartitionId, Position>,
 }
 
 impl Rewind {
-    /// The shards to rewind, each with the position that it gets; `None` when the start of one is not known.
+    /// The shards to rewind, each with its new position; `None` if a start is not known.
     ///
-    /// One that was applied up to the moment or before stays, drained or not: its newest record tells. So
-    /// does one of which nothing was applied, unless an ancestor is rewound. One that vanished cannot be
-    /// read again: `None` when it would have to be.
+    /// A shard whose newest applied record is not past the moment stays, drained or not. So does one without
+    /// applied records, unless an ancestor is rewound. A vanished shard cannot be read again: `None` if it
+    /// would have to be.
     #[must_use]
     pub fn shards(&self, rows: &[PartitionRow]) -> Option<Vec<(PartitionId, Position)>> {
         let rewound = past(rows, self.as_of).into_iter();
@@ -38,8 +38,8 @@ impl Rewind {
     }
 }
 
-/// The shards that were applied past the moment, and the descendants of such shards, except for those that
-/// stand at their start anyway.
+/// The shards that were applied past the moment, and their descendants, except those that are at their
+/// start anyway.
 #[must_use]
 pub(crate) fn past(rows: &[PartitionRow], as_of: EpochMillis) -> Vec<&PartitionRow> {
     let shards = || rows.iter().filter(|row| row.id.is_shard());
@@ -59,7 +59,7 @@ pub(crate) fn past(rows: &[PartitionRow], as_of: EpochMillis) -> Vec<&PartitionR
     shards().filter(|row| found.contains(&row.id) && !fresh(row)).collect()
 }
 
-/// Whether a record of after the moment may have been applied. Records without a time could be of any.
+/// Whether a record after the moment may have been applied. Records without a time may be after it.
 fn is_past(row: &PartitionRow, as_of: EpochMillis) -> bool {
     is_moved(row) && row.last_event_at.is_none_or(|last| last > as_of)
 }

@@ -2,7 +2,7 @@
 
 use super::{Clock, Ledger, Source, Target};
 
-/// The four seams that a source's worker runs over.
+/// The four ports of a source's worker.
 #[derive(Debug)]
 pub struct Ports<S, L, K, C> {
     /// Where changes come from.

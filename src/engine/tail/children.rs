@@ -9,13 +9,13 @@ use tokio::time::Instant;
 use crate::engine::ports::{Clock, ReadFrom, Seams, Source};
 use crate::model::{PartitionId, ShardListing};
 
-/// Questions for the children of a shard at its end; after that the periodic listing finds them.
+/// Lookups of the children of an ended shard; after that the periodic listing finds them.
 const CHILD_LOOKUPS: u32 = 3;
-/// The pause between two questions for children, times the workers alive.
+/// The pause between two lookups of children, times the workers alive.
 const CHILDREN_EVERY: Duration = Duration::from_millis(250);
-/// With more workers nobody asks: an ended shard's children then come with the next listing.
+/// With more workers nobody looks up children; they then come with the next listing.
 const WORKERS_ASKING_MAX: usize = 5;
-/// For longer a read does not wait for its turn to ask.
+/// The longest wait of a read for its turn to look up children.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// What one worker knows of the children of ended shards.
@@ -72,10 +72,10 @@ pub(crate) async fn look_up<P: Seams>(
     Vec::new()
 }
 
-/// Turns of one worker's reads to ask for the children of an ended shard.
+/// Limits how often one worker looks up the children of ended shards.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    /// Between two turns; `None` when nobody asks.
+    /// The pause between two turns; `None` if nobody looks up children.
     pause: Option<Duration>,
     last: Option<Instant>,
 }
@@ -86,7 +86,7 @@ impl Turns {
         self.pause = few.map(|workers| CHILDREN_EVERY * workers);
     }
 
-    /// Takes the next turn and says when it is; `None` when it would be too late to wait for.
+    /// Takes the next turn and returns its time; `None` if the wait would be too long.
     fn take(&mut self, now: Instant) -> Option<Instant> {
         let pause = self.pause?;
         let turn = self.last.map_or(now, |last| now.max(last + pause));

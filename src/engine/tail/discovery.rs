@@ -18,11 +18,11 @@ use crate::mapping::Mapper;
 use crate::model::{GapReason, Generation, Position, UNREAD_MAX, WorkerId};
 use crate::telemetry::events;
 
-/// A worker that lives and has not listed all shards for so long loses its turn to another: a listing of
-/// 100,000 shards, those of a day included, takes four minutes.
+/// A living worker that has not listed all shards after this long loses its turn: a listing of 100,000
+/// shards, those of the last day included, takes four minutes.
 const LISTED_WITHIN: Duration = Duration::from_secs(300);
 
-/// What a discovery learnt.
+/// The result of a discovery.
 #[derive(Debug)]
 pub(crate) struct Discovered {
     pub stream_arn: Arc<str>,
@@ -33,13 +33,13 @@ pub(crate) struct Discovered {
     pub gap: Option<Gap>,
 }
 
-/// What a discovery is asked to do.
+/// The input of a discovery.
 #[derive(Debug)]
 pub(crate) struct Survey {
     pub source: Arc<str>,
     pub worker: WorkerId,
     pub mapper: Arc<Mapper>,
-    /// The stream as known so far; `None` at the start, which asks the source in any case.
+    /// The stream as known so far; `None` at the start, which always asks the source.
     pub stream_arn: Option<Arc<str>>,
     pub generation: Generation,
     /// List only if the last listing is older than this.
@@ -49,7 +49,7 @@ pub(crate) struct Survey {
     pub on_gap: OnGap,
 }
 
-/// Describes the table, compares it with what the ledger knows, and lists the shards if it is our turn.
+/// Describes the table, compares it with the ledger, and lists the shards if it is our turn.
 pub(crate) async fn discover<P: Seams>(ports: &P, survey: Survey) -> Result<Discovered> {
     let Survey { source, worker, mapper, stream_arn: known, generation, every, lease_ttl, on_gap } =
         survey;
@@ -75,7 +75,7 @@ pub(crate) async fn discover<P: Seams>(ports: &P, survey: Survey) -> Result<Disc
         Continuity::TableChanged { .. } => Some(GapReason::TableChanged),
     };
     if known.is_none() {
-        // Only who is alive keeps its turn.
+        // Only a living worker keeps its turn.
         ports.ledger().renew(&source, &worker, lease_ttl).await?;
     }
     let lead = known.is_some()
@@ -95,7 +95,7 @@ pub(crate) async fn discover<P: Seams>(ports: &P, survey: Survey) -> Result<Disc
         ports.ledger().record_gap(&source, generation, &gap, false).await?;
     }
     if let Continuity::StreamChanged { was } = enrolment.continuity {
-        // The new stream's shards are entered by the load that repairs the gap, in one transaction.
+        // The backfill that repairs the gap registers the new stream's shards, in one transaction.
         let stream_arn = known.unwrap_or_else(|| was.into());
         return Ok(Discovered { stream_arn, generation, listed: false, gap: None });
     }
@@ -111,8 +111,8 @@ pub(crate) async fn discover<P: Seams>(ports: &P, survey: Survey) -> Result<Disc
     Ok(Discovered { stream_arn, generation, listed: lead, gap })
 }
 
-/// A shard that stands at its horizon for so long that the service may have dropped records which nobody
-/// read. Any other position would tell, the horizon never does.
+/// A shard that stood at its horizon for so long that the service may have dropped unread records. Any other
+/// position would report that; the horizon never does.
 fn forgotten(rows: &[PartitionRow], stream_arn: &str) -> Option<Gap> {
     let row = rows.iter().find(|row| row.state == PartitionState::Open && row.overdue)?;
     let (partition, after) = (Some(row.id.clone()), Some(Position::Horizon));

@@ -1,4 +1,4 @@
-//! What is synced up to when, purely; idle and stuck are told apart by their timestamps.
+//! Computes what each shard is synced up to, purely, and tells idle from stuck.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,42 +6,42 @@ use std::time::Duration;
 use crate::engine::ports::LedgerView;
 use crate::model::{EpochMillis, Generation, RETENTION};
 
-/// Empty pages in a row after which a shard counts as caught up. One proves nothing: the service may answer
-/// with an empty page in the midst of a shard. From this one on, an empty page is taken at its word.
+/// After this many empty pages in a row a shard counts as caught up. One empty page proves nothing: the
+/// service may send them in the middle of a shard.
 pub const CAUGHT_UP_POLLS: u32 = 3;
-/// The stream's times are whole seconds rounded down and a record shows up a little after its write, so a
-/// caught-up shard is taken to be synced only up to this long before its last poll. A shard that was closed
-/// is taken to show its end, and all its children, within this time too.
+/// The stream's times are rounded down to seconds and records appear shortly after their write, so a
+/// caught-up shard counts as synced only up to this long before its last poll. The end of a closed shard and
+/// all its children are assumed to appear within this time too.
 pub const MARGIN: Duration = Duration::from_secs(2);
-/// How far one live shard is.
+/// The progress of one live shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ShardProgress {
-    /// The newest record's time, once it is applied.
+    /// The time of the newest applied record.
     pub last_event_at: Option<EpochMillis>,
-    /// The last poll that was answered.
+    /// The last answered poll.
     pub last_poll_at: Option<EpochMillis>,
-    /// Every change of this shard before this time is in the target; `None` while nothing is known. It
-    /// never falls while the shard is read.
+    /// Every change of this shard before this time is in the target; `None` while unknown. It never falls
+    /// while the shard is read.
     pub synced_up_to: Option<EpochMillis>,
 }
 
-/// Every change before this time is in the target: the least over the live shards.
+/// Every change before this time is in the target: the minimum over the live shards.
 #[must_use]
 pub fn synced_up_to(shards: &[ShardProgress]) -> Option<EpochMillis> {
     shards.iter().map(|shard| shard.synced_up_to).min().flatten()
 }
 
-/// What is synced of a shard that had nothing more to give, and has nothing waiting to be applied, when it
-/// was asked at this time. The asking counts: an answer may be on its way for as long as it likes.
+/// The time that a shard is synced up to if a poll sent at `asked_at` found it empty and nothing waits to be
+/// applied. The time of sending counts, because an answer may take long.
 #[must_use]
 pub fn caught_up(asked_at: EpochMillis) -> EpochMillis {
     EpochMillis(asked_at.0 - i64::try_from(MARGIN.as_millis()).unwrap_or(0))
 }
 
-/// Which of a worker's shards it speaks for, and the time that it publishes for all of them.
+/// The shards that a worker covers, and the one time that it publishes for them.
 ///
-/// That time never falls. A shard that is further back, because it was taken over or thrown away and read
-/// again, is left out until it has come as far: meanwhile the ledger's own row says where it is.
+/// That time never falls. A shard that is further behind, because it was taken over or is read again, is
+/// not covered until it has caught up; meanwhile the ledger's own row has its time.
 #[must_use]
 pub fn spoken_for<T>(
     shards: Vec<(T, ShardProgress)>,
@@ -55,7 +55,7 @@ pub fn spoken_for<T>(
     (covered.into_iter().map(|(lease, _)| lease).collect(), least.or(before))
 }
 
-/// How long until the stream may drop the oldest change that was not read yet.
+/// The time left until the stream may drop the oldest unread change.
 #[must_use]
 pub fn retention_headroom(shards: &[ShardProgress], now: EpochMillis) -> Duration {
     let oldest = shards.iter().filter_map(|shard| shard.synced_up_to).min().unwrap_or(now);
@@ -63,26 +63,26 @@ pub fn retention_headroom(shards: &[ShardProgress], now: EpochMillis) -> Duratio
     RETENTION.saturating_sub(Duration::from_millis(age))
 }
 
-/// A source as its worker sees it, published for status, readiness and metrics.
+/// A source as its worker sees it, for status, readiness and metrics.
 #[derive(Debug, Clone, Default)]
 pub struct SourceStatus {
-    /// When the worker's loop last turned.
+    /// The last turn of the worker's loop.
     pub turned_at: EpochMillis,
     /// The generation.
     pub generation: Generation,
-    /// Why an operator is needed, where one is.
+    /// Why an operator is needed, if so.
     pub halted: Option<String>,
-    /// What is failing just now and is being tried again.
+    /// A current failure that is being retried.
     pub failing: Option<String>,
-    /// What is not as it should be though the source is kept in step.
+    /// A problem that does not keep the source from being up to date.
     pub warning: Option<String>,
-    /// Whether the worker knows its stream and has talked to the ledger.
+    /// Whether the worker knows its stream and has reached the ledger.
     pub started: bool,
-    /// Every change up to this time is in the target, as far as this worker's shards go.
+    /// Every change up to this time is in the target, for this worker's shards.
     pub synced_up_to: Option<EpochMillis>,
     /// The newest applied change's time.
     pub last_event_at: Option<EpochMillis>,
-    /// The oldest of the last polls of this worker's shards.
+    /// The oldest of its shards' last polls.
     pub last_poll_at: Option<EpochMillis>,
     /// The time left before the stream drops unread data.
     pub retention_headroom: Duration,
@@ -90,7 +90,7 @@ pub struct SourceStatus {
     pub records: u64,
     /// How many partitions this worker reads.
     pub owned: usize,
-    /// The source as the ledger had it at the last round of upkeep.
+    /// The source in the ledger at the last round of upkeep.
     pub view: Arc<LedgerView>,
 }
 

@@ -1,27 +1,27 @@
 //! Which leases a worker should take and give up, purely.
 //!
-//! Each worker aims at an equal share, rounded up, of the partitions that can be read; shares add up to at
-//! least all of them, so nothing stays unowned. It takes a few at a time and gives up only what exceeds its
-//! share, so that two workers settle instead of passing partitions to and fro.
+//! Each worker aims at an equal share, rounded up, of the readable partitions, so the shares cover all of
+//! them. It takes a few at a time and gives up only what exceeds its share, so that two workers settle
+//! instead of passing partitions back and forth.
 
 use super::lineage::{Readiness, readiness};
 use crate::engine::ports::LedgerView;
 use crate::model::PartitionId;
 
-/// Leases taken in one round at most: a joining worker fills up within seconds, and two that join together
-/// do not each grab everything.
+/// Most leases taken in one round: a joining worker fills up within seconds, and two that join together do
+/// not each take everything.
 pub const ACQUIRE_MAX: usize = 64;
-/// Leases that are given up in one round however few are too many: each costs its shard a pause.
+/// An excess up to this many leases is given up in one round; each costs its shard a pause.
 pub const GIVE_UP_AT_ONCE: usize = 8;
-/// Of more, this part goes in one round: a fleet rebalances gently, and within a few lease times.
+/// Of a larger excess, this part goes in one round: the fleet rebalances gently, within a few lease times.
 pub const GIVE_UP_PART: usize = 3;
 
-/// What to change about the leases held.
+/// The changes to a worker's leases.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Partitions to ask for, in order of preference.
     pub acquire: Vec<PartitionId>,
-    /// Partitions to read no further and give back.
+    /// Partitions to stop reading and release.
     pub give_up: Vec<PartitionId>,
 }
 

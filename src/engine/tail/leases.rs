@@ -13,18 +13,18 @@ use crate::engine::ports::{Claim, Clock, Lease, Ledger, LedgerView, PartitionSta
 use crate::error::Result;
 use crate::model::{PartitionId, WorkerId};
 
-/// What a round of upkeep is asked to do.
+/// The input of a round of upkeep.
 #[derive(Debug)]
 pub(crate) struct Ask {
     pub source: Arc<str>,
     pub worker: WorkerId,
     pub lease_ttl: Duration,
     pub partitions_max: usize,
-    /// Whether new leases are wanted; not while draining.
+    /// Whether to take new leases; not while draining.
     pub acquire: bool,
 }
 
-/// What a round of upkeep learnt.
+/// The result of a round of upkeep.
 #[derive(Debug)]
 pub(crate) struct Upkept {
     /// When the renewal was sent: the leases run at least from then.

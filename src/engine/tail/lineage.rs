@@ -1,20 +1,20 @@
 //! The partition graph, purely: which partitions may be read.
 //!
-//! A stream's shards form a forest: each has at most one parent, and a parent has one or more children.
-//! One key's changes run along a path of it, so a child may be read only after its parents are at their end
-//! (invariant I3). A parent that the ledger does not know was trimmed before it was ever seen: satisfied.
+//! A stream's shards form a forest: each has at most one parent, and a parent has one or more children. The
+//! changes of one key run along a path, so a child may be read only after its parents are drained (invariant
+//! I3). A parent unknown to the ledger was trimmed before we ever saw it, and does not hold its child back.
 
 use std::collections::HashMap;
 
 use crate::engine::ports::{PartitionRow, PartitionState};
 use crate::model::PartitionId;
 
-/// What a partition is waiting for, as people see it.
+/// Whether a partition can be read, as shown to people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Readiness {
     /// It can be read.
     Readable,
-    /// Its parent is not at its end yet.
+    /// Its parent is not drained yet.
     Waiting,
     /// Its last page is applied.
     Drained,
@@ -22,10 +22,10 @@ pub enum Readiness {
     Lost,
 }
 
-/// Tells for each partition, in the order given, whether it may be read.
+/// For each partition, in the given order, whether it may be read.
 ///
-/// Children of a lost parent are readable: what is lost is recorded as a gap, and a source that must halt
-/// for it is halted as a whole.
+/// Children of a lost parent may be read: the loss is recorded as a gap, and if the source must halt for it,
+/// it halts as a whole.
 #[must_use]
 pub fn readiness(partitions: &[PartitionRow]) -> Vec<Readiness> {
     let states: HashMap<&PartitionId, PartitionState> =

@@ -14,13 +14,13 @@ use crate::model::{PartitionId, Position};
 
 /// The pause between two pages of a listing; a page has a hundred shards.
 const PAGE_EVERY: Duration = Duration::from_millis(250);
-/// How often one page is asked for again, after twice the pause each time, before the listing ends as it is.
+/// How often a page is retried, with doubled pauses, before the listing ends early.
 pub const PAGE_RETRIES: u32 = 4;
-/// How many pages in a row may bring nothing new before the listing ends as it is: pages come twice.
+/// How many pages in a row may bring nothing new before the listing ends early: pages can repeat.
 const PAGES_IDLE_MAX: u32 = 10;
 
-/// All shards of the stream. When a page fails again and again after others succeeded, what was listed is
-/// returned with `complete: false`: partial progress is progress.
+/// All shards of the stream. If a page keeps failing after others succeeded, the shards so far are returned
+/// with `complete: false`.
 ///
 /// # Errors
 /// As the source answers the first page.
@@ -53,17 +53,16 @@ pub async fn list<S: Source, C: Clock>(source: &S, clock: &C, stream_arn: &str) 
         clock.sleep_until(clock.now() + PAGE_EVERY * 2_u32.pow(failures)).await;
     }
     if shards.is_empty() {
-        return Err(Error::new(ErrorKind::Unknown, "a listing of shards goes in a circle"));
+        return Err(Error::new(ErrorKind::Unknown, "a listing of shards repeats endlessly"));
     }
     Ok(Listing { shards, complete: false })
 }
 
-/// The listing without the shards whose parent is neither known to the ledger, nor listed, nor gone.
+/// The listing without shards whose parent is neither known to the ledger, nor listed, nor gone.
 ///
-/// A listing may lack a shard that is there, and one that lags may show a child before its parent. To the
-/// ledger an unknown parent is one that was trimmed, so its child would be read too early (invariant I3).
-/// Whether a parent is gone, only an attempt to read it tells; that costs one call for each of the oldest
-/// shards, once.
+/// A listing may omit an existing shard, and a late one may show a child before its parent. The ledger takes
+/// an unknown parent for a trimmed one, so its child would be read too early (invariant I3). Only an attempt
+/// to read a parent shows whether it is gone; that costs one call for each of the oldest shards, once.
 pub(crate) async fn with_parents<P: Seams>(
     ports: &P,
     stream_arn: &Arc<str>,

@@ -68,8 +68,8 @@ impl<P: Seams> Worker<P> {
             return Ok(());
         }
         if sealed.refused() && self.hand.holds_pages() {
-            // The pages in hand were mapped without noting their keys, and one of them may supersede a
-            // dead letter of this batch: read them again.
+            // The pages in hand were mapped without their keys, and one of them may supersede a dead letter
+            // of this batch: read them again.
             self.reload(now);
         }
         self.advance(id, &sealed, now);
@@ -94,7 +94,7 @@ impl<P: Seams> Worker<P> {
 fn misfit(share: f64) -> Error {
     let what = format!("{:.0} % of the last records became dead letters", share * 100.0);
     Error::new(ErrorKind::Config, what).with_hint(
-        "see `dynaurora dead-letters list`, mend the mapping, then restart; \
+        "see `dynaurora dead-letters list`, fix the mapping, then restart; \
          worker.reject_share_max is the limit",
     )
 }

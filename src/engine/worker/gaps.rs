@@ -43,7 +43,7 @@ impl<P: Seams> Worker<P> {
         let now = self.ports.clock().now();
         self.jobs.due_at(Job::Upkeep, now);
         let Err(error) = result else { return Ok(()) };
-        // What showed the gap will show it again.
+        // The gap will be found again.
         let failures = self.jobs.failed(Job::Upkeep);
         let delay = self.retry(Stage::Ledger, error, failures)?;
         self.reload(now + delay);

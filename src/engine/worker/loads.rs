@@ -12,7 +12,7 @@ use crate::engine::ports::Seams;
 use crate::engine::retry::Stage;
 use crate::telemetry::events;
 
-/// How often a load that waits for an operator is looked at again: each time counts its rows.
+/// How often a backfill that waits for an operator is checked again: each check counts its rows.
 const WAIT_FOR_OPERATOR: Duration = Duration::from_secs(60);
 
 impl<P: Seams> Worker<P> {

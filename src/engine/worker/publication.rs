@@ -11,7 +11,7 @@ use crate::engine::tail::freshness::ShardProgress;
 use crate::model::{Epoch, PartitionId};
 
 impl<P: Seams> Worker<P> {
-    /// How far each shard is that this worker reads, with its lease.
+    /// The progress of each shard that this worker reads, with its lease.
     pub(super) fn progress(&mut self) -> Vec<((PartitionId, Epoch), ShardProgress)> {
         self.hand.lane_mut(LaneId::Tail).progress()
     }

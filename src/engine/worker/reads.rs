@@ -32,7 +32,7 @@ impl<P: Seams> Worker<P> {
         self.tasks.spawn(async move {
             let read = async {
                 let page = ports.source().read(&from).await?;
-                // Only shards are continued by others.
+                // Only shards have successors.
                 let children = if page.end && from.partition.is_shard() {
                     look_up(&*ports, &from, &turns).await
                 } else {

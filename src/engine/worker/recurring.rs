@@ -57,7 +57,7 @@ impl<P: Seams> Worker<P> {
         Ok(())
     }
 
-    /// The pause before another attempt, told as an event; the error itself where none may be made.
+    /// The pause before a retry, reported as an event; the error itself if no retry is allowed.
     pub(super) fn retry(&mut self, stage: Stage, error: Error, failures: u32) -> Result<Duration> {
         match directive(stage, error.kind()) {
             Directive::Retry | Directive::Reload | Directive::Rederive => {

@@ -1,4 +1,4 @@
-//! Tells what the worker does: events, and the published state of its source.
+//! Reports the worker's work: events, and the published state of its source.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl<P: Seams> Worker<P> {
             tables: &tables,
             partitions: advances.len(),
             took,
-            // What a load brings is as old as it is, and no lag.
+            // Items of a backfill are as old as they are; that is not lag.
             last_event_at: (advances.iter())
                 .filter(|advance| advance.partition.is_shard())
                 .filter_map(|advance| advance.last_event_at)
@@ -44,23 +44,23 @@ impl<P: Seams> Worker<P> {
         .emit();
     }
 
-    /// Whether the ledger last showed a shard as this worker's that it reads no longer, as when the target is
-    /// away: time goes on for it.
+    /// Whether the ledger last showed a shard as this worker's that it no longer reads, for example because
+    /// the target is down: its lag keeps growing.
     fn has_lost(&self, row: &PartitionRow) -> bool {
         row.owner.as_ref() == Some(&self.run.worker)
             && !self.hand.lane(LaneId::Tail).readers.contains(&row.id)
     }
 
-    /// Says it when workers that live run another mapping than this one: what a row looks like then depends
-    /// on who read its change. While a deployment rolls that is as it must be, so nothing is refused.
+    /// Reports living workers with another mapping than this one: a row then depends on who read its change.
+    /// A rolling deployment does this on purpose, so nothing is refused.
     fn compare_mappings(&mut self) -> Option<String> {
         let others =
             self.view.mappings.iter().filter(|other| **other != self.tables.mapping).count();
         let warning = (others > 0).then(|| {
             format!(
-                "workers run another mapping, or another version, than this one: {others}; what a \
-                 row looks like depends on who read its change; let all run one config, then mend \
-                 what differs with `dynaurora verify --repair`"
+                "workers run another mapping, or another version, than this one: {others}; each \
+                 row follows the mapping of the worker that read its change; let all run one \
+                 config, then fix the differences with `dynaurora verify --repair`"
             )
         });
         if self.told.differ(others) {
@@ -82,8 +82,8 @@ impl<P: Seams> Worker<P> {
                 Readiness::Readable if !row.id.is_shard() => usize::from(row.owner.is_none()),
                 Readiness::Readable if row.owner.is_some() && !self.has_lost(row) => 0,
                 Readiness::Readable => {
-                    // What the whole source is synced up to holds for each of its shards; a quiet one may
-                    // have had no change for days.
+                    // The source's time holds for each of its shards; a quiet shard may have had no change
+                    // for days.
                     let last_event_at = row.last_event_at;
                     let synced_up_to = last_event_at.max(self.view.synced_up_to);
                     progress.push(ShardProgress {

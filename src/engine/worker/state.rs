@@ -37,7 +37,7 @@ pub(crate) struct Worker<P: Seams> {
     pub(super) random: fastrand::Rng,
 
     pub(super) phase: Phase,
-    /// The source as the ledger had it at the last round of upkeep.
+    /// The source in the ledger at the last round of upkeep.
     pub(super) view: Arc<LedgerView>,
     pub(super) jobs: Jobs,
     /// Until when the leases hold without another renewal.
@@ -58,7 +58,7 @@ pub(super) struct Tables {
     pub(super) mapping: i64,
 }
 
-/// What a task answers.
+/// The answer of a task.
 pub(super) enum Done {
     /// A recurring job has ended.
     Job(Job, Result<News>),
@@ -85,7 +85,7 @@ pub(super) enum News {
     LoadFinished(Finished),
 }
 
-/// How the apply of a batch ended.
+/// The result of applying a batch.
 pub(super) struct ApplyEnded {
     pub(super) sealed: Box<Sealed>,
     pub(super) took: Duration,
@@ -138,7 +138,7 @@ impl<P: Seams> Worker<P> {
         self.tasks.spawn(async move { Done::Job(job, work.await) });
     }
 
-    /// Throws away everything in hand; after `resume_at` the ledger says where to go on.
+    /// Discards everything in hand; after `resume_at` it continues from the ledger's positions.
     pub(super) fn reload(&mut self, resume_at: Instant) {
         self.hand.forget(resume_at);
         self.jobs.due_at(Job::Upkeep, resume_at);

@@ -23,7 +23,7 @@ use crate::telemetry::{events, metrics};
 struct Started {
     /// How many things were begun.
     count: usize,
-    /// When the loop must turn even if no task answers.
+    /// When the loop must turn even without an answer.
     wake: Option<Instant>,
 }
 
@@ -132,24 +132,24 @@ impl<P: Seams> Worker<P> {
         }
     }
 
-    /// Ends a drain: gives everything back. Should that fail, the leases simply run out.
+    /// Ends a drain: releases everything. If that fails, the leases expire.
     async fn leave(mut self) -> Result<()> {
         self.tasks.abort_all();
         self.tell_status(self.ports.clock().now());
         let leases = self.hand.leases();
         let (name, worker) = (&self.run.name, &self.run.worker);
         if let Err(error) = self.ports.ledger().release(name, worker, &leases, true).await {
-            tracing::warn!(error = %error.chain(), "leases were not given back and will run out");
+            tracing::warn!(error = %error.chain(), "leases were not released and will expire");
         }
         Ok(())
     }
 
-    /// Ends the source: says why, and lets others see that its leases are free.
+    /// Ends the source: says why, and shows others that its leases are free.
     async fn halt(mut self, error: Error) -> Result<()> {
         let remedy = error.hint().unwrap_or_else(|| remedy(error.kind()));
         let reason = format!("{}; {remedy}", error.chain());
         events::Halted { source: &self.run.name, reason: &reason }.emit();
-        // What is published on leaving must still say so.
+        // The last publication must still show the halt.
         self.view =
             Arc::new(LedgerView { halted: Some(Halt::Other(reason)), ..(*self.view).clone() });
         self.leave().await?;

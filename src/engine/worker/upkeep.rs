@@ -36,16 +36,16 @@ impl<P: Seams> Worker<P> {
     pub(super) fn take_upkept(&mut self, era: u64, upkept: Upkept, now: Instant) {
         let Upkept { sent_at, view, leases, give_up } = upkept;
         if era != self.hand.era() || self.hand.is_unsettled() {
-            // Seen before everything in hand was thrown away, or while a last transaction of before may
-            // still be under way: what it says of positions may be out of date.
+            // Seen before everything in hand was discarded, or while an earlier transaction may still be
+            // running: its positions may be out of date.
             self.jobs.due_at(Job::Upkeep, now + self.run.options.pace.poll_min);
             return;
         }
         self.lease_deadline = sent_at + self.run.options.lease_ttl * 2 / 3;
         let shown = Stream { arn: Arc::clone(&view.stream_arn), generation: view.generation };
         if self.phase.stream() != Some(&shown) {
-            // Shards are those of the stream that the ledger names: under another one's name they would seem
-            // to have vanished. No lease of before is valid any more, and that is nobody's fault.
+            // The ledger names another stream, under which our shards would seem to have vanished. All
+            // earlier leases are void, which is not a failure.
             let (source, generation) = (&*self.run.name, shown.generation);
             events::GenerationChanged { source, generation }.emit();
             self.phase.follow(shown);
@@ -67,8 +67,8 @@ impl<P: Seams> Worker<P> {
         self.tell_status(now);
     }
 
-    /// Forgets the leases that are another's by now. One that ended with its partition, by a batch whose
-    /// answer is on its way, is not lost.
+    /// Drops the leases that others have now. A lease that ended with its partition, in a batch whose answer
+    /// is still to come, is not lost.
     fn drop_lost(&mut self, view: &LedgerView, now: Instant) {
         let worker = Some(&self.run.worker);
         let kept: HashSet<(&PartitionId, Epoch)> = (view.partitions.iter())
@@ -92,7 +92,7 @@ impl<P: Seams> Worker<P> {
         }
     }
 
-    /// Lets go of everything when the ledger says that the source is halted.
+    /// Releases everything when the ledger says that the source is halted.
     fn follow_halt(&mut self, now: Instant) {
         let Some(reason) = &self.view.halted else { return self.phase.resume() };
         if self.phase.halt() {
@@ -104,8 +104,8 @@ impl<P: Seams> Worker<P> {
         }
     }
 
-    /// Starts readers for new leases, and for leases that the ledger shows as ours though we do not read
-    /// them: after a reload, or when the answer to a claim was lost.
+    /// Starts readers for new leases, and for leases that are ours in the ledger but not read: after a
+    /// reload, or when the answer to a request was lost.
     fn take_up(&mut self, leases: Vec<Lease>, now: Instant) {
         let view = Arc::clone(&self.view);
         let (worker, lease_ttl) = (self.run.worker.clone(), self.run.options.lease_ttl);
@@ -127,7 +127,7 @@ impl<P: Seams> Worker<P> {
             })
             .collect();
         for lease in again.into_iter().chain(leases) {
-            // One round takes a few; there may be more.
+            // One round takes only a few; there may be more.
             self.jobs.due_at(Job::Upkeep, now);
             let (source, partition) = (&*self.run.name, &lease.partition);
             events::PartitionEvent { source, partition, what: "acquired" }.emit();
@@ -143,7 +143,7 @@ impl<P: Seams> Worker<P> {
         self.reload(now);
     }
 
-    /// Gives back the leases that were planned away, once nothing of them is in hand.
+    /// Releases the leases that the plan gives up, once nothing of them is in hand.
     pub(super) fn give_back_left(&mut self, now: Instant) {
         let leases = self.hand.take_left(now);
         debug_assert!(!leases.is_empty(), "there were leases to give back");
@@ -156,7 +156,7 @@ impl<P: Seams> Worker<P> {
 
     pub(super) fn take_released(&mut self, result: Result<()>) -> Result<()> {
         let Err(error) = result else { return Ok(()) };
-        // A later view shows it as ours still, and then it is taken up and given up again.
+        // A later view still shows it as ours, so it is taken up and given up again.
         let failures = self.jobs.failed(Job::Upkeep);
         self.retry(Stage::Ledger, error, failures).map(drop)
     }

@@ -1,7 +1,7 @@
-//! Tables of child rows, and of what their elements hold in turn.
+//! Tables of child rows, and of their children in turn.
 //!
-//! However deep a list lies, its rows hang on the entity's own row: the sink knows one level of children,
-//! whose rows are written by difference with the row that they come from.
+//! However deep a list lies, its rows belong to the entity's own row: the sink knows one level of children,
+//! whose rows it writes by difference along with that row.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use crate::mapping::path::{Origin, Path};
 use crate::mapping::spec::{ColumnSpec, Constant, ParentSpec, TableName, TableSpec};
 use crate::model::TableIndex;
 
-/// The most child rows that one item may have where the mapping sets no `limit`: an item of 400 KB
-/// can hold a hundred thousand elements, and all of them change in one transaction.
+/// The most child rows of one item without a `limit` in the mapping: an item of 400 KB can hold a hundred
+/// thousand elements, and all of them change in one transaction.
 const CHILD_ROWS_MAX_DEFAULT: u32 = 10_000;
 
-/// What a child table hangs on.
+/// The parent of a child table.
 pub(super) struct Parent<'a> {
     pub(super) entity: Arc<str>,
     /// The entity's own table.
     pub(super) table: TableIndex,
     /// How many columns the entity's own key has.
     pub(super) entity_keys: usize,
-    /// Where the parent's rows come from, where it is a child itself.
+    /// Where the parent's rows come from, if it is a child itself.
     pub(super) place: Option<Arc<str>>,
     /// The key of the parent's rows, and what fills it.
     pub(super) keys: Vec<ColumnSpec>,
@@ -34,7 +34,7 @@ pub(super) struct Parent<'a> {
     pub(super) scope: Scope<'a>,
 }
 
-/// Compiles the children of one parent and enters their tables, each before those of its own children.
+/// Compiles the children of one parent and adds their tables, each before those of its own children.
 pub(super) fn compile(
     definitions: &[ChildDefinition],
     parent: &Parent<'_>,
@@ -73,7 +73,7 @@ fn one(
         (None, Some(word)) => vec![word],
         (None, None) => {
             let message = format!("the child table `{}` has no key", definition.rows.table.value);
-            let hint = "add a column from @index, @key or @value, or say primary_key = [\"…\"]";
+            let hint = "add a column from @index, @key or @value, or set primary_key = [\"…\"]";
             problems.push(Problem::at(definition.name.span, message).with_hint(hint));
             Vec::new()
         }
@@ -117,7 +117,7 @@ fn one(
     Some(Child { table, from, place, limit, parent_keys, rows, may_repeat, children })
 }
 
-/// The path of the list, set or map. What an element of another list is itself has no name: `@value`.
+/// The path of the list, set or map. An element that is a list itself has no name: `@value`.
 fn from(definition: &ChildDefinition, parent: &Parent<'_>) -> Result<Option<Path>, Problem> {
     let written = &definition.from;
     let wrong = |message: String| Problem::at(written.span, message);
@@ -127,22 +127,21 @@ fn from(definition: &ChildDefinition, parent: &Parent<'_>) -> Result<Option<Path
         Origin::Value => Err(Problem::at(written.span, "@value is for the children of child rows")
             .with_hint("name the attribute that holds the list, set or map")),
         Origin::Capture(_) | Origin::Index | Origin::Key => {
-            let message = format!("`{}` holds no child rows", written.value);
+            let message = format!("`{}` is not a source of child rows", written.value);
             let hint = "name the attribute that holds the list, set or map";
             Err(Problem::at(written.span, message).with_hint(hint))
         }
     }
 }
 
-/// A child has its parent's key columns anyway; naming one again, from the same source, changes
-/// nothing.
+/// A child always has its parent's key columns; naming one again with the same source changes nothing.
 fn repeats_parent(own: &Drafted, parent: &Parent<'_>, problems: &mut Vec<Problem>) -> bool {
     let same = parent.keys.iter().position(|key| key.name == own.name.value);
     let Some(at) = same else { return false };
     let captured = matches!(own.column.source, Source::Capture(_));
     if !captured || parent.sources.get(at) != Some(&own.column.source) {
         let message = format!("the child rows have their parent's column `{}`", own.name.value);
-        let hint = "they get it by themselves; give this column another name";
+        let hint = "they inherit it; give this column another name";
         problems.push(Problem::at(own.from, message).with_hint(hint));
     }
     true

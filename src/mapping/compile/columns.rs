@@ -1,5 +1,4 @@
-//! One column: its source, its type, and what is done when there is nothing to convert or no way
-//! to.
+//! One column: its source, its type, and what happens to absent and unconvertible values.
 
 use std::sync::Arc;
 
@@ -14,28 +13,27 @@ use crate::mapping::spec::{ColumnSpec, ColumnType};
 use crate::mapping::template::{CaptureKind, CaptureNames};
 use crate::model::AttributeValue;
 
-/// A compiled column beside what the sink must know of it, and where it was written.
+/// A compiled column with its spec for the sink and its place in the file.
 #[derive(Debug)]
 pub(super) struct Drafted {
     pub(super) column: Column,
     pub(super) spec: ColumnSpec,
     pub(super) name: Spanned<String>,
     pub(super) from: Span,
-    /// What its capture takes, where it has one.
+    /// The kind of its capture, if it has one.
     pub(super) capture: Option<CaptureKind>,
 }
 
-/// What columns are compiled against.
+/// The context in which columns are compiled.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
-    /// The types that existing columns have.
+    /// The types of existing columns.
     pub(super) existing: ExistingTypes<'a>,
     /// The captures of the entity's key.
     pub(super) captures: &'a CaptureNames,
-    /// Whether the rows are those of children.
+    /// Whether these are child rows.
     pub(super) child: bool,
-    /// Whether a template could not be parsed, so that captures may be missing without anyone's
-    /// fault.
+    /// Whether a template could not be parsed, so that missing captures are not reported.
     pub(super) broken: bool,
 }
 
@@ -67,7 +65,7 @@ pub(super) fn draft(
     drafted
 }
 
-/// Looks the primary key's columns up by name, and puts them first.
+/// Finds the primary key's columns by name and moves them to the front.
 pub(super) fn keys_first(
     drafted: Vec<Drafted>,
     key: &[&Spanned<String>],
@@ -89,8 +87,7 @@ pub(super) fn keys_first(
                 ordered.push(drafted);
             }
             None => {
-                let message =
-                    format!("there is no column `{}` to be in the primary key", name.value);
+                let message = format!("there is no column `{}` for the primary key", name.value);
                 problems.push(Problem::at(name.span, message));
             }
         }
@@ -99,7 +96,7 @@ pub(super) fn keys_first(
     ordered
 }
 
-/// A column of the primary key must keep different values different, and never be NULL.
+/// A column of the primary key must keep different values apart, and never be NULL.
 fn check_key(drafted: &Drafted, problems: &mut Vec<Problem>) {
     let Drafted { column, spec, name, .. } = drafted;
     let mut refuse = |what: &str| {
@@ -250,7 +247,7 @@ fn check_type(
     }
 }
 
-/// The one cell of a column that is a constant.
+/// The cell of a constant column.
 fn constant(
     written: &Spanned<AttributeValue>,
     conversion: &Conversion,
@@ -274,7 +271,7 @@ fn absent(
     problems: &mut Vec<Problem>,
 ) -> Absent {
     if definition.on_error.value == OnError::Default && definition.default.is_none() {
-        let problem = Problem::at(definition.on_error.span, "there is no `default` to take");
+        let problem = Problem::at(definition.on_error.span, "there is no `default` to use");
         problems.push(problem);
     }
     let Some(default) = &definition.default else {

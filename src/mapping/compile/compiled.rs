@@ -22,24 +22,24 @@ pub(crate) struct Entity {
     pub(crate) on_delete: OnDelete,
     pub(crate) on_ttl: OnDelete,
     pub(crate) table: TableIndex,
-    /// Whether the row's last cell marks it as deleted.
+    /// Whether the row's last cell is the soft-delete column.
     pub(crate) soft: bool,
     /// The table that keeps the row's versions.
     pub(crate) history: Option<TableIndex>,
     pub(crate) rows: Rows,
     pub(crate) children: Vec<Child>,
-    /// The first column of the primary key that the source's key alone cannot fill.
+    /// The first primary-key column that the source's key alone cannot fill.
     pub(crate) needs_image_for: Option<Arc<str>>,
 }
 
-/// What fills the cells of one table's rows.
+/// The sources of one table's cells.
 #[derive(Debug)]
 pub(crate) struct Rows {
     /// The columns in the order of the cells, the primary key first.
     pub(crate) columns: Vec<Column>,
     /// How many of them are the primary key.
     pub(crate) key_columns: usize,
-    /// What is mapped elsewhere, for the `rest` column, which is then the last.
+    /// The attributes mapped elsewhere, for the `rest` column, which is then the last.
     pub(crate) rest: Option<(Arc<str>, Mapped)>,
 }
 
@@ -47,27 +47,27 @@ pub(crate) struct Rows {
 #[derive(Debug)]
 pub(crate) struct Child {
     pub(crate) table: TableIndex,
-    /// Where the list, set or map is; `None` is the parent's element itself.
+    /// Where the list, set or map is; `None` for the parent's element itself.
     pub(crate) from: Option<Path>,
     pub(crate) place: Arc<str>,
     pub(crate) limit: usize,
-    /// How many cells of the parent's key come first; a child's children have all of that child's.
+    /// How many cells of the parent's key come first; a grandchild has the whole key of its child row.
     pub(crate) parent_keys: usize,
     /// The child's own columns, its part of the primary key first.
     pub(crate) rows: Rows,
-    /// Whether two elements can have one key.
+    /// Whether two elements can have the same key.
     pub(crate) may_repeat: bool,
-    /// The tables of what its elements hold.
+    /// The tables of its elements' children.
     pub(crate) children: Vec<Self>,
 }
 
-/// What fills one cell.
+/// The source of one cell.
 #[derive(Debug)]
 pub(crate) struct Column {
     pub(crate) place: Arc<str>,
     pub(crate) source: Source,
     pub(crate) conversion: Conversion,
-    /// What stands for an absent value: nothing rejects the record.
+    /// What replaces an absent value.
     pub(crate) absent: Absent,
     pub(crate) on_error: OnError,
 }
@@ -85,11 +85,11 @@ pub(crate) enum Source {
     Key,
     /// The element itself.
     Value,
-    /// Nowhere: every row has this cell.
+    /// A constant: every row has this cell.
     Constant(String),
 }
 
-/// What stands for an absent value.
+/// What replaces an absent value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Absent {
     /// NULL.
@@ -100,11 +100,10 @@ pub(crate) enum Absent {
     Reject,
 }
 
-/// Looks up the type that a column of an existing table has: by table, as the mapping names it, and
-/// column.
+/// Looks up the type of an existing table's column, by the table's name in the mapping and column.
 pub(crate) type ExistingTypes<'a> = &'a dyn Fn(&str, &str) -> Option<ColumnType>;
 
-/// What compiling yields.
+/// The result of compiling.
 #[derive(Debug)]
 pub(crate) struct Compiled {
     pub(crate) tables: Vec<TableSpec>,
@@ -121,8 +120,7 @@ impl Entity {
     }
 }
 
-/// The place of some bytes within a text; the whole text where escapes hide where they were
-/// written.
+/// The place of some bytes within a text; the whole text if escapes hide their place.
 pub(super) fn within(text: &Spanned<String>, range: &std::ops::Range<usize>) -> Span {
     let Span { source, start, end } = text.span;
     let plain = usize::try_from(end.saturating_sub(start)) == Ok(text.value.len() + 2);

@@ -14,7 +14,7 @@ use crate::mapping::spec::{Constant, TableSpec};
 use crate::mapping::template::{CaptureNames, Template};
 use crate::model::TableIndex;
 
-/// Compiles an entity and enters its tables, its own before its children's.
+/// Compiles an entity and adds its tables, its own before its children's.
 pub(super) fn compile(
     definition: &EntityDefinition,
     existing: ExistingTypes<'_>,
@@ -66,7 +66,7 @@ pub(super) fn compile(
     let history = extras::history(definition, index, &own, problems);
     tables.push(own);
     let children = children::compile(&definition.children, &parent, tables, problems);
-    // Behind its table: the sink writes a row before its history.
+    // After its table: the sink writes a row before its history.
     let history = history.map(|history| {
         tables.push(history);
         TableIndex(u16::try_from(tables.len() - 1).unwrap_or(u16::MAX))
@@ -115,14 +115,13 @@ fn keys(
     keys
 }
 
-/// A plain table may leave `key` out: the columns of its `primary_key` then name the key
-/// attributes.
+/// A plain table may omit `key`: the columns of its `primary_key` then name the key attributes.
 fn keys_from_columns(
     definition: &EntityDefinition,
     drafted: &[Drafted],
     problems: &mut Vec<Problem>,
 ) -> Vec<(String, Template)> {
-    let hint = "say which attributes are the table's key: key = { id = \"{id}\" } with the column \
+    let hint = "name the table's key attributes: key = { id = \"{id}\" } with the column \
                 id = \"{id}\"";
     let Some(primary_key) = &definition.rows.primary_key else {
         let message = format!("`{}` has no key", definition.name.value);
@@ -169,12 +168,12 @@ fn primary_key<'a>(
     let place = definition.key.last().map_or(definition.name.span, |key| key.template.span);
     if keys.iter().any(|(_, template)| template.discards()) {
         let message = "the key discards a part with {_}, so two items could hit one row";
-        let hint = "capture it, or say primary_key = [\"…\"]";
+        let hint = "capture it, or set primary_key = [\"…\"]";
         problems.push(Problem::at(place, message).with_hint(hint));
     }
     if captures.0.is_empty() && !keys.is_empty() {
         let message = "the key captures nothing, so the table has no primary key";
-        let hint = "say primary_key = [\"…\"] with a column that every item has";
+        let hint = "set primary_key = [\"…\"] with a column that every item has";
         problems.push(Problem::at(place, message).with_hint(hint));
     }
     let mut names = Vec::new();
@@ -182,7 +181,7 @@ fn primary_key<'a>(
         let takes = |from: &str| Origin::parse(from) == Ok(Origin::Capture(capture.clone()));
         let mut columns = definition.rows.columns.iter();
         if let Some(column) = columns.find(|column| takes(&column.from.value)) {
-            // A column that is wrong in itself is reported already.
+            // A wrong column is already reported.
             names.extend(drafted.iter().any(|own| own.name == column.name).then_some(&column.name));
         } else {
             let message = format!("no column takes `{{{capture}}}`, which is part of the key");
@@ -204,7 +203,7 @@ fn filter(definition: &EntityDefinition, problems: &mut Vec<Problem>) -> Option<
     }
 }
 
-/// The columns of the primary key that are the same in every row.
+/// The primary key's columns with the same value in every row.
 fn constants(rows: &Rows) -> Vec<Constant> {
     let keys = rows.columns.iter().take(rows.key_columns).enumerate();
     let constant = |(at, column): (usize, &Column)| match &column.source {
@@ -214,7 +213,7 @@ fn constants(rows: &Rows) -> Vec<Constant> {
     keys.filter_map(constant).collect()
 }
 
-/// A primary key of constants alone is that of a single row.
+/// Rejects a primary key of constants alone, which allows only one row.
 fn one_row_for_all(definition: &EntityDefinition, problems: &mut Vec<Problem>) {
     let Some(named) = definition.rows.primary_key.as_ref().filter(|named| !named.is_empty()) else {
         return;
@@ -222,10 +221,10 @@ fn one_row_for_all(definition: &EntityDefinition, problems: &mut Vec<Problem>) {
     let place = named.first().map_or(definition.name.span, |name| name.span);
     let message = "the primary key is a constant, so all items would hit one row";
     let problem = Problem::at(place, message);
-    problems.push(problem.with_hint("add a column that each item has for itself"));
+    problems.push(problem.with_hint("add a column that differs between items"));
 }
 
-/// The first column of the primary key that neither the captures nor the key attributes can fill.
+/// The first primary-key column that neither the captures nor the key attributes can fill.
 fn needs_image_for(rows: &Rows, keys: &[(String, Template)]) -> Option<Arc<str>> {
     let from_keys = |column: &Column| match &column.source {
         Source::Path(path) => keys.iter().any(|(attribute, _)| *attribute == path.root),

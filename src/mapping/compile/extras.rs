@@ -1,4 +1,4 @@
-//! What a table has beside the mapped columns: the mark of a deletion, a history, indexes, comments.
+//! Beside the mapped columns: the soft-delete column, a history, indexes, comments.
 
 use std::sync::Arc;
 
@@ -12,11 +12,10 @@ use crate::mapping::spec::{
 };
 use crate::model::TableIndex;
 
-/// The column that marks a row as deleted, unless the mapping names it otherwise.
+/// The default name of the soft-delete column.
 const DELETED_AT: &str = "deleted_at";
 
-/// Adds the column that marks a row as deleted, where some end of an item leaves the row in place;
-/// whether it did.
+/// Adds the soft-delete column if some end of an item keeps the row; returns whether it did.
 pub(super) fn soft_delete(
     definition: &EntityDefinition,
     table: &mut TableSpec,
@@ -28,9 +27,9 @@ pub(super) fn soft_delete(
     if let Some(named) = named {
         names::check_column(named, problems);
         if !soft {
-            let message = "`deleted_at` names the mark of a soft delete, and there is none";
+            let message = "`deleted_at` names a soft-delete column, but nothing deletes softly";
             problems.push(
-                Problem::at(named.span, message).with_hint("say on_delete = \"soft\" as well"),
+                Problem::at(named.span, message).with_hint("set on_delete = \"soft\" as well"),
             );
         }
     }
@@ -44,7 +43,7 @@ pub(super) fn soft_delete(
         problems.push(
             Problem::at(place, message)
                 .with_related(span, "the rows stay when their items go")
-                .with_hint("name that mark otherwise: deleted_at = \"gone_at\""),
+                .with_hint("rename that column: deleted_at = \"gone_at\""),
         );
     }
     table.deleted_at = Some(table.columns.len());
@@ -52,7 +51,7 @@ pub(super) fn soft_delete(
     true
 }
 
-/// The history of an entity's own table, which is `of`.
+/// The history of the entity's own table `of`.
 pub(super) fn history(
     definition: &EntityDefinition,
     of: TableIndex,
@@ -76,7 +75,7 @@ pub(super) fn history(
     columns.push(plain(VERSION_COLUMN, ColumnType::Numeric(None), true));
     let shown = table.columns.iter().enumerate().skip(table.key_columns);
     let shown = shown.filter(|(at, _)| table.deleted_at != Some(*at));
-    // The end of a row has no values but the key's.
+    // The end of a row has only the key's values.
     columns.extend(shown.map(|(_, column)| ColumnSpec { not_null: false, ..column.clone() }));
     for (own, (column_type, not_null)) in HISTORY_COLUMNS.into_iter().zip([
         (ColumnType::Text, true),
@@ -105,7 +104,7 @@ pub(super) fn extras(
     let known = |name: &str| table.columns.iter().any(|column| column.name == name);
     for wanted in &definition.indexes {
         for (at, column) in wanted.iter().enumerate() {
-            // What `columns = "auto"` has not made yet is for `plan` to say.
+            // `plan` reports columns that `columns = "auto"` has not made yet.
             if !known(column.as_str()) && definition.auto.is_none() {
                 let message = format!("`{}` has no column `{}` to index", table.name, column.value);
                 let names: Vec<_> = table.columns.iter().map(|own| own.name.as_str()).collect();
@@ -131,7 +130,7 @@ pub(super) fn extras(
     }
 }
 
-/// The columns that the target was given by `columns = "auto"`.
+/// The target's columns that `columns = "auto"` made.
 fn auto(definition: &RowsDefinition) -> Option<AutoSpec> {
     definition.auto?;
     let made = definition.columns.iter().filter_map(|column| {
@@ -143,7 +142,7 @@ fn auto(definition: &RowsDefinition) -> Option<AutoSpec> {
     Some(AutoSpec { columns: made.collect(), rest })
 }
 
-/// Where the file gives a column of this name.
+/// Where the file defines a column with this name.
 fn column_span(rows: &RowsDefinition, name: &str) -> Option<Span> {
     let columns = rows.columns.iter().map(|column| &column.name);
     let mut columns = columns.chain(rows.rest.as_ref());

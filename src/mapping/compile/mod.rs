@@ -1,5 +1,4 @@
-//! Definition -> mapper, once at the start: everything that can be wrong with a mapping is found
-//! here.
+//! Compiles a definition into a mapper, once at the start; it finds everything wrong with a mapping.
 
 mod children;
 mod columns;
@@ -12,7 +11,7 @@ mod rows;
 use super::definition::{Problem, SourceDefinition};
 pub(crate) use compiled::*;
 
-/// Compiles a source's mapping, or finds everything that is wrong with it.
+/// Compiles a source's mapping, or finds everything wrong with it.
 pub(crate) fn compile(
     definition: &SourceDefinition,
     existing: ExistingTypes<'_>,
@@ -43,7 +42,7 @@ pub(crate) fn compile(
     }
 }
 
-/// Two entities may take one key only when each has a filter to tell them apart.
+/// Two entities may share a key only if each has a filter.
 fn check_overlaps(definition: &SourceDefinition, entities: &[Entity], problems: &mut Vec<Problem>) {
     if entities.len() != definition.entities.len() {
         return;

@@ -1,4 +1,4 @@
-//! Identifiers: what Postgres would truncate, refuse or confuse is refused here.
+//! Refuses identifiers that Postgres would cut, refuse or confuse.
 
 use std::collections::HashMap;
 
@@ -50,12 +50,12 @@ pub(super) fn table_name(text: &Spanned<String>, problems: &mut Vec<Problem>) ->
     Some(TableName { schema: schema.map(str::to_owned), name: name.to_owned() })
 }
 
-/// No two tables of a source may have one name: their rows could meet.
+/// Two tables of a source may not have the same name: their rows could clash.
 pub(super) fn check_tables(definition: &SourceDefinition, problems: &mut Vec<Problem>) {
     let mut seen: HashMap<&str, Span> = HashMap::new();
     for table in definition.tables() {
         let name = table.as_str();
-        // A table without a schema is in this one.
+        // A table without a schema is in `public`.
         let name = name.strip_prefix("public.").unwrap_or(name);
         if let Some(first) = seen.insert(name, table.span) {
             let message = format!("the table `{}` is filled twice", table.value);

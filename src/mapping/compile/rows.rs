@@ -9,7 +9,7 @@ use crate::mapping::rest::Mapped;
 use crate::mapping::spec::{ColumnSpec, ColumnType};
 use crate::mapping::template::Template;
 
-/// Splits drafts into what runs and what the sink must know; adds the `rest` column.
+/// Splits drafts into the part that runs and the part for the sink; adds the `rest` column.
 pub(super) fn rows(
     definition: &RowsDefinition,
     drafted: Vec<Drafted>,

@@ -5,8 +5,7 @@ use crate::mapping::convert::number::Decimal;
 use crate::mapping::path::Path;
 use crate::model::AttributeValue;
 
-/// How deep parentheses and NOTs may nest; DynamoDB's own bound on a whole expression is 300
-/// operators.
+/// How deep parentheses and NOTs may nest; DynamoDB itself allows 300 operators in an expression.
 const DEPTH_MAX: usize = 50;
 
 const FUNCTIONS: [&str; 6] = [
@@ -245,7 +244,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Takes `name(` where it is a function.
+    /// Takes `name(` if it is a function.
     fn function(&mut self) -> Option<&'static str> {
         self.skip_blanks();
         let known = FUNCTIONS.into_iter().find(|name| self.at_word(name))?;
@@ -290,7 +289,7 @@ impl<'a> Parser<'a> {
         self.rest = self.rest.trim_start();
     }
 
-    /// An error at the word that comes next.
+    /// An error at the next word.
     fn error(&self, message: impl Into<String>) -> ConditionError {
         let rest = self.rest.trim_start();
         let start = self.text.len() - rest.len();

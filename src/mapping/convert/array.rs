@@ -1,4 +1,4 @@
-//! Lists and sets -> Postgres array literals.
+//! Converts lists and sets to Postgres array literals.
 
 use super::json::{sorted, sorted_numbers};
 use super::loss::Loss;
@@ -61,7 +61,7 @@ fn separate(index: usize, out: &mut String) {
     }
 }
 
-/// Writes an element in quotes; they are valid around any element, and keep `NULL` and `` texts.
+/// Writes an element in quotes, which are always valid and keep `NULL` and the empty text as texts.
 fn quoted(
     out: &mut String,
     write: impl FnOnce(&mut String) -> Result<(), Loss>,

@@ -1,4 +1,4 @@
-//! Attribute value -> JSON text for `jsonb`: numbers exact, names and sets sorted, binary as
+//! Converts an attribute value to JSON text for `jsonb`: numbers exact, names and sets sorted, binary as
 //! base64.
 
 use super::loss::{Loss, decimal, nul_loss};
@@ -7,8 +7,7 @@ use super::text::{base64, bool_text, hex_byte};
 use crate::mapping::definition::NulPolicy;
 use crate::model::{AttributeValue, RejectReason};
 
-/// DynamoDB nests 32 deep at most; twice that says that something else made the item, and bounds
-/// the stack.
+/// DynamoDB nests at most 32 deep; an item with twice that comes from elsewhere. This protects the stack.
 const DEPTH_MAX: usize = 64;
 
 /// Appends the value as JSON. Equal values give equal bytes.
@@ -82,7 +81,7 @@ fn nested(
                 if index > 0 {
                     out.push(',');
                 }
-                // A replaced name could meet another one, so a NUL in a name is always a loss.
+                // A replaced name could clash with another one, so a NUL in a name is always a loss.
                 string(name, NulPolicy::Reject, out)?;
                 out.push(':');
                 nested(value, nul, depth + 1, out)?;
@@ -102,14 +101,14 @@ fn nested(
     }
 }
 
-/// A set's members in the order of their bytes.
+/// A set's members in byte order.
 pub(super) fn sorted<T: Ord>(set: &[T]) -> Vec<&T> {
     let mut members: Vec<_> = set.iter().collect();
     members.sort_unstable();
     members
 }
 
-/// A set's numbers in the order of their values.
+/// A set's numbers in numeric order.
 pub(super) fn sorted_numbers(set: &[String]) -> Result<Vec<Decimal<'_>>, Loss> {
     let mut members = set.iter().map(|text| decimal(text)).collect::<Result<Vec<_>, _>>()?;
     members.sort_unstable();

@@ -10,7 +10,7 @@ use crate::model::{AttributeValue, RejectReason};
 pub(crate) struct Loss {
     /// The bounded reason.
     pub(crate) reason: RejectReason,
-    /// What a person needs to know, without the value.
+    /// The explanation for people, without the value.
     pub(crate) detail: Cow<'static, str>,
 }
 
@@ -32,7 +32,7 @@ impl Loss {
     }
 }
 
-/// The name that people know an attribute's type by.
+/// An attribute type's name for people.
 pub(crate) fn type_name(value: &AttributeValue) -> &'static str {
     match value {
         AttributeValue::S(_) => "string (S)",
@@ -48,7 +48,7 @@ pub(crate) fn type_name(value: &AttributeValue) -> &'static str {
     }
 }
 
-/// Reads an attribute's number.
+/// Parses an attribute's number.
 pub(crate) fn decimal(text: &str) -> Result<Decimal<'_>, Loss> {
     Decimal::parse(text).ok_or_else(|| Loss::format("not a decimal number"))
 }

@@ -1,8 +1,8 @@
-//! Attribute value -> the canonical Postgres text of a column's type; loss is reported, never
+//! Converts an attribute value to the canonical Postgres text of a column's type. A loss is reported, never
 //! accepted.
 //!
-//! Everything is decided here rather than by a cast in SQL: a cast takes `NaN`, `now` and
-//! `infinity`, and its answer depends on when it runs.
+//! No cast in SQL is used, because casts accept `NaN`, `now` and `infinity`, and their result depends on the
+//! time.
 
 mod array;
 mod json;
@@ -21,19 +21,18 @@ use loss::nul_loss;
 use number::Decimal;
 use text::{bool_text, hex, inet, uuid, uuid_text};
 
-/// How one column takes its values.
+/// How one column converts its values.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Conversion {
     /// The column's type.
     pub(crate) column_type: ColumnType,
-    /// What a number counts, for `timestamptz`.
+    /// The unit of numbers, for `timestamptz`.
     pub(crate) epoch: Option<EpochUnit>,
-    /// What becomes of U+0000.
+    /// What happens to U+0000.
     pub(crate) nul: NulPolicy,
-    /// Source texts and the canonical texts that they become.
+    /// Source texts and their canonical replacements.
     pub(crate) value_map: Option<Vec<(String, String)>>,
-    /// Whether a text must be canonical already: in a primary key two texts must never become one
-    /// value.
+    /// Whether a text must be canonical already: in a primary key two texts must never become one value.
     pub(crate) exact: bool,
 }
 
@@ -43,12 +42,12 @@ impl Conversion {
         Self { column_type, epoch: None, nul: NulPolicy::Reject, value_map: None, exact: false }
     }
 
-    /// Whether the attribute counts as absent: NULL does, except where the type can hold it.
+    /// Whether the attribute counts as absent: NULL does, unless the type can hold it.
     pub(crate) fn is_null(&self, value: &AttributeValue) -> bool {
         matches!(value, AttributeValue::Null(_)) && self.column_type != ColumnType::Jsonb
     }
 
-    /// Appends the cell of an attribute that is not null. On a loss `out` may hold a part of it.
+    /// Appends the cell of a non-null attribute. On a loss `out` may hold a part of it.
     pub(crate) fn attribute(&self, value: &AttributeValue, out: &mut String) -> Result<(), Loss> {
         if let Some(map) = &self.value_map {
             return mapped(map, value, out);
@@ -61,7 +60,7 @@ impl Conversion {
         }
     }
 
-    /// Appends the cell of a text, a capture say.
+    /// Appends the cell of a text, such as a capture.
     pub(crate) fn text(&self, text: &str, out: &mut String) -> Result<(), Loss> {
         if let Some(map) = &self.value_map {
             return mapped_text(map, text, out);
@@ -173,7 +172,7 @@ fn from_number(
     }
 }
 
-/// A float column rounds, as its owner knows; but it must not turn a number into infinity or zero.
+/// A float column may round, but must not turn a number into infinity or zero.
 fn in_float_range(nearest: Option<f64>, number: Decimal<'_>) -> Result<(), Loss> {
     match nearest {
         Some(value) if value.is_finite() && (value != 0.0 || number.is_zero()) => Ok(()),

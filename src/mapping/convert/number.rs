@@ -1,16 +1,14 @@
-//! Exact decimals, read and written as text: no float and no fixed-width decimal ever sees a digit.
+//! Exact decimals, read and written as text, without floats or fixed-width decimals.
 
 use std::cmp::Ordering;
 
-/// The most digits, and the largest exponent, that a number may have. DynamoDB's own numbers have
-/// 38 digits and exponents from -130 to 125; the bound keeps a short text from becoming a very long
-/// one.
+/// The most digits, and the largest exponent, of a number. DynamoDB's own numbers have 38 digits and
+/// exponents from -130 to 125; the limit keeps a short text from becoming a very long one.
 const SIZE_MAX: usize = 400;
 
 /// A decimal number as a view of its text, without leading or trailing zeros.
 ///
-/// Its value is `0.d1 d2 … dn x 10^point`, so equal numbers have equal parts, whatever their text
-/// was.
+/// Its value is `0.d1 d2 … dn x 10^point`, so equal numbers have equal parts, whatever their text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Decimal<'a> {
     negative: bool,
@@ -81,7 +79,7 @@ impl<'a> Decimal<'a> {
         self.digits() == 0
     }
 
-    /// How many significant digits there are.
+    /// The number of significant digits.
     fn digits(&self) -> usize {
         self.head.len() + self.tail.len()
     }
@@ -90,12 +88,12 @@ impl<'a> Decimal<'a> {
         self.head.iter().chain(self.tail).copied()
     }
 
-    /// How many digits stand before the decimal point; 0 below one.
+    /// The number of digits before the decimal point; 0 below one.
     pub(crate) fn whole_digits(&self) -> usize {
         usize::try_from(self.point).unwrap_or(0)
     }
 
-    /// How many digits stand after the decimal point.
+    /// The number of digits after the decimal point.
     pub(crate) fn scale(&self) -> usize {
         let digits = i64::try_from(self.digits()).unwrap_or(i64::MAX);
         usize::try_from(digits - i64::from(self.point)).unwrap_or(0)
@@ -106,7 +104,7 @@ impl<'a> Decimal<'a> {
         if self.is_zero() { self } else { Self { point: self.point + power, ..self } }
     }
 
-    /// The value, when it is whole and below 10^37 in size.
+    /// The value, if it is whole and below 10^37 in size.
     pub(crate) fn integer(&self) -> Option<i128> {
         if self.scale() > 0 || self.whole_digits() > 37 {
             return None;
@@ -121,8 +119,7 @@ impl<'a> Decimal<'a> {
         Some(if self.negative { -value } else { value })
     }
 
-    /// Appends the canonical text: plain, no exponent, no needless zero, as Postgres prints a
-    /// `numeric`.
+    /// Appends the canonical text as Postgres prints a `numeric`: plain, no exponent, no needless zeros.
     pub(crate) fn write(&self, out: &mut String) {
         if self.is_zero() {
             out.push('0');

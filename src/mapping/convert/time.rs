@@ -1,4 +1,4 @@
-//! Dates and times: strict forms only, so that no value depends on when or where it is read.
+//! Dates and times, in strict forms only, so that no value depends on when or where it is read.
 
 use std::fmt::Write;
 
@@ -28,7 +28,7 @@ pub(super) fn time(text: &str, out: &mut String) -> Result<(), Loss> {
     Ok(())
 }
 
-/// Appends the instant in UTC as ISO 8601, from a text that names its offset.
+/// Appends the instant in UTC as ISO 8601, from a text with an offset.
 pub(super) fn timestamp(text: &str, out: &mut String) -> Result<(), Loss> {
     let mut scan = Scan(text.as_bytes());
     let form = || Loss::format("not a time with an offset, as 2026-12-01T08:00:00Z or …+01:00");
@@ -44,7 +44,7 @@ pub(super) fn timestamp(text: &str, out: &mut String) -> Result<(), Loss> {
     instant_text(instant, out)
 }
 
-/// Appends the instant that a number counts from 1970-01-01 UTC.
+/// Appends the instant of a number that counts from 1970-01-01 UTC.
 pub(super) fn epoch(number: Decimal<'_>, unit: EpochUnit, out: &mut String) -> Result<(), Loss> {
     let micros = number.shifted(unit.micros_exponent());
     if micros.scale() > 0 {
@@ -56,7 +56,7 @@ pub(super) fn epoch(number: Decimal<'_>, unit: EpochUnit, out: &mut String) -> R
 }
 
 fn instant_text(instant: Timestamp, out: &mut String) -> Result<(), Loss> {
-    // Postgres reads years before 1 only with an era, and nobody means them.
+    // Postgres reads years before 1 only with an era, and they are surely mistakes.
     if Offset::UTC.to_datetime(instant).year() < 1 {
         return Err(Loss::range("the time is before the year 1"));
     }
@@ -68,11 +68,11 @@ fn print(out: &mut String, value: impl std::fmt::Display) {
     write!(out, "{value}").expect("writing to a string cannot fail");
 }
 
-/// What is left of a text.
+/// The remaining text.
 struct Scan<'a>(&'a [u8]);
 
 impl Scan<'_> {
-    /// Takes one byte when it is one of these.
+    /// Takes one byte if it is one of these.
     fn skip(&mut self, any: &[u8]) -> bool {
         match self.0 {
             [first, rest @ ..] if any.contains(first) => {
@@ -83,7 +83,7 @@ impl Scan<'_> {
         }
     }
 
-    /// Takes exactly so many digits.
+    /// Takes exactly this many digits.
     fn number(&mut self, digits: usize) -> Option<i16> {
         let (number, rest) = self.0.split_at_checked(digits)?;
         if !number.iter().all(u8::is_ascii_digit) {
@@ -104,8 +104,7 @@ impl Scan<'_> {
         Date::new(year, month, day).ok()
     }
 
-    /// `HH:MM[:SS[.f…]]`; `Ok(None)` when it is no time, a loss when it is finer than Postgres
-    /// keeps.
+    /// `HH:MM[:SS[.f…]]`; `Ok(None)` if it is not a time, a loss if it is finer than Postgres keeps.
     fn time(&mut self) -> Result<Option<Time>, Loss> {
         let Some(hour) = self.two() else { return Ok(None) };
         let Some(minute) = self.skip(b":").then(|| self.two()).flatten() else { return Ok(None) };

@@ -1,5 +1,4 @@
-//! The attributes of one group: how many items have each, of which types, and the column that
-//! follows.
+//! The attributes of one group: how many items have each, their types, and the resulting column.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,35 +8,35 @@ use crate::mapping::spec::ColumnType;
 use crate::mapping::toml_text;
 use crate::model::{AttributeValue, Item};
 
-/// More columns than this are a document rather than a row; the rest stays in `extra`.
+/// More columns than this are a document rather than a row; further ones stay in `extra`.
 const COLUMNS_MAX: usize = 60;
 
-/// An attribute that fewer items than one in so many have stays in `extra`.
+/// An attribute stays in `extra` if fewer than one item in this many has it.
 const RARE: usize = 100;
 
-/// The types that texts are tried as, the narrowest first.
+/// The types to try for texts, narrowest first.
 const TEXT_TYPES: [ColumnType; 3] = [ColumnType::Uuid, ColumnType::Timestamptz, ColumnType::Date];
 
-/// What was seen of every attribute that is no key.
+/// The observations of all non-key attributes.
 pub(super) struct Attributes {
     items: usize,
     seen: BTreeMap<String, Seen>,
 }
 
-/// What was seen of one attribute.
+/// The observations of one attribute.
 #[derive(Default)]
 struct Seen {
     count: usize,
     nulls: usize,
-    /// How many values there are of each type, with the key of one item that has it.
+    /// The number of values of each type, with the key of an example.
     types: BTreeMap<&'static str, (usize, String)>,
-    /// The column types that all values had so far.
+    /// The column types that fit all values so far.
     fitting: Option<Vec<ColumnType>>,
-    /// The least and the greatest number, in tens: enough to tell what it may count.
+    /// The digits of the smallest and the largest number: enough to guess what it counts.
     digits: Option<(usize, usize)>,
     /// Whether every value is a list of maps.
     rows: bool,
-    /// The attributes of those maps that are lists of maps in turn.
+    /// The attributes of those maps that are lists of maps too.
     inner: BTreeSet<String>,
 }
 
@@ -52,7 +51,7 @@ impl Attributes {
         Self { items: items.len(), seen }
     }
 
-    /// Writes a line for each column, the commonest first.
+    /// Writes a line for each column, most common first.
     pub(super) fn write(&self, taken: &mut Vec<String>, line: &mut dyn FnMut(String)) {
         let mut ordered: Vec<_> = self.seen.iter().collect();
         ordered.sort_by_key(|(name, seen)| (std::cmp::Reverse(seen.count), name.as_str()));
@@ -67,7 +66,7 @@ impl Attributes {
         }
         if !rare.is_empty() {
             let names: Vec<_> = rare.iter().map(|(_, (name, _))| toml_text::string(name)).collect();
-            line(format!("# Rare, and kept in the rest: {}", names.join(", ")));
+            line(format!("# Rare, so kept in the rest: {}", names.join(", ")));
         }
     }
 
@@ -146,7 +145,7 @@ impl Seen {
         }
     }
 
-    /// The unit in which a number of this name and size counts time, if it does.
+    /// The unit in which a number with this name and size counts time, if it does.
     fn epoch(&self, name: &str) -> Option<&'static str> {
         let name = snake(name);
         let words = ["_at", "time", "date", "ts", "updated", "created", "upd", "ttl", "expires"];
@@ -169,12 +168,12 @@ fn is_rows(value: &AttributeValue) -> bool {
     matches!(value, AttributeValue::L(list) if !list.is_empty() && list.iter().all(map))
 }
 
-/// Whether a name can stand in a comment as it is.
+/// Whether a name can be written in a comment unchanged.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
 }
 
-/// The column types that a value may have, the narrowest first.
+/// The possible column types of a value, narrowest first.
 fn candidates(value: &AttributeValue) -> Vec<ColumnType> {
     let array = |element| ColumnType::Array(Box::new(element));
     match value {
@@ -195,7 +194,7 @@ fn candidates(value: &AttributeValue) -> Vec<ColumnType> {
     }
 }
 
-/// An item's key, for a person to look it up.
+/// An item's key, for people to look it up.
 fn example(keys: &[String], item: &Item) -> String {
     let text = |value: &AttributeValue| match value {
         AttributeValue::S(text) | AttributeValue::N(text) => {

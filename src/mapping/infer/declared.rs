@@ -1,24 +1,24 @@
-//! Designs as files: which tool wrote one, and columns whose types it says.
+//! Designs as files: which tool wrote one, and columns with declared types.
 
 use super::names::{path_name, snake, unique};
 use crate::mapping::spec::ColumnType;
 use crate::mapping::toml_text;
 
-/// Why a file is no design that can be read.
+/// Why a file cannot be read as a design.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// It is no JSON.
-    #[error("the file is no JSON")]
+    /// It is not JSON.
+    #[error("the file is not JSON")]
     Json(#[from] serde_json::Error),
-    /// It is JSON of some other kind.
+    /// It is other JSON.
     #[error("the file is neither a data model of NoSQL Workbench nor a OneTable schema")]
     Unknown,
-    /// Something in it makes no sense; the text says where and what.
+    /// Part of it is invalid; the text says where and why.
     #[error("{0}")]
     Wrong(String),
 }
 
-/// A column as a design declares it.
+/// A column declared by a design.
 pub(super) struct Declared {
     /// The column's name, before it is made unique.
     pub(super) column: String,
@@ -28,7 +28,7 @@ pub(super) struct Declared {
     pub(super) column_type: ColumnType,
     /// The unit in which a number counts time.
     pub(super) epoch: Option<&'static str>,
-    /// What else the design says, for people.
+    /// Other facts from the design, for people.
     pub(super) note: String,
 }
 

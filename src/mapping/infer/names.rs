@@ -1,6 +1,6 @@
 //! Names of columns and entities, made of what attributes are called.
 
-/// `sentAt` -> `sent_at`; empty when nothing of it can be an identifier.
+/// `sentAt` -> `sent_at`; empty if no part of it can be an identifier.
 pub(in crate::mapping) fn snake(name: &str) -> String {
     let mut out = String::new();
     let mut before = '_';
@@ -24,7 +24,7 @@ pub(in crate::mapping) fn snake(name: &str) -> String {
     out.get(..40).map_or(out.clone(), str::to_owned)
 }
 
-/// The name, with a number where it is taken or reserved already.
+/// The name, with a number if it is taken or reserved.
 pub(in crate::mapping) fn unique(name: &str, taken: &[String]) -> String {
     let name = if name.is_empty() { "attribute" } else { name };
     let reserved = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid", "dynaurora_version"];
@@ -35,7 +35,7 @@ pub(in crate::mapping) fn unique(name: &str, taken: &[String]) -> String {
     (2..).map(|number| format!("{name}_{number}")).find(|name| free(name)).unwrap_or_default()
 }
 
-/// An attribute's name as a path of the mapping language.
+/// An attribute's name as a path in the mapping.
 pub(in crate::mapping) fn path_name(name: &str) -> String {
     let plain = !name.is_empty()
         && name.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-'));

@@ -12,12 +12,12 @@ use super::shape::Shape;
 use crate::mapping::spec::ColumnType;
 use crate::mapping::template::{CAPTURES_MAX, CaptureNames, Template};
 
-/// The attribute that says of which model an item is, unless the schema names another.
+/// The attribute with an item's model, unless the schema names another.
 const TYPE_FIELD: &str = "_type";
 
 #[derive(Deserialize)]
 struct Schema {
-    /// The schema itself has no place for it, but files are seen that have.
+    /// Not part of the schema format, but some files have it.
     name: Option<String>,
     #[serde(default)]
     indexes: BTreeMap<String, Index>,
@@ -43,17 +43,17 @@ struct Params {
     updated_field: Option<String>,
 }
 
-/// What a schema says of one attribute; what is not listed does not change its column.
+/// One attribute in a schema; other properties do not affect its column.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Field {
     #[serde(rename = "type")]
     kind: Value,
-    /// A template; other values are functions of the program's own.
+    /// A template; other values are functions of the program.
     value: Value,
-    /// The attribute's name in the table, with dots where it is packed into another one.
+    /// The attribute's name in the table, with dots if it is packed into another one.
     map: Option<String>,
-    /// Where it is a part of another attribute, and so not stored.
+    /// Set if it is part of another attribute, and so not stored.
     encode: Value,
     /// The type of a set's elements.
     items: Option<Box<Self>>,
@@ -94,7 +94,7 @@ pub(super) fn propose(value: Value, table: Option<&str>) -> Result<String, Model
         groups.push(model(&schema, &key_attributes, name, &fields));
     }
     if unique_fields {
-        notes.push("# OneTable keeps items of its own, _unique#…, for unique fields.".to_owned());
+        notes.push("# OneTable has its own items, _unique#…, for unique fields.".to_owned());
         notes.push("unmatched = \"count\"".to_owned());
     }
     settle(request, &mut groups, &mut Vec::new());
@@ -108,7 +108,7 @@ fn fields_of<'s>(
 ) -> Result<Vec<(&'s str, Field)>, ModelError> {
     let read = |(name, value): (&'s String, &Value)| {
         let field = serde_json::from_value(value.clone()).map_err(|_| {
-            ModelError::Wrong(format!("the field {name} of the model {model} makes no sense"))
+            ModelError::Wrong(format!("the field {name} of the model {model} is invalid"))
         })?;
         Ok((name.as_str(), field))
     };
@@ -146,8 +146,8 @@ fn model(schema: &Schema, keys: &[String], name: &str, fields: &[(&str, Field)])
     }
 }
 
-/// `account#${id}` -> `account#{id}`; `None` for what is no template of ours, as where two
-/// variables stand side by side.
+/// `account#${id}` -> `account#{id}`; `None` if it cannot be our template, for example if two variables are
+/// adjacent.
 fn template(value: &str, kind: (&str, &str), captures: &mut Vec<String>) -> Option<String> {
     let escaped = |text: &str| text.replace('{', "{{").replace('}', "}}");
     let (mut out, mut rest) = (String::new(), value);

@@ -10,19 +10,19 @@ use crate::mapping::template::{CaptureNames, Template};
 use crate::mapping::toml_text;
 use crate::model::{AttributeValue, Item};
 
-/// Where AWS is, as far as somebody said so.
+/// Where AWS is, as far as given.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct InferPlace<'a> {
     /// The Region.
     pub region: Option<&'a str>,
     /// The profile of the shared AWS files.
     pub profile: Option<&'a str>,
-    /// The endpoint of a local stand-in.
+    /// The endpoint of a local DynamoDB.
     pub endpoint: Option<&'a str>,
 }
 
 impl InferPlace<'_> {
-    /// The section of the config; empty where nobody said anything.
+    /// The section of the config; empty without settings.
     pub(super) fn section(&self) -> String {
         let said =
             [("region", self.region), ("profile", self.profile), ("endpoint", self.endpoint)];
@@ -34,39 +34,39 @@ impl InferPlace<'_> {
     }
 }
 
-/// What is known of the table that the items come from.
+/// The table that the items come from.
 #[derive(Debug, Clone, Copy)]
 pub struct InferRequest<'a> {
-    /// The name that the source gets.
+    /// The name for the source.
     pub source: &'a str,
     /// The DynamoDB table.
     pub table: &'a str,
     /// The table's key attributes, the partition key first.
     pub key_attributes: &'a [String],
-    /// Where it was found.
+    /// Where it is.
     pub place: InferPlace<'a>,
 }
 
-/// Attributes that single-table designs keep an item's type in.
+/// Attributes that usually hold an item's type in single-table designs.
 const TYPE_ATTRIBUTES: [&str; 9] =
     ["type", "Type", "_type", "entityType", "EntityType", "entity", "__typename", "_et", "kind"];
 
-/// One proposed entity: the items with one shape of key, or what a design says of them.
+/// One proposed entity: the items with one shape of key, or a part of a design.
 pub(super) struct Group<'i> {
     pub(super) name: String,
     pub(super) shape: Shape,
-    /// What it comes from, for people.
+    /// Its origin, for people.
     pub(super) note: String,
-    /// The attribute that says what kind of item it is, and what it says.
+    /// The type attribute and its value.
     pub(super) kind: Option<(String, String)>,
     pub(super) columns: Columns<'i>,
-    /// The filter that tells it from a group whose template overlaps.
+    /// The filter against a group with an overlapping template.
     pub(super) filter: Option<String>,
     /// The group that it cannot be told from; it is then proposed as a comment.
     pub(super) hidden_by: Option<String>,
 }
 
-/// Where the columns of a group come from.
+/// The source of a group's columns.
 pub(super) enum Columns<'i> {
     /// Its items.
     Seen(Vec<&'i Item>),
@@ -74,12 +74,12 @@ pub(super) enum Columns<'i> {
     Declared(Vec<Declared>),
 }
 
-/// What stands above all sources.
+/// The lines before all sources.
 pub(super) fn head(origin: &str) -> String {
     let origin: String = origin.chars().filter(|char| !char.is_control()).collect();
     format!(
         "# Proposed by dynaurora from {origin}.\n\
-         # Everything here is a guess from what was seen: read it before you run it.\n\
+         # Everything here is a guess from the sample: read it before you run it.\n\
          version = 1\n\n\
          [target]\n\
          url = \"postgres://dynaurora@localhost:5432/reads\"\n\
@@ -100,7 +100,7 @@ pub(super) fn section(request: InferRequest<'_>, notes: &[String], groups: &[Gro
         line(note.clone());
     }
     if groups.is_empty() {
-        line("# No item was seen, so only the key is mapped.".into());
+        line("# The sample has no items, so only the key is mapped.".into());
         line(empty_mapping(request));
     }
     for group in groups {
@@ -117,7 +117,7 @@ pub(super) fn section(request: InferRequest<'_>, notes: &[String], groups: &[Gro
     out
 }
 
-/// The groups of a table's items; their names are none of those `taken`.
+/// The groups of a table's items, with names that are not in `taken`.
 pub(super) fn groups<'i>(
     request: InferRequest<'_>,
     items: &'i [Item],
@@ -146,7 +146,7 @@ pub(super) fn groups<'i>(
     groups
 }
 
-/// Names the groups, and tells those apart whose templates overlap.
+/// Names the groups, and adds filters to those with overlapping templates.
 pub(super) fn settle(request: InferRequest<'_>, groups: &mut [Group<'_>], taken: &mut Vec<String>) {
     for group in &mut *groups {
         let wanted = group
@@ -198,7 +198,7 @@ fn overlaps(left: &Shape, right: &Shape) -> bool {
     })
 }
 
-/// The type attribute and its value, where all items of a group have the same.
+/// The type attribute and its value, if all items of a group agree.
 fn type_value(items: &[&Item]) -> Option<(String, String)> {
     TYPE_ATTRIBUTES.into_iter().find_map(|name| {
         let value = |item: &&Item| match item.attribute(name) {

@@ -1,5 +1,4 @@
-//! The shape of a key: which parts of it are words that name a kind of item, and which are its
-//! identity.
+//! The shape of a key: which parts are words that name a kind of item, and which identify it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,16 +6,16 @@ use super::names::{snake, unique};
 use crate::mapping::template::{CaptureNames, Captures, Template};
 use crate::model::{AttributeValue, Item};
 
-/// The characters that single-table designs join the parts of a key with, the commonest first.
+/// The characters that usually join the parts of a key, most common first.
 const SEPARATORS: [char; 4] = ['#', '|', ':', '/'];
 
-/// At one place of a key there are few words that name kinds; more are names of things.
+/// A part of a key has few words that name kinds; more values than this are identities.
 const WORDS_MAX: usize = 16;
 
-/// The types that a capture may get, the narrowest first.
+/// The types that a capture may get, narrowest first.
 const CAPTURE_TYPES: [&str; 4] = ["uuid", "ulid", "date", "int"];
 
-/// What was learnt about the keys of all items.
+/// The facts learnt from all items' keys.
 pub(super) struct Shapes<'k> {
     attributes: &'k [String],
     items: &'k [Item],
@@ -62,7 +61,7 @@ impl<'k> Shapes<'k> {
         Self { attributes, items, separator, words }
     }
 
-    /// What the items of one group have in common: words as they are, a star for anything else.
+    /// The common label of a group's items: words as they are, a star for anything else.
     pub(super) fn label(&self, item: &Item) -> Vec<String> {
         let label = |(at, name): (usize, &String)| match item.attribute(name) {
             Some(AttributeValue::S(text)) => {
@@ -78,7 +77,7 @@ impl<'k> Shapes<'k> {
         self.attributes.iter().enumerate().map(label).collect()
     }
 
-    /// The templates of a group; `None` when an item has no key, as none can.
+    /// The templates of a group; `None` if an item has no key.
     pub(super) fn shape(&self, items: &[&Item]) -> Option<Shape> {
         let first = *items.first()?;
         let mut shape = Shape { templates: Vec::new(), literals: Vec::new(), captures: Vec::new() };
@@ -121,9 +120,8 @@ impl<'k> Shapes<'k> {
         few && is_word(word) && (shouted || self.separator.is_some() && part == 0)
     }
 
-    /// The narrowest type that takes this part of every key with the same word before it, whatever
-    /// group the key is of: a `{child_id}` should have one type everywhere. As `:uuid`; empty for
-    /// text.
+    /// The narrowest type that fits this part of every key with the same word before it, in all groups: a
+    /// `{child_id}` should have one type everywhere. As `:uuid`; empty for text.
     fn capture_type(&self, at: usize, part: usize, like: &Item) -> String {
         let Some(attribute) = self.attributes.get(at) else { return String::new() };
         let parts = |item: &'k Item| match item.attribute(attribute) {
@@ -157,7 +155,7 @@ impl<'k> Shapes<'k> {
 }
 
 impl Shape {
-    /// A key whose templates a design gives, with the names that they capture.
+    /// A key with a design's templates and their captures' names.
     pub(super) fn declared(templates: Vec<(String, String)>, captures: Vec<String>) -> Self {
         Self { templates, literals: Vec::new(), captures }
     }

@@ -1,5 +1,5 @@
-//! Data models of NoSQL Workbench: their sample items are grouped like any others; a table without
-//! samples has the columns that it declares.
+//! Data models of NoSQL Workbench: their sample items are grouped like any others; a table without samples
+//! gets its declared columns.
 
 use std::collections::HashSet;
 
@@ -47,7 +47,7 @@ struct Attribute {
     attribute_type: String,
 }
 
-/// A view of a table; sample items stand in the facets where there are any.
+/// A view of a table; facets hold the sample items, if any.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Facet {
@@ -55,7 +55,7 @@ struct Facet {
     table_data: Vec<Value>,
 }
 
-/// Proposes a source for each table, or for the one that is named.
+/// Proposes a source for each table, or for the named one.
 pub(super) fn propose(value: Value, only: Option<&str>) -> Result<String, ModelError> {
     let Model { mut tables } = serde_json::from_value(value)?;
     if let Some(only) = only {
@@ -109,7 +109,7 @@ fn proposed(table: &Table, source: &str, taken: &mut Vec<String>) -> Result<Stri
     Ok(section(request, note.as_slice(), &groups))
 }
 
-/// The table's sample items, each once: a facet repeats those of the table.
+/// The table's sample items, each once, because facets repeat them.
 fn items(table: &Table, keys: &[String]) -> Result<Vec<Item>, ModelError> {
     let facets = table.table_facets.iter().flat_map(|facet| &facet.table_data);
     let mut known = HashSet::new();
@@ -117,7 +117,7 @@ fn items(table: &Table, keys: &[String]) -> Result<Vec<Item>, ModelError> {
     for (number, value) in (1..).zip(table.table_data.iter().chain(facets)) {
         let wrong = || {
             let table = &table.table_name;
-            ModelError::Wrong(format!("sample item {number} of table {table} is no DynamoDB JSON"))
+            ModelError::Wrong(format!("sample item {number} of table {table} is not DynamoDB JSON"))
         };
         let item: Item = serde_json::from_value(value.clone()).map_err(|_| wrong())?;
         let whole = keys.iter().all(|key| item.attribute(key).is_some());
@@ -128,7 +128,7 @@ fn items(table: &Table, keys: &[String]) -> Result<Vec<Item>, ModelError> {
     Ok(items)
 }
 
-/// A table without samples: its whole key, and every attribute that it declares.
+/// A table without samples: its whole key, and every declared attribute.
 fn declared(table: &Table, keys: &[String]) -> Group<'static> {
     let mut captures: Vec<String> = Vec::new();
     let template = |key: &String| {

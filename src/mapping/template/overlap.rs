@@ -1,9 +1,9 @@
-//! Do two templates share a text? Both are simple automata; the question is whether their product
-//! reaches its end.
+//! Whether two templates can match the same text. Both are simple automata; their product must not reach its
+//! end.
 
 use super::{CaptureKind, Part};
 
-/// Characters that stand for all those which no literal names.
+/// Characters that represent all those not in a literal.
 const REPRESENTATIVES: [char; 6] = ['0', 'a', 'f', 'z', 'Z', '~'];
 
 /// A set of characters, taken once or any number of times.
@@ -16,7 +16,7 @@ struct Token {
 #[derive(Debug, Clone, Copy)]
 enum Class {
     One(char),
-    /// Any character but the one that begins the literal after the capture.
+    /// Any character except the first one of the literal after the capture.
     AnyBut(Option<char>),
     Digit,
     Integer,

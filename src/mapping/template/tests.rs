@@ -166,8 +166,8 @@ proptest! {
         pieces in proptest::collection::vec("[#AB0]{1,3}", 1..5),
         left_holes in 0_u8..32, right_holes in 0_u8..32,
     ) {
-        // Two templates made from one text by making holes into it do overlap, where no capture
-        // holds the first character of the literal after it.
+        // Two templates made from one text by replacing parts with captures overlap, if no capture holds
+        // the first character of the literal after it.
         let template = |holes: u8| {
             let mut text = String::new();
             let mut hole_before = false;

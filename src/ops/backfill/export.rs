@@ -1,4 +1,4 @@
-//! The load of an export: checked before anything begins, then begun once the shards are listed.
+//! A backfill from an export: checked first, begun once the shards are listed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::source::Export;
 /// How long the first listing of the shards may take.
 const LISTED_WITHIN: Duration = Duration::from_secs(120);
 
-/// An export that may be loaded into a source's target.
+/// An export that may be read into a source's target.
 #[derive(Debug)]
 pub struct ExportLoad<P> {
     ports: P,
@@ -27,7 +27,7 @@ pub struct ExportLoad<P> {
 }
 
 impl ExportLoad<RealPorts> {
-    /// Reads the manifest and sees that the export is this table's and not too old; nothing begins.
+    /// Reads the manifest and checks that the export is of this table and not too old; begins nothing.
     pub(super) async fn open(
         places: &[String],
         source: &SourceConfig,
@@ -48,14 +48,14 @@ impl ExportLoad<RealPorts> {
 }
 
 impl<P: Seams> ExportLoad<P> {
-    /// Begins the load as soon as the shards are listed. Where it is active already, it goes on.
+    /// Begins the backfill as soon as the shards are listed, or resumes an active one.
     pub(super) async fn begin(&self, restart: bool) -> Result<()> {
         let clock = self.ports.clock();
         let deadline = clock.now() + LISTED_WITHIN;
         loop {
             let view = match self.ports.ledger().load(&self.source).await {
                 Ok(view) => Some(view),
-                // The worker of this process has not entered the source yet.
+                // The worker of this process has not registered the source yet.
                 Err(error) if error.kind() == ErrorKind::Unknown => None,
                 Err(error) => return Err(error),
             };
@@ -70,9 +70,9 @@ impl<P: Seams> ExportLoad<P> {
                 }
             }
             if clock.now() > deadline {
-                let what = format!("the load of source {} cannot begin", self.source);
+                let what = format!("the backfill of source {} cannot begin", self.source);
                 return Err(Error::new(ErrorKind::Conflict, what)
-                    .with_hint("see with `dynaurora status` what the source is at"));
+                    .with_hint("`dynaurora status` shows the state of the source"));
             }
             clock.sleep_until(clock.now() + LOOK_EVERY).await;
         }
@@ -84,22 +84,22 @@ impl<P: Seams> ExportLoad<P> {
         if self.load.partitions.iter().all(own) {
             return Ok(());
         }
-        let what = format!("another load of source {} is active", self.source);
+        let what = format!("another backfill of source {} is active", self.source);
         Err(Error::new(ErrorKind::Conflict, what)
-            .with_hint("wait for its end, or begin anew with --restart"))
+            .with_hint("wait until it ends, or begin anew with --restart"))
     }
 }
 
-/// Whether incremental exports tell all that this mapping needs to know of a removal.
+/// Whether incremental exports hold all that this mapping needs to know about removals.
 fn tells_enough(export: &Export, mapper: &Mapper) -> Result<()> {
     let Some((place, without_old_images)) = export.increments() else { return Ok(()) };
     let refused = |what: String| Err(Error::new(ErrorKind::Config, what));
     if let Some(entity) = mapper.tells_expiries() {
         return refused(format!(
-            "the export at {place} does not tell expiries from deletes, and entity {entity} treats \
+            "the export at {place} does not tell expiries from deletes, but entity {entity} treats \
              them differently"
         ))
-        .map_err(|error| error.with_hint("load a full export alone"));
+        .map_err(|error| error.with_hint("use a full export alone"));
     }
     match (without_old_images, mapper.needs_old_image()) {
         (Some(place), Some(need)) => refused(format!(

@@ -31,7 +31,7 @@ pub trait Host {
     /// The source's seams: a load that is active already needs none.
     fn ports(&self) -> impl Future<Output = Result<Self::Ports>>;
 
-    /// Notes an operator's word: the sweep of the active load may delete as much as it must.
+    /// Records an operator's consent: the active backfill's sweep may delete as much as it must.
     fn confirm_sweep(&self) -> impl Future<Output = Result<()>>;
 
     /// Starts a worker in this process, for this source alone.

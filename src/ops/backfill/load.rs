@@ -38,14 +38,14 @@ impl<H: Host, G: Progress> Load<'_, H, G> {
         let started = host.clock().now();
         let known = match host.ledger().load(&self.source).await {
             Ok(view) => Some(view),
-            // A source that no daemon ever ran is entered by this process.
+            // This process registers a source that no daemon ever ran.
             Err(error) if error.kind() == ErrorKind::Unknown => None,
             Err(error) => return Err(error),
         };
         let workers = known.as_ref().map_or(0, |view| view.workers);
         if workers == 0 && options.detach {
-            return Err(Error::new(ErrorKind::Usage, "no daemon runs that could do the work")
-                .with_hint("leave out --detach, and this process does it"));
+            return Err(Error::new(ErrorKind::Usage, "no daemon runs")
+                .with_hint("without --detach this process does the work"));
         }
         // Before a worker of this process takes up what an earlier load has left. One that nobody has listed
         // yet waits for that worker.
@@ -77,7 +77,7 @@ impl<H: Host, G: Progress> Load<'_, H, G> {
         service: Option<Service>,
         export: Option<ExportLoad<H::Ports>>,
     ) -> Result<(LedgerView, bool)> {
-        // Its own worker begins a scan once it has listed the shards.
+        // This process's worker begins a scan once it has listed the shards.
         let begins = service.is_some() && self.options.scans();
         let watch = async {
             if let Some(export) = &export {
@@ -91,7 +91,7 @@ impl<H: Host, G: Progress> Load<'_, H, G> {
             }
             None => match watch.await? {
                 Watched::Over(view) => Ok((*view, true)),
-                // The daemon that was to do the work has ended, or was dead already.
+                // The daemon that should do the work has ended, or was already dead.
                 Watched::Abandoned => {
                     let own = self.own_worker(Backfill::Never).await?;
                     let watch = self::watch(self.host, &self.source, self.progress, false);
@@ -108,7 +108,7 @@ impl<H: Host, G: Progress> Load<'_, H, G> {
         self.host.worker(self.options.wish(when)).await
     }
 
-    /// Begins a load that the running daemons do.
+    /// Begins a backfill that the running daemons do.
     async fn begin(&self, view: &LedgerView) -> Result<()> {
         if view.load.active && !self.options.restart {
             self.progress.active_already(&self.source);
@@ -133,10 +133,10 @@ impl<H: Host, G: Progress> Load<'_, H, G> {
         };
         let hint = match halted {
             Some(Halt::Gap(GapReason::TableChanged)) => {
-                "another table has its name now: `dynaurora gaps accept` says that this is meant"
+                "another table has this name now: confirm it with `dynaurora gaps accept`"
             }
-            Some(_) => "mend what halted it, restart the daemon, then try again",
-            None => "try again in a minute; `dynaurora status` shows what the daemon is at",
+            Some(_) => "fix the cause, restart the daemon, then try again",
+            None => "try again in a minute; `dynaurora status` shows what the daemon does",
         };
         Error::new(ErrorKind::Conflict, why).with_hint(hint)
     }

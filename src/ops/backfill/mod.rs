@@ -1,7 +1,7 @@
 //! Loads tables as a whole beside their streams.
 //!
 //! A load is a state of the ledger, and the daemons that run do the work. Where none runs, this process is
-//! one until the load is complete.
+//! one until the backfill is complete.
 
 mod export;
 pub mod host;
@@ -24,7 +24,7 @@ use options::{Loaded, Options, Progress};
 /// Loads one source after the other, or the one that is named.
 ///
 /// # Errors
-/// When the target or AWS cannot be reached, or a source is halted for something that a load cannot mend.
+/// When the target or AWS cannot be reached, or a source is halted for a reason that a backfill cannot fix.
 pub async fn backfill(
     config: &mut Config,
     only: Option<&str>,
@@ -34,8 +34,8 @@ pub async fn backfill(
     let asked = |source: &&SourceConfig| only.is_none_or(|name| *source.name == *name);
     named::source(config, only)?;
     if !options.scans() && config.sources.iter().filter(asked).count() > 1 {
-        return Err(Error::new(ErrorKind::Usage, "an export is of one table")
-            .with_hint("say which source it is for: --source NAME"));
+        return Err(Error::new(ErrorKind::Usage, "an export belongs to one table")
+            .with_hint("name its source: --source NAME"));
     }
     let pools = wire::target(config).await?;
     prepare_target(config, &pools).await?;

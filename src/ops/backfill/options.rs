@@ -7,9 +7,9 @@ use crate::engine::ports::LedgerView;
 /// How a load is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How many segments; by the number of items where nobody says.
+    /// The number of segments; by default the number of items decides.
     pub segments: Option<u32>,
-    /// The read units a second of all workers together; no limit where nobody says.
+    /// The limit of read units a second for all workers together; none by default.
     pub rcu_max: Option<f64>,
     /// The places of a full export and of those that follow it, in place of a scan.
     pub from_export: Vec<String>,
@@ -93,12 +93,12 @@ impl Reached {
     }
 }
 
-/// What a load came to; the JSON's shape only grows.
+/// The result of a backfill; the JSON only gains fields.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Loaded {
     /// The source.
     pub source: String,
-    /// The load's generation.
+    /// The backfill's generation.
     pub generation: u32,
     /// Whether it is over; otherwise a daemon goes on with it.
     pub complete: bool,

@@ -8,18 +8,18 @@ use super::options::{Progress, Reached};
 use crate::engine::ports::{Clock, Ledger, LedgerView};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How often the ledger is asked how far the load is.
+/// How often the ledger is asked for progress.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A worker of this process is alive to the ledger within this time.
 const ALIVE_WITHIN: Duration = Duration::from_secs(15);
-/// A load that is read usually ends within this time.
+/// A backfill that has read everything usually ends within this time.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
-/// How the watch of a load ended.
+/// How watching a backfill ended.
 pub(super) enum Watched {
-    /// The load is over; this is the ledger's view then.
+    /// The backfill is over; this is the ledger's view at that time.
     Over(Box<LedgerView>),
-    /// Nobody is alive to go on with it.
+    /// No worker is alive to continue.
     Abandoned,
 }
 
@@ -92,13 +92,13 @@ pub(super) async fn served<H: Host>(
         Watched::Over(view) => finished.map(|()| *view),
         Watched::Abandoned => {
             Err(Error::new(ErrorKind::Unavailable, "the worker of this process ended")
-                .with_hint("run it again: the load goes on where it stopped"))
+                .with_hint("run it again: the backfill resumes where it stopped"))
         }
     }
 }
 
 fn stopped(signal: &str) -> Error {
-    let what = format!("stopped by {signal}; what was loaded is kept");
+    let what = format!("stopped by {signal}; the rows so far are kept");
     Error::new(ErrorKind::Unavailable, what)
-        .with_hint("run it again, or a daemon: the load goes on where it stopped")
+        .with_hint("run it again, or a daemon: the backfill resumes where it stopped")
 }

@@ -1,4 +1,4 @@
-//! What every part of a verification needs: both sides, the mapping, and the budget of read capacity.
+//! What every part of a verification needs: both sides, the mapping, and the read budget.
 
 use std::collections::HashSet;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -18,9 +18,9 @@ use crate::model::{
 };
 use crate::ops::ports::{Items, Letters, Sides};
 
-/// Items asked for at a time.
+/// Items requested at a time.
 const ITEMS_IN_FLIGHT: usize = 8;
-/// Failures in a row after which a read is given up; with the pauses between them, some two minutes.
+/// Failures in a row until a read gives up; with its pauses, about two minutes.
 const FAILURES_MAX: u32 = 10;
 
 /// One source under verification.
@@ -49,21 +49,21 @@ pub struct Subject {
     pub seed: u64,
 }
 
-/// What a row should be, by its item's present state.
+/// What a row should be, given its item's current state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expected {
-    /// This, or with a delete: nothing.
+    /// This row; for a delete, none.
     Row(RowOp),
     /// The item is gone, and the mapping may have kept the row.
     Kept,
     /// The item cannot be mapped.
     Unmappable,
-    /// The item says nothing of this row: another one may have it.
+    /// The item does not have this row: another one may.
     Silent,
 }
 
 impl<S: Sides> Context<S> {
-    /// Asks both sides what they are; refuses a source that is being backfilled.
+    /// Reads the state of both sides; refuses a source during a backfill.
     ///
     /// # Errors
     /// `Conflict` while the source is being backfilled, else when a side does not answer.
@@ -74,7 +74,7 @@ impl<S: Sides> Context<S> {
         if view.load.active {
             let what = format!("the source {name} is being backfilled");
             return Err(Error::new(ErrorKind::Conflict, what)
-                .with_hint("`dynaurora status` shows how far it is; verify afterwards"));
+                .with_hint("`dynaurora status` shows its progress; verify afterwards"));
         }
         let budget = Mutex::new(RateBudget::new(max_rcu, sides.clock().now()));
         Ok(Self {
@@ -112,7 +112,7 @@ impl<S: Sides> Context<S> {
         self.random.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The entity's own table behind a table's name; `None` where no entity has it.
+    /// The entity whose own table has this name, if any.
     fn entity_table(&self, name: &str) -> Option<TableIndex> {
         let tables = self.mapper.tables();
         let at = tables.iter().position(|table| table.name.to_string() == name)?;
@@ -120,7 +120,7 @@ impl<S: Sides> Context<S> {
         tables.get(at)?.parent.map_or_else(own, |parent| Some(parent.table))
     }
 
-    /// The entities' own tables that are looked at.
+    /// The entities' own tables to verify.
     pub(crate) fn own_tables(&self, named: Option<&str>) -> Vec<TableIndex> {
         let chosen = named.and_then(|name| self.entity_table(name));
         let numbered = (0_u16..).zip(self.mapper.tables());
@@ -131,14 +131,14 @@ impl<S: Sides> Context<S> {
             .collect()
     }
 
-    /// The page of a scan, within the budget; what may pass is waited out.
+    /// A page of a scan, within the budget; retries temporary failures.
     pub(crate) async fn page(&self, from: &ReadFrom) -> Result<Page> {
         let page = self.patiently(|| self.sides.items().read(from)).await?;
         self.take(page.consumed_capacity).await;
         Ok(page)
     }
 
-    /// The items with these keys by consistent reads, within the budget.
+    /// The items with these keys, read consistently within the budget.
     pub(crate) async fn items(&self, keys: &[&Item]) -> Result<Vec<Option<Item>>> {
         // Collected first: the compiler cannot see that a stream over borrowed keys may be sent.
         let reads: Vec<_> = keys.iter().map(|key| self.item(key)).collect();
@@ -151,26 +151,26 @@ impl<S: Sides> Context<S> {
         Ok(item)
     }
 
-    /// The same at once, without the budget and without a second try: others wait for the answer.
+    /// The same at once, without budget or retry, because others wait for the answer.
     pub(crate) async fn items_now(&self, keys: &[Item]) -> Result<Vec<Option<Item>>> {
         let reads: Vec<_> = keys.iter().map(|key| self.sides.items().item(key)).collect();
         let items = try_join_all(reads).await?;
         Ok(items.into_iter().map(|(item, _)| item).collect())
     }
 
-    /// No row with this key, or one that is marked where the mapping deletes softly.
+    /// No row with this key, or a marked one if the mapping deletes softly.
     pub(crate) fn absence(&self, table: TableIndex, mut cells: Cells) -> RowOp {
         let spec = self.mapper.tables().get(usize::from(table.0));
         let soft = spec.is_some_and(|spec| spec.deleted_at.is_some());
         let action = if soft { RowAction::SoftDelete } else { RowAction::Delete };
         if soft {
-            // Nobody knows when the item was deleted.
+            // The time of the delete is unknown.
             cells.push_null();
         }
         RowOp { table, action, cells, children: Vec::new() }
     }
 
-    /// What the row should be now that its item is this one.
+    /// What the row should be, given its current item.
     pub(crate) fn truth(
         &self,
         (key, item): (&Item, Option<Item>),
@@ -206,7 +206,7 @@ impl<S: Sides> Context<S> {
         }
     }
 
-    /// Which of these items wait as open dead letters, by place.
+    /// Which of these items have open dead letters, by place.
     pub(crate) async fn dead_lettered(&self, keys: &[&Item]) -> Result<HashSet<usize>> {
         let hashes: Vec<_> = keys.iter().map(|key| key_hash_of(key)).collect();
         let open = self.sides.target().open_among(&self.name, &hashes).await?;
@@ -219,7 +219,7 @@ impl<S: Sides> Context<S> {
         self.budget.lock().await.take(units.unwrap_or(0.0), now);
     }
 
-    /// Calls once the budget allows, and again after a pause where the failure may pass.
+    /// Calls once the budget allows, and retries temporary failures after a pause.
     async fn patiently<T, F>(&self, call: impl Fn() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,

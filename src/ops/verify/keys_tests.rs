@@ -1,4 +1,4 @@
-//! Rows' keys back to items' keys, with mappings as people write them.
+//! Turns rows' keys back into items' keys, with realistic mappings.
 
 use crate::config::Config;
 use crate::mapping::Mapper;
@@ -48,7 +48,7 @@ fn a_row_s_key_renders_the_item_s_key_with_its_padding() {
     let key = mapper.item_key(TableIndex(0), &cells(&["a#b", "926", "x#1"]), &schema);
     let wanted = r##"{"pk":{"S":"CHILD#a#b"},"sk":{"S":"LETTER#0926#x#1"}}"##;
     assert_eq!(text(key).as_deref(), Some(wanted));
-    // No item has an empty capture, nor a year of five digits.
+    // No item has an empty capture or a year of five digits.
     assert_eq!(mapper.item_key(TableIndex(0), &cells(&["", "926", "x"]), &schema), None);
     assert_eq!(mapper.item_key(TableIndex(0), &cells(&["a", "92600", "x"]), &schema), None);
 }

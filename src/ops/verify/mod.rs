@@ -25,13 +25,13 @@ use scan::Share;
 /// How a verification is made.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Only this target table, with its child tables or the table that it hangs on.
+    /// Only this target table, with its child tables or its parent table.
     pub table: Option<String>,
     /// The part of the source to read, from 0 to 1.
     pub sample: Option<f64>,
     /// Whether what differs is repaired.
     pub repair: bool,
-    /// How many segments of the source are read at a time.
+    /// How many segments of the source to read at a time.
     pub segments: u32,
     /// How long a change may take from the source to the target.
     pub lag: Duration,
@@ -42,7 +42,7 @@ pub struct Options {
 pub struct Verified {
     /// What both directions found.
     pub found: Found,
-    /// The part of the source that was read, from 0 to 1.
+    /// The share of the source that was read, from 0 to 1.
     pub share: f64,
     /// How long it took.
     pub took: Duration,

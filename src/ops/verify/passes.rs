@@ -1,10 +1,10 @@
-//! The two directions: every item beside its rows, then every row beside its item.
+//! The two directions: every item against its rows, then every row against its item.
 //!
-//! The first direction leaves behind a hash of each row that it met, so that the second need look closer only
-//! at the others: rows that are new, and rows that no item has. A table whose key tells its item's key is
-//! settled by reading those items. Where it does not, the source is read a second time: a row that stood
-//! before that reading began, that no item of it maps to, and that has the same version afterwards, has no
-//! item; had there been one, it would have been met, or its removal would have reached the row.
+//! The first direction keeps a hash of each row that it met, so the second examines only the other rows: new
+//! ones, and those without an item. If a table's key gives the item's key, those items are read. If not, the
+//! source is read a second time. A row has no item if it existed before that reading, no item read maps to
+//! it, and its version is the same afterwards: an existing item would have been met, and a removed one would
+//! have changed the row.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,14 +19,14 @@ use crate::mapping::Outcome;
 use crate::model::{Cells, Change, Item, RowAction, RowOp, TableIndex, Version};
 use crate::ops::ports::{MetRow, Observer, Rows, RowsPage, Sides};
 
-/// Suspects that are settled together; while writers write, some rows are always a moment behind.
+/// Suspects settled together; while writers write, some rows always lag a little.
 const SUSPECTS_MAX: usize = 1_000;
 /// Differences after which a verification ends early: whatever it is, a backfill repairs it better.
 const DRIFT_MAX: usize = 10_000;
-/// Rows in one page through a target table.
+/// Rows per page of a target table.
 const PAGE_ROWS: u32 = 1_000;
 
-/// How one source is verified.
+/// How to verify one source.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) tables: Vec<TableIndex>,
@@ -43,17 +43,17 @@ pub struct Found {
     pub items: u64,
     /// Rows compared; child rows are not counted.
     pub rows: u64,
-    /// Items that cannot be mapped as they are.
+    /// Items that cannot be mapped.
     pub rejected: u64,
     /// What became of all that looked wrong.
     pub settled: Settled,
     /// Whether it ended before everything was read.
     pub stopped_early: bool,
-    /// Tables whose rows without an item could not be looked for, with the number of rows in doubt.
+    /// Tables whose rows without an item could not be looked for, with the number of doubtful rows.
     pub unchecked: Vec<(TableIndex, u64)>,
 }
 
-/// One source's verification under way.
+/// A running verification of one source.
 pub(crate) struct Passes<'a, S, O> {
     context: &'a Arc<Context<S>>,
     plan: Plan,
@@ -86,7 +86,7 @@ impl Found {
     }
 }
 
-/// A row whose key does not tell its item.
+/// A row whose key does not give its item's key.
 #[derive(Debug)]
 struct Unnamed {
     table: TableIndex,
@@ -108,7 +108,7 @@ impl<'a, S: Sides, O: Observer> Passes<'a, S, O> {
         }
     }
 
-    /// Both directions.
+    /// Runs both directions.
     pub(crate) async fn run(mut self) -> Result<Found> {
         self.forwards(true).await?;
         let mut unnamed = Vec::new();
@@ -128,8 +128,7 @@ impl<'a, S: Sides, O: Observer> Passes<'a, S, O> {
         Ok(self.found)
     }
 
-    /// Reads the source and compares the rows of each item. Without `judging` it only notes which rows it
-    /// meets.
+    /// Reads the source and compares the rows of each item. Without `judging` it only records the rows met.
     async fn forwards(&mut self, judging: bool) -> Result<()> {
         let (mut pages, tasks) = scan::start(self.context, &self.plan.share, self.plan.readers);
         while let Some(page) = pages.recv().await {
@@ -156,7 +155,7 @@ impl<'a, S: Sides, O: Observer> Passes<'a, S, O> {
             if let Outcome::Rejected(_) = self.context.mapper.map(change, &mut own) {
                 self.found.rejected += u64::from(judging);
             }
-            // A history is of changes; the item alone does not tell it.
+            // A history consists of changes, which the item alone does not show.
             own.retain(|op| op.action != RowAction::Record);
             rows.extend(own.drain(..).map(|op| (at, op)));
         }
@@ -202,8 +201,8 @@ impl<'a, S: Sides, O: Observer> Passes<'a, S, O> {
         Ok(())
     }
 
-    /// Pages through a target table. Rows of an entity's own table are looked at where the first direction
-    /// did not meet them; of a child table, those whose parent is missing.
+    /// Pages through a target table. Checks an entity table's rows that the first direction did not meet, and
+    /// a child table's rows whose parent is missing.
     async fn backwards(
         &mut self,
         table: TableIndex,
@@ -248,8 +247,7 @@ impl<'a, S: Sides, O: Observer> Passes<'a, S, O> {
         }
     }
 
-    /// Whether to look closer: after a whole reading at the rows that it did not meet, after a sample at a
-    /// sample.
+    /// Whether to examine a row: after a full reading, rows that it did not meet; after a sample, a sample.
     fn wanted(&self, table: TableIndex, key: &[String]) -> bool {
         if !self.plan.share.is_whole() {
             return self.context.random().f64() < self.plan.share.part;
@@ -257,8 +255,8 @@ impl<'a, S: Sides, O: Observer> Passes<'a, S, O> {
         !self.was_met(table, key)
     }
 
-    /// A row that no item was met for, in a table that keeps rows whose items are gone: nobody can tell
-    /// whether it is one of those, unless its version is none that a change can have given.
+    /// A row without a met item, in a table that keeps rows of removed items. It may be such a row, unless no
+    /// change can have given it its version.
     fn may_be_kept(&self, table: TableIndex, row: &MetRow) -> bool {
         let given = row.version.as_deref();
         let given =
@@ -277,9 +275,9 @@ impl<'a, S: Sides, O: Observer> Passes<'a, S, O> {
         hasher.finish()
     }
 
-    /// Settles rows whose keys do not tell their items.
+    /// Settles rows whose keys do not give their items' keys.
     async fn second_reading(&mut self, mut unnamed: Vec<Unnamed>) -> Result<()> {
-        // An item that cannot be mapped may be the one behind an old row: nobody can tell which.
+        // An unmappable item may own any of the old rows.
         let doubtful = !self.plan.share.is_whole() || self.found.rejected > 0 || self.full();
         if doubtful {
             for row in unnamed {
@@ -298,7 +296,7 @@ impl<'a, S: Sides, O: Observer> Passes<'a, S, O> {
         }
         let earlier = self.found.settled.drift.len();
         self.settle().await?;
-        // One with another version now was written meanwhile: it may well have an item.
+        // A row with a new version was written meanwhile and may have an item.
         let mut at = 0;
         let drift = &mut self.found.settled.drift;
         drift.retain(|own| {
@@ -326,7 +324,7 @@ impl<'a, S: Sides, O: Observer> Passes<'a, S, O> {
     async fn settle(&mut self) -> Result<()> {
         let suspects = std::mem::take(&mut self.suspects);
         for suspect in &suspects {
-            // Later it may be suspected again, and then rightly.
+            // It may rightly be suspected again later.
             self.suspected.remove(&(suspect.table, suspect.row.clone()));
         }
         let settled = settle(self.context, suspects, self.plan.lag).await?;

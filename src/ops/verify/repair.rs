@@ -23,7 +23,7 @@ pub(crate) async fn repair<S: Sides>(
         for chunk in own.chunks_mut(REPAIR_ROWS_MAX) {
             match repair_chunk(context, chunk).await {
                 Ok(()) => {}
-                // One of them is refused; the others are not to suffer for it.
+                // One row is refused; repair the others one by one.
                 Err(error) if error.kind() == ErrorKind::Data => {
                     for one in chunk.chunks_mut(1) {
                         left.extend(unless_left(repair_chunk(context, one).await)?);
@@ -73,14 +73,14 @@ async fn repair_chunk<S: Sides>(context: &Context<S>, chunk: &mut [Drift]) -> Re
     Ok(())
 }
 
-/// A row whose truth is to be asked for.
+/// A row to repair.
 pub(crate) struct Asked {
     pub(crate) item: Option<Item>,
     pub(crate) row: Cells,
     pub(crate) version: Option<String>,
 }
 
-/// What each of these rows should be, now.
+/// What each of these rows should be now.
 pub(crate) async fn truth<S: Sides>(
     context: &Context<S>,
     table: TableIndex,
@@ -90,7 +90,7 @@ pub(crate) async fn truth<S: Sides>(
     let mut items = context.items_now(&keys).await?.into_iter();
     let op = |asked: &Asked| {
         let Some(key) = &asked.item else {
-            // That nothing has this row was found by reading everything; its version still says so.
+            // Reading everything showed that no item has this row; its unchanged version confirms it.
             return Some(context.absence(table, asked.row.clone()));
         };
         let item = items.next().flatten();

@@ -1,4 +1,4 @@
-//! Reads the source, or a share of it, in parallel segments.
+//! Reads the source, or a sample of it, in parallel segments.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Change, Position, Segment};
 use crate::ops::ports::Sides;
 
-/// The most segments that a scan can have (the service's own limit).
+/// The most segments of a scan (the service's limit).
 const SEGMENTS_MAX: f64 = 1_000_000.0;
 
-/// The segments to read: all of them, or a random choice of many smaller ones.
+/// The segments to read: all, or a random sample of many smaller ones.
 #[derive(Debug, Clone)]
 pub(crate) struct Share {
     segments: Vec<Segment>,
-    /// The part of the table that they are.
+    /// Their share of the table.
     pub(crate) part: f64,
 }
 
@@ -30,8 +30,8 @@ impl Share {
         Self { segments, part: 1.0 }
     }
 
-    /// About this part of the table. The service places items in segments by a hash of their partition key,
-    /// so some segments out of many are a fair sample, and the others cost nothing.
+    /// About this share of the table. The service assigns items to segments by a hash of their partition key,
+    /// so a few of many segments are a fair sample, and the others cost nothing.
     pub(crate) fn sample(part: f64, segments: u32, random: &mut fastrand::Rng) -> Self {
         let wanted = segments.max(1);
         let total = (f64::from(wanted) / part).ceil().clamp(f64::from(wanted), SEGMENTS_MAX);
@@ -48,13 +48,13 @@ impl Share {
         Self { segments, part: f64::from(wanted.min(total)) / f64::from(total) }
     }
 
-    /// Whether it is all of the table.
+    /// Whether it is the whole table.
     pub(crate) fn is_whole(&self) -> bool {
         self.part >= 1.0
     }
 }
 
-/// Starts reading; the pages come out of the channel, which holds few. The tasks end when the set is dropped.
+/// Starts reading; pages arrive in a small channel. The tasks end when the set is dropped.
 pub(crate) fn start<S: Sides>(
     context: &Arc<Context<S>>,
     share: &Share,
@@ -71,7 +71,7 @@ pub(crate) fn start<S: Sides>(
                 let next = left.lock().await.pop();
                 let Some(segment) = next else { return };
                 if let Err(error) = read(&context, segment, &send).await {
-                    // Whoever listens no more needs no reason either.
+                    // The receiver may be gone; then nobody needs the error.
                     drop(send.send(Err(error)).await);
                     return;
                 }
@@ -97,7 +97,7 @@ async fn read<S: Sides>(
         let (end, next) = (page.end, page.next);
         send.send(Ok(page.changes))
             .await
-            .map_err(|_| Error::new(ErrorKind::Unavailable, "the scan was given up"))?;
+            .map_err(|_| Error::new(ErrorKind::Unavailable, "the scan was abandoned"))?;
         if end {
             return Ok(());
         }

@@ -1,10 +1,10 @@
-//! Tells lag from drift: a row that looks wrong is read again, with its item, until it is right, or until
-//! neither has moved for so long that what differs cannot be on its way any more.
+//! Tells lag from drift: a row that looks wrong is read again with its item, until it is right, or until
+//! neither has changed for longer than a change takes to arrive.
 //!
-//! A difference counts once the item and the row were seen twice, unchanged, with the time for lag between,
-//! and, where the ledger can tell how far the source is synced, once that is past the first of the two. A
-//! row that keeps changing starts anew each time; the number of tries is bounded, and what is left then is
-//! reported as undecided, never as right.
+//! A difference counts once item and row were seen twice, unchanged, a lag time apart, and, if the ledger
+//! knows how far the source is synced, once that has passed the first sighting. A row that keeps changing
+//! starts over each time; the number of tries is limited, and rows left then are reported as undecided,
+//! never as right.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use crate::error::Result;
 use crate::model::{Cells, Item, RowOp, TableIndex, Version};
 use crate::ops::ports::{Comparison, Fault, Progress, Rows, Sides, Verifications};
 
-/// How often both sides are read again within the time for lag.
+/// Readings of both sides per lag time.
 const LOOKS: u32 = 4;
-/// How many times the time for lag may pass before what still moves is left undecided.
+/// How many lag times may pass before a row that still changes is undecided.
 const WAITS_MAX: u32 = 6;
-/// The ledger's own progress is waited for no less than this: it is held back by some seconds.
+/// The shortest wait for the ledger's progress, which is some seconds late.
 const WAIT_MIN: Duration = Duration::from_secs(30);
-/// The pause between two looks, where the time for lag is long.
+/// The longest pause between two readings.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// The ledger's time may be that of another clock.
+/// The ledger's clock may differ from ours.
 const CLOCK_MARGIN_MS: i64 = 2_000;
 /// Rows compared in one statement.
 pub(super) const CHUNK_ROWS: usize = 500;
@@ -32,13 +32,13 @@ pub(super) const CHUNK_ROWS: usize = 500;
 /// A row that looks wrong.
 #[derive(Debug, Clone)]
 pub(crate) struct Suspect {
-    /// Its item's key; `None` where only the row is known.
+    /// Its item's key; `None` if only the row is known.
     pub(crate) item: Option<Item>,
     /// The entity's table.
     pub(crate) table: TableIndex,
     /// The row's primary key.
     pub(crate) row: Cells,
-    /// How it was first seen, where it was compared already.
+    /// The first sighting, if it was compared already.
     seen: Option<Sighting>,
 }
 
@@ -51,35 +51,35 @@ struct Sighting {
     at_ms: i64,
 }
 
-/// A difference that stands.
+/// A confirmed difference.
 #[derive(Debug, Clone)]
 pub struct Drift {
-    /// Its item's key; `None` where only the row is known.
+    /// Its item's key; `None` if only the row is known.
     pub item: Option<Item>,
     /// The entity's table.
     pub table: TableIndex,
     /// The row's primary key.
     pub row: Cells,
-    /// What the target has, with all that is wrong.
+    /// The target's row, with all its faults.
     pub comparison: Comparison,
     /// What became of it.
     pub repaired: bool,
 }
 
-/// What became of the suspects.
+/// The results for the suspects.
 #[derive(Debug, Default)]
 pub struct Settled {
     /// The differences that stand.
     pub drift: Vec<Drift>,
-    /// Rows whose item waits as an open dead letter.
+    /// Rows whose item has an open dead letter.
     pub dead_letters: u64,
-    /// Rows whose item cannot be mapped, without a dead letter that is open.
+    /// Rows whose item cannot be mapped and has no open dead letter.
     pub unmappable: u64,
     /// Rows without an item that the mapping may have kept.
     pub kept: u64,
     /// Rows without an item that dynaurora never wrote.
     pub foreign: u64,
-    /// Rows that did not come to rest.
+    /// Rows that kept changing.
     pub undecided: u64,
 }
 
@@ -94,7 +94,7 @@ impl Suspect {
 }
 
 impl Drift {
-    /// Whether the row itself should not be there.
+    /// Whether the row should not exist.
     fn is_unexpected(&self) -> bool {
         let mut own = self.comparison.differences.iter().filter(|own| own.table == self.table);
         own.any(|own| own.fault == Fault::Unexpected)
@@ -136,7 +136,7 @@ pub(crate) async fn settle<S: Sides>(
     Ok(settled)
 }
 
-/// One look at all of them; those that are not settled come back.
+/// Reads all of them once and returns the unsettled ones.
 async fn look<S: Sides>(
     context: &Context<S>,
     suspects: Vec<Suspect>,
@@ -217,7 +217,7 @@ fn judge(
     Judged::Open(suspect)
 }
 
-/// What each row should be by its item's present state.
+/// What each row should be, given its item's current state.
 async fn expectations<S: Sides>(
     context: &Context<S>,
     suspects: &[Suspect],
@@ -247,7 +247,7 @@ async fn count_unmappable<S: Sides>(
     Ok(())
 }
 
-/// Leaves out what waits as a dead letter, since such a row is known to be old, and somebody else's rows.
+/// Drops rows whose item has a dead letter, since they are known to be old, and rows of others.
 async fn excuse<S: Sides>(
     context: &Context<S>,
     mut stand: Vec<Drift>,

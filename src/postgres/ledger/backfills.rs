@@ -1,7 +1,7 @@
-//! Loads in Postgres: how a generation begins and ends.
+//! Backfills in Postgres: begin and end of a generation.
 //!
-//! Both are one transaction that locks the source's row first, so that two of them never mix. The partitions'
-//! rows are locked after it, in the order of their names, as batches and renewals lock them.
+//! Each is one transaction that locks the source's row first, so two of them never mix. Then it locks the
+//! partitions' rows in the order of their names, like batches and renewals.
 
 use sqlx::{AssertSqlSafe, Row};
 
@@ -14,7 +14,7 @@ use crate::postgres::sql::encode::{printed, texts};
 use crate::postgres::sql::words::{REPLAYS_TO_END, is_shard, sequence_after, word};
 
 impl PostgresLedger {
-    /// Notes an operator's word: the sweep of the active load may delete as much as it must.
+    /// Records an operator's consent: the active backfill's sweep may delete as much as it must.
     ///
     /// # Errors
     /// As the database answers.
@@ -69,8 +69,8 @@ impl Loads for PostgresLedger {
     }
 }
 
-/// What nothing but a load or an operator ends is told by the gaps; their reasons are the halts that a load
-/// ends too.
+/// Gaps record halts that only a backfill or an operator may end; the reasons of open gaps are the halts that
+/// a backfill ends.
 const BEGIN: &str = "\
     update dynaurora.sources s set generation = s.generation + 1, backfilling = true, \
         load_began_at = now(), sweep_confirmed = false, halted = null, \
@@ -85,7 +85,7 @@ const BEGIN: &str = "\
         and not exists (select from dynaurora.gaps g where g.source = s.source \
             and g.state = 'open' and g.reason = $7)";
 
-/// Every partition of the source, those of an older stream too: an epoch only ever grows.
+/// Every partition of the source, also of older streams: epochs only grow.
 const LOCK: &str = "\
     select partition from dynaurora.partitions where source = $1 \
     order by partition for no key update";
@@ -110,8 +110,8 @@ fn unlease() -> String {
     )
 }
 
-/// What was known of the shard's newest record is not true of it any more; how far it was synced will be
-/// again before anyone sees it. One that still replays an earlier load goes to whichever place is further.
+/// The shard's newest record no longer describes it; its synced time will be right again before anyone sees
+/// it. A shard that still replays an earlier backfill replays up to the further of the two places.
 fn rewind() -> String {
     format!(
         "update dynaurora.partitions p set state = 'open', position = n.position, \
@@ -134,7 +134,7 @@ const ENTER: &str = "\
         generation = excluded.generation, epoch = p.epoch + 1, owner = null, records = 0, \
         last_event_at = null, drained_at = null, registered_at = now()";
 
-/// What the stream before held unread is lost, whether or not a listing was there to say so first.
+/// Unread changes of the previous stream are lost, even if no listing has recorded it.
 const CHANGED: &str = "\
     insert into dynaurora.gaps (source, stream_arn, reason) values ($1, $2, $3) \
     on conflict do nothing";

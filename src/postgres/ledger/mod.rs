@@ -1,8 +1,7 @@
 //! The ledger in Postgres: sources, partitions, leases, workers and gaps.
 //!
-//! All times are the database's own, taken at the begin of the transaction. Each call is one short
-//! transaction over connections that no batch uses. Rows of several partitions are locked in the
-//! order of their names.
+//! All times are the database's, taken at the begin of the transaction. Each call is one short transaction
+//! over connections that no batch uses. Rows of several partitions are locked in the order of their names.
 
 mod backfills;
 pub(super) mod positions;
@@ -34,7 +33,7 @@ pub struct PostgresLedger {
 }
 
 impl PostgresLedger {
-    /// The ledger behind these pools; the sinks of the same target share them.
+    /// The ledger over these pools, which it shares with the sinks of the same target.
     #[must_use]
     pub fn new(pools: Arc<Pools>) -> Self {
         Self { pools }
@@ -141,7 +140,7 @@ impl Ledger for PostgresLedger {
     ) -> Result<()> {
         let epochs: Vec<i64> = held.iter().map(|(_, epoch)| *epoch).collect();
         self.call("release leases", async |tx| {
-            // The worker's row first, as in a renewal and a publication, one of which may be under way.
+            // The worker's row first, as in renewals and publications, one of which may be running.
             tx.query(LOCK_WORKER).bind(source).bind(worker.as_str()).execute().await?;
             tx.query(RELEASE)
                 .bind(source)
@@ -197,7 +196,7 @@ impl Ledger for PostgresLedger {
     }
 }
 
-/// An operator who accepts that the table is another one leaves its id empty.
+/// An operator who accepts a changed table leaves its id empty.
 const ENROL: &str = "\
     insert into dynaurora.sources as s (source, table_arn, table_id, stream_arn) \
     values ($1, $2, $3, $4) on conflict (source) do update \
@@ -253,8 +252,8 @@ fn forget() -> String {
     )
 }
 
-/// A row that another worker is taking is skipped rather than waited for; one that another has just taken
-/// has another epoch than was seen.
+/// Skips rows that another worker is taking instead of waiting; a row just taken has another epoch than the
+/// one seen.
 const ACQUIRE: &str = "\
     with seen as materialized (select p.partition, p.epoch \
         from dynaurora.partitions p join dynaurora.sources s on s.source = p.source \
@@ -276,7 +275,7 @@ const ACQUIRE: &str = "\
     from free f where p.source = $1 and p.partition = f.partition \
     returning p.partition, p.epoch, p.position";
 
-/// The worker's row alone: how long it lives is how long its leases last.
+/// Updates only the worker's row: its leases last as long as it lives.
 async fn show_alive(
     tx: &mut Tx,
     source: &str,
@@ -316,7 +315,7 @@ const RECORD_GAP: &str = "\
     on conflict (source, stream_arn, reason, coalesce(partition, ''), coalesce(after, '')) \
         where state in ('open', 'repairing') do update set state = 'open'";
 
-/// No load begins meanwhile.
+/// Keeps a backfill from beginning meanwhile.
 const CURRENT: &str = "\
     select from dynaurora.sources where source = $1 and generation = $2 for no key update";
 

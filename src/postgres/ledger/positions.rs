@@ -1,4 +1,4 @@
-//! The ledger's rows of partitions as batches and listings write them: the fence, and new shards.
+//! The ledger's partition rows as batches and listings write them: the fence, and new shards.
 
 use crate::apply::ports::Batch;
 use crate::error::{Error, ErrorKind, Result};
@@ -6,8 +6,8 @@ use crate::model::{PartitionId, PartitionKind, ShardListing};
 use crate::postgres::session::Tx;
 use crate::postgres::sql::encode::{printed, texts};
 
-/// Rows are locked in the order of their names, so that a batch and a renewal cannot deadlock. At its end a
-/// shard has no owner any more; it keeps what was known of it, for the shards that continue it.
+/// Rows are locked in the order of their names, so that a batch and a renewal cannot deadlock. A drained
+/// shard has no owner; it keeps its synced time for its children.
 const ADVANCE: &str = "\
     with step as (select unnest($4::text[]) as partition, unnest($5::bigint[]) as epoch, \
             unnest($6::text[]) as at, unnest($7::text[]) as next, \
@@ -35,9 +35,8 @@ const ADVANCE: &str = "\
                     and parent.stream_arn = p.stream_arn)) end \
     from held h where p.source = $1 and p.partition = h.partition";
 
-/// Moves the positions of a batch: lease fence, duplicate check and gap check in one. It is the
-/// last statement of the transaction, since it locks the rows that another worker needs to take
-/// over.
+/// Moves the positions of a batch: lease fence, duplicate check and gap check in one. It is the last
+/// statement of the transaction, because it locks the rows that another worker needs to take over.
 pub(in crate::postgres) async fn advance(tx: &mut Tx, batch: &Batch) -> Result<()> {
     let steps = batch.fence.advances.as_slice();
     if steps.is_empty() {
@@ -68,7 +67,7 @@ pub(in crate::postgres) async fn advance(tx: &mut Tx, batch: &Batch) -> Result<(
     if moved == steps.len() as u64 {
         return Ok(());
     }
-    let what = format!("{moved} of {} positions were where the batch expects them", steps.len());
+    let what = format!("only {moved} of {} positions were as the batch expects", steps.len());
     Err(Error::new(ErrorKind::Fenced, what))
 }
 
@@ -76,7 +75,7 @@ const CHANGE_STREAM: &str = "\
     update dynaurora.sources set stream_arn = $2, listed_at = null \
     where source = $1 and stream_arn <> $2";
 
-/// A known shard of the same stream stays as it is. Its epoch stays in any case: epochs only grow.
+/// A known shard of the same stream stays as it is. A reset shard keeps its epoch: epochs only grow.
 const REGISTER: &str = "\
     insert into dynaurora.partitions as p \
         (source, partition, stream_arn, parent, position, generation) \
@@ -91,8 +90,7 @@ const REGISTER: &str = "\
         synced_up_to = null, covered_epoch = null, continued = false, registered_at = now() \
     where p.stream_arn is distinct from excluded.stream_arn";
 
-/// Enters the shards that are new, or known from another stream only, and makes their stream the
-/// source's.
+/// Registers shards that are new or known only from another stream, and makes their stream the source's.
 pub(in crate::postgres) async fn register(
     tx: &mut Tx,
     source: &str,

@@ -1,4 +1,4 @@
-//! What a worker publishes of how far it is: one row of `workers`, and the shards for which it speaks.
+//! A worker's published progress: one row of `workers`, and the shards that it covers.
 
 use sqlx::Row;
 
@@ -8,8 +8,8 @@ use crate::model::EpochMillis;
 use crate::postgres::session::Tx;
 use crate::postgres::sql::encode::texts;
 
-/// The worker's row is locked first, as in a renewal; a late publication finds none. A shard that is no
-/// longer spoken for stays at what was published last, which the row still has.
+/// Locks the worker's row first, like a renewal; a late publication finds none. A shard no longer covered
+/// keeps the last published time, which is still in that row.
 const COVER: &str = "\
     with said as (select synced_up_to from dynaurora.workers \
         where source = $1 and worker = $2 and publication < $3 for no key update), \
@@ -33,7 +33,7 @@ const SAY: &str = "\
     select (select count(*) from said) = 1 as taken, \
         floor(extract(epoch from clock_timestamp()) * 1000)::bigint as now_ms";
 
-/// Writes the publication: one update of one row, unless it speaks for other shards than before.
+/// Writes the publication: one update of one row, unless the covered shards changed.
 pub(super) async fn publish(tx: &mut Tx, publication: &Publication<'_>) -> Result<Published> {
     let Publication { source, worker, number, covers, .. } = *publication;
     let number = i64::try_from(number).unwrap_or(i64::MAX);

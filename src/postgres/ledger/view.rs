@@ -1,4 +1,4 @@
-//! The ledger as it stands, read in one transaction.
+//! The whole ledger of a source, read in one transaction.
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -30,7 +30,7 @@ const SOURCE: &str = "\
     from dynaurora.sources s left join dynaurora.verifications v on v.source = s.source \
     where s.source = $1";
 
-/// Whether an owner is still alive is judged here, by the database's clock.
+/// The database's clock decides whether an owner is alive.
 const PARTITIONS: &str = "\
     select p.partition, p.parent, p.state, p.position, p.records, p.epoch, w.worker as owner, \
         round(extract(epoch from p.last_event_at) * 1000)::bigint as last_event_ms, \
@@ -42,7 +42,7 @@ const PARTITIONS: &str = "\
         or (p.stream_arn is null and p.generation = s.generation)) \
     order by p.partition";
 
-/// The source's view; a reader is refused, since its view may be old.
+/// The source's view; fails on a reader, whose view may be old.
 pub(super) async fn load(tx: &mut Tx, source: &str) -> Result<LedgerView> {
     session::refuse_reader(tx).await?;
     let known = tx.query(SOURCE).bind(source).optional(source_view).await?;
@@ -50,7 +50,7 @@ pub(super) async fn load(tx: &mut Tx, source: &str) -> Result<LedgerView> {
     Ok(LedgerView { partitions: partitions(tx, source).await?, ..view })
 }
 
-/// The partitions of the source's newest stream and load.
+/// The partitions of the source's newest stream and backfill.
 pub(super) async fn partitions(tx: &mut Tx, source: &str) -> Result<Vec<PartitionRow>> {
     tx.query(PARTITIONS)
         .bind(source)
@@ -64,7 +64,7 @@ pub(super) fn never_enrolled(source: &str) -> Error {
     Error::new(ErrorKind::Unknown, format!("the ledger does not know the source {source}"))
 }
 
-/// A position as the ledger's text has it.
+/// A position from the ledger's text.
 pub(super) fn position(text: &str) -> sqlx::Result<Position> {
     Position::parse(text).ok_or_else(|| unreadable("position"))
 }

@@ -1,4 +1,4 @@
-//! Dead letters: stored and superseded by batches, listed and settled by people.
+//! Dead letters: batches store and supersede them, people list and settle them.
 
 use std::collections::HashSet;
 
@@ -12,16 +12,16 @@ use crate::postgres::session::{Tx, in_transaction};
 use crate::postgres::sql::encode::{printed, texts};
 use crate::postgres::sql::words::is_scanned;
 
-/// What became of a dead letter.
+/// The state of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeadLetterState {
     /// It waits for an operator.
     Open,
     /// A newer image of the same key was applied.
     Superseded,
-    /// A retry applied the item's present state.
+    /// A retry applied the item's current state.
     Resolved,
-    /// An operator gave it up.
+    /// An operator dropped it.
     Dropped,
 }
 
@@ -29,7 +29,7 @@ impl DeadLetterState {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Open, Self::Superseded, Self::Resolved, Self::Dropped];
 
-    /// The label that the table and the output carry.
+    /// The label in the table and the output.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -40,25 +40,25 @@ impl DeadLetterState {
         }
     }
 
-    /// Reads what `label` printed.
+    /// Parses a label.
     #[must_use]
     pub fn parse(label: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.label() == label)
     }
 }
 
-/// Which dead letters are wanted.
+/// Which dead letters to list.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DeadLetterFilter<'a> {
-    /// Of this source only.
+    /// Only of this source.
     pub source: Option<&'a str>,
-    /// In this state only.
+    /// Only in this state.
     pub state: Option<DeadLetterState>,
-    /// At most so many, the newest first; `None` for all.
+    /// At most this many, newest first; `None` for all.
     pub limit: Option<u32>,
 }
 
-/// A dead letter as the table has it.
+/// A dead letter in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDeadLetter {
     /// Its number.
@@ -67,7 +67,7 @@ pub struct StoredDeadLetter {
     pub source: String,
     /// Where it was read.
     pub partition: String,
-    /// Its version, as it prints.
+    /// Its version as text.
     pub version: String,
     /// The item's key as DynamoDB JSON.
     pub key: String,
@@ -77,21 +77,21 @@ pub struct StoredDeadLetter {
     pub reason: String,
     /// The entity that it was routed to.
     pub entity: Option<String>,
-    /// The column or path to blame.
+    /// The column or path at fault.
     pub place: Option<String>,
-    /// What a person needs to know.
+    /// The explanation for people.
     pub detail: String,
-    /// What became of it.
+    /// Its state.
     pub state: DeadLetterState,
     /// When it was stored.
     pub created_at: EpochMillis,
     /// When it was settled.
     pub settled_at: Option<EpochMillis>,
-    /// Why it was given up.
+    /// Why it was dropped.
     pub note: Option<String>,
 }
 
-/// How many dead letters there are of one source, reason and state.
+/// The number of dead letters of one source, reason and state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterCount {
     /// The source.
@@ -110,7 +110,7 @@ const SELECT: &str = "\
     (extract(epoch from settled_at) * 1000)::bigint as settled_at, note \
     from dynaurora.dead_letters";
 
-/// The dead letters that pass the filter, the newest first.
+/// The dead letters that match the filter, newest first.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -142,7 +142,7 @@ pub async fn show(pool: &PgPool, id: i64) -> Result<Option<StoredDeadLetter>> {
     .await
 }
 
-/// How many there are, by source, reason and state.
+/// Counts by source, reason and state.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -164,7 +164,7 @@ pub async fn counts(pool: &PgPool, source: Option<&str>) -> Result<Vec<DeadLette
     .await
 }
 
-/// The numbers of the open dead letters of a source and, where one is named, of one reason, oldest first.
+/// The numbers of a source's open dead letters, optionally of one reason, oldest first.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -178,7 +178,7 @@ pub async fn open_ids(pool: &PgPool, source: &str, reason: Option<&str>) -> Resu
     .await
 }
 
-/// Says anew why an open dead letter cannot be settled.
+/// Updates the reason of an open dead letter that cannot be settled.
 ///
 /// # Errors
 /// When the database cannot be written.
@@ -200,7 +200,7 @@ pub async fn keep_open(pool: &PgPool, id: i64, reject: &Reject) -> Result<()> {
     .await
 }
 
-/// Settles an open dead letter, with a word on why where there is one; false when it is not open any more.
+/// Settles an open dead letter, with an optional note; false if it is no longer open.
 ///
 /// # Errors
 /// `Usage` when asked to open it, otherwise when the database cannot be written.
@@ -211,7 +211,7 @@ pub async fn settle(
     note: Option<&str>,
 ) -> Result<bool> {
     if state == DeadLetterState::Open {
-        return Err(Error::new(ErrorKind::Usage, "a dead letter is settled, never opened again"));
+        return Err(Error::new(ErrorKind::Usage, "a dead letter cannot be opened again"));
     }
     const SETTLE: &str = "\
         update dynaurora.dead_letters set state = $2, settled_at = now(), note = $3 \
@@ -223,7 +223,7 @@ pub async fn settle(
     .await
 }
 
-/// Which of these keys wait as open dead letters.
+/// Which of these keys have open dead letters.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -254,7 +254,7 @@ pub(in crate::postgres) async fn store(
         return Ok(());
     }
     let hashes: Vec<&[u8]> = rejects.iter().map(|letter| letter.key_hash.as_slice()).collect();
-    // A detail may name an attribute, whose name can hold what no text of Postgres can.
+    // A detail may contain an attribute's name, which can hold characters that Postgres does not allow.
     let details: Vec<String> =
         rejects.iter().map(|letter| letter.reject.detail.replace('\0', "\u{fffd}")).collect();
     tx.query(STORE)
@@ -293,8 +293,8 @@ const SUPERSEDE: &str = "\
     where d.source = $1 and d.state = 'open' and d.key_hash = t.key_hash \
         and d.version < t.version";
 
-/// Of one key, a scan's reject and another one say the same of two images: the newer stays. Else each load of
-/// the table would leave another dead letter of every bad item.
+/// If a scan and the stream reject the same key, the newer reject stays. Otherwise each backfill would add
+/// another dead letter for every bad item.
 fn supersede_scanned() -> String {
     format!(
         "update dynaurora.dead_letters d set state = 'superseded', settled_at = now() \
@@ -307,7 +307,7 @@ fn supersede_scanned() -> String {
     )
 }
 
-/// Supersedes the open dead letters of keys of which a later record was mapped.
+/// Supersedes the open dead letters of keys with a later mapped record.
 pub(in crate::postgres) async fn supersede(
     tx: &mut Tx,
     source: &str,

@@ -1,4 +1,4 @@
-//! How fresh a source is, as those who query the target see it: the view `dynaurora.freshness`.
+//! A source's freshness as queries of the target see it: the view `dynaurora.freshness`.
 
 use sqlx::Row;
 use sqlx::postgres::{PgPool, PgRow};
@@ -12,7 +12,7 @@ use crate::postgres::session::in_transaction;
 pub struct Freshness {
     /// `live`, `idle`, `behind`, `stuck`, `backfilling`, `gapped` or `halted`; the list may grow.
     pub state: String,
-    /// Every change before this time is in the target; `None` while that is unknown.
+    /// Every change before this time is in the target; `None` while unknown.
     pub synced_up_to: Option<EpochMillis>,
     /// The newest applied change's time.
     pub last_event_at: Option<EpochMillis>,
@@ -22,7 +22,7 @@ pub struct Freshness {
     pub lag_secs: Option<f64>,
     /// Whether a worker is alive.
     pub alive: bool,
-    /// Whether every change made at the time in question, or earlier, is in the target.
+    /// Whether every change made up to the requested time is in the target.
     pub fresh: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Gaps, listed and accepted by people.
+//! Gaps, for people to list and accept.
 
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{AssertSqlSafe, Row};
@@ -8,7 +8,7 @@ use crate::model::{EpochMillis, GapReason, Position};
 use crate::postgres::session::in_transaction;
 use crate::postgres::sql::words::word;
 
-/// A gap as the table has it.
+/// A gap in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredGap {
     /// Its number.
@@ -19,13 +19,13 @@ pub struct StoredGap {
     pub reason: String,
     /// `open`, `repairing`, `repaired` or `accepted`.
     pub state: String,
-    /// The shard, where one is concerned.
+    /// The shard, if it concerns one.
     pub partition: Option<String>,
     /// The position after which changes are lost.
     pub after: Option<String>,
-    /// The time of the newest change that was applied before.
+    /// The time of the newest change applied before.
     pub since: Option<EpochMillis>,
-    /// When it was noticed.
+    /// When it was found.
     pub recorded_at: EpochMillis,
 }
 
@@ -49,7 +49,7 @@ const LIST: &str = "\
     from dynaurora.gaps where ($1::text is null or source = $1) \
         and ($2 or state in ('open', 'repairing')) order by id";
 
-/// The gaps of a source, or of all; those of the past only with `past`.
+/// The gaps of a source, or of all; with `past` also closed ones.
 ///
 /// # Errors
 /// As the database answers.
@@ -66,7 +66,7 @@ const ACCEPT: &str = "\
         round(extract(epoch from since) * 1000)::bigint as since_ms, \
         round(extract(epoch from recorded_at) * 1000)::bigint as recorded_ms";
 
-/// What the shard, the stream or the table is from now on, so that the same gap is not found again.
+/// The new state of shard, stream or table, so that the same gap is not found again.
 fn go_on() -> [String; 4] {
     let horizon = word(Position::Horizon);
     let [trimmed, unpolled, stream_changed, table_changed] = [
@@ -88,13 +88,13 @@ fn go_on() -> [String; 4] {
              where g.id = $1 and g.reason = {unpolled} and p.source = g.source \
              and p.position = {horizon} and p.stream_arn = g.stream_arn"
         ),
-        // The next listing enters the new stream's shards.
+        // The next listing registers the new stream's shards.
         format!(
             "update dynaurora.sources s set stream_arn = g.stream_arn from dynaurora.gaps g \
              where g.id = $1 and g.reason in ({stream_changed}, {table_changed}) \
              and s.source = g.source"
         ),
-        // An empty id is that of whatever table the daemon finds next.
+        // An empty id takes whatever table the daemon finds next.
         format!(
             "update dynaurora.sources s set table_id = '' from dynaurora.gaps g \
              where g.id = $1 and g.reason = {table_changed} and s.source = g.source"
@@ -108,10 +108,10 @@ const RESUME: &str = "\
         and not exists (select from dynaurora.gaps g where g.source = s.source \
             and g.state = 'open' and g.reason = s.halted)";
 
-/// Accepts an open gap: what was lost stays lost, and the source goes on.
+/// Accepts an open gap: its changes stay lost, and the source continues.
 ///
 /// # Errors
-/// `Usage` when there is no such gap, or it is not open; else as the database answers.
+/// `Usage` if there is no such gap or it is not open; errors of the database.
 pub async fn accept(pool: &PgPool, id: i64) -> Result<StoredGap> {
     in_transaction(pool, "accept a gap", async |tx| {
         let accepted = tx.query(ACCEPT).bind(id).optional(gap).await?;

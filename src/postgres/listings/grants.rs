@@ -1,4 +1,4 @@
-//! The least that each role needs, as SQL to read before it is run.
+//! The least rights of each role, as SQL to read before running it.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::mapping::spec::TableSpec;
 use crate::postgres::migrations::SCHEMA;
 use crate::postgres::sql::ident::{quoted, quoted_table};
 
-/// What the daemon does with each of its own tables; it creates none of them.
+/// The daemon's rights on each of its own tables; it creates none of them.
 const OWN_TABLES: [(&str, &str); 9] = [
     ("sources", "select, insert, update"),
     ("partitions", "select, insert, update, delete"),
@@ -20,15 +20,14 @@ const OWN_TABLES: [(&str, &str); 9] = [
     ("_sqlx_migrations", "select"),
 ];
 
-/// What whoever reads the target tables may call; both read the view `freshness` as the caller.
+/// The functions for readers of the target tables; both read the view `freshness` as the caller.
 const FUNCTIONS: [&str; 2] =
     ["synced_up_to(text)", "wait_for(text, timestamp with time zone, interval)"];
 
-/// The grants of the role that runs the daemon: rows of the named tables and of dynaurora's own, no
-/// DDL.
+/// The grants of the daemon's role: rows of the named tables and of dynaurora's own, no DDL.
 ///
 /// # Errors
-/// `Config` when a name cannot be one in Postgres.
+/// `Config` for a name that Postgres does not allow.
 pub fn grants(tables: &[TableSpec], role: &str) -> Result<String> {
     let role = quoted(role)?;
     let mut lines = vec![format!("grant usage on schema {SCHEMA} to {role};")];
@@ -44,11 +43,11 @@ pub fn grants(tables: &[TableSpec], role: &str) -> Result<String> {
     Ok(joined(lines))
 }
 
-/// The grants of a role that only reads the target tables, and how fresh they are; of dynaurora's own tables
-/// it sees none.
+/// The grants of a role that only reads the target tables and their freshness, but none of dynaurora's own
+/// tables.
 ///
 /// # Errors
-/// `Config` when a name cannot be one in Postgres.
+/// `Config` for a name that Postgres does not allow.
 pub fn query_grants(tables: &[TableSpec], role: &str) -> Result<String> {
     let role = quoted(role)?;
     let mut lines = vec![

@@ -1,5 +1,4 @@
-//! Holds a target table against the rows that it should have: every column, typed, by Postgres
-//! itself.
+//! Compares a target table with its expected rows: every column, with types, in Postgres itself.
 
 use sqlx::postgres::PgPool;
 use sqlx::{AssertSqlSafe, Row};
@@ -13,33 +12,32 @@ use crate::postgres::sql::encode::texts;
 use crate::postgres::sql::ident::quoted_table;
 use crate::postgres::tables::own_rows::own_rows;
 
-/// Rows sent in one statement.
+/// Rows per statement.
 const CHUNK_ROWS: usize = 2_000;
-/// Keys shown of each kind of difference.
+/// Keys shown for each kind of difference.
 const EXAMPLES_MAX: usize = 5;
 
 /// How a comparison begins: all of its statements see the same.
 const SNAPSHOT: &str = "begin isolation level repeatable read";
 
-/// How a table differs from the rows that it should have.
+/// How a table differs from its expected rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// Rows that are as they should be.
+    /// Rows that are correct.
     pub matching: u64,
     /// Rows that are missing, or that differ in some column.
     pub missing: u64,
-    /// Rows that should not be there, or that differ in some column.
+    /// Rows that are extra, or that differ in some column.
     pub unexpected: u64,
     /// The keys of some of them.
     pub examples: Vec<String>,
 }
 
-/// Compares `tables[at]` with `rows` as it stands in one snapshot. A row that differs counts as both
-/// missing and unexpected. What a soft delete left behind is of no item, and neither is a history:
-/// both are left out.
+/// Compares `tables[at]` with `rows` in one snapshot. A row that differs counts as both missing and
+/// unexpected. Rows kept by a soft delete and histories have no item, so both are left out.
 ///
 /// # Errors
-/// When the database does not answer, or the table is not what the mapping says.
+/// When the database does not answer, or the table does not fit the mapping.
 pub async fn compare(
     pool: &PgPool,
     tables: &[TableSpec],
@@ -95,7 +93,7 @@ pub async fn compare(
     .await
 }
 
-/// The rows of a table whose items are there.
+/// The rows of a table whose items exist.
 fn live(tables: &[TableSpec], table: &TableSpec) -> Result<String> {
     let target = quoted_table(&table.name)?;
     if let Some(mark) = mark(table)? {

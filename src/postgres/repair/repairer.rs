@@ -109,7 +109,7 @@ impl Repairer {
                     Some(op) if op.action.ends_row() && Version::is_foreign(version.as_deref()) => {
                         (Fate::LeftAlone, None)
                     }
-                    // Of a row that is not there nothing can be marked; what hangs on it goes.
+                    // A missing row cannot be marked; its child rows are deleted.
                     Some(op) if op.action.ends_row() && version.is_none() => {
                         (Fate::Deleted, Some(self.without_a_trace(op)))
                     }
@@ -141,8 +141,8 @@ impl Repairer {
         RowOp { action: RowAction::Delete, cells, ..op }
     }
 
-    /// Makes all of them so, by the guarded statements of every batch: first the version is taken off, so
-    /// that the guard lets the very same version through.
+    /// Writes all rows with the guarded statements of batches. It first resets the version, so that the guard
+    /// lets the same version through.
     async fn write(&self, tx: &mut Tx, rows: &EntityRows, units: &[Unit]) -> Result<()> {
         if units.is_empty() {
             return Ok(());
@@ -164,7 +164,7 @@ impl Repairer {
             .collect();
         let children = self.tables.iter().filter(|child| hangs_on(child, rows.table()));
         for child in children.rev().filter(|_| !gone.is_empty()) {
-            // Children whose parent is not there any more are not found through it.
+            // Children without a parent are not found through it.
             let hanging = parent_key(child, spec);
             let sql = format!(
                 "delete from {} t using (select {}) n where {}",
@@ -180,7 +180,7 @@ impl Repairer {
         rows.write(tx, &units, &mut applied).await
     }
 
-    /// Adds versions to a history, behind the rows that they are of.
+    /// Adds versions to a history after those already there.
     async fn keep(&self, tx: &mut Tx, history: &HistoryRows, units: &[Unit]) -> Result<()> {
         let units: Vec<&Unit> = units.iter().collect();
         let tables = vec![TableApplied::default(); self.tables.len()];
@@ -198,7 +198,7 @@ impl Repairer {
         lock.execute().await.map(drop)
     }
 
-    /// The source's generation, unless it is being backfilled.
+    /// The source's generation, unless a backfill is running.
     async fn generation(&self, tx: &mut Tx) -> Result<Generation> {
         let sql = "select generation, backfilling from dynaurora.sources where source = $1";
         let known = tx.query_once(sql).named("read the source's generation").bind(&*self.source);
@@ -209,7 +209,7 @@ impl Repairer {
         match known.await? {
             Some((generation, false)) => Ok(generation),
             Some((_, true)) => {
-                let what = format!("the source {} is being backfilled", self.source);
+                let what = format!("a backfill of source {} is running", self.source);
                 Err(Error::new(ErrorKind::Conflict, what).with_hint("try again when it is done"))
             }
             None => {
@@ -266,7 +266,7 @@ fn unit(op: RowOp, version: Version) -> Unit {
     Unit { op, version, record: RecordRef { page: 0, index: 0 } }
 }
 
-/// Runs a statement over an array for each key column.
+/// Runs a statement with one array per key column.
 async fn run(tx: &mut Tx, sql: String, rows: &[&Cells], keys: &[ColumnSpec]) -> Result<()> {
     let mut query = tx.query_once(AssertSqlSafe(sql));
     for column in 0..keys.len() {

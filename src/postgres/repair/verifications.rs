@@ -1,4 +1,4 @@
-//! What the last verification of each source found, kept in the ledger.
+//! The result of each source's last verification, kept in the ledger.
 
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::ops::ports::{Progress, Verification};
 use crate::postgres::session::in_transaction;
 
-/// Keeps what was found, in place of what an earlier one found.
+/// Stores the result in place of an earlier one.
 ///
 /// # Errors
 /// When the database cannot be written.
@@ -35,7 +35,7 @@ const RECORD: &str = "\
         share = excluded.share, items = excluded.items, mismatched = excluded.mismatched, \
         repaired = excluded.repaired";
 
-/// How far the source has come, where the ledger's function `synced_up_to` can tell.
+/// The source's progress, if the ledger has the function `synced_up_to`.
 ///
 /// # Errors
 /// When the database cannot be read.

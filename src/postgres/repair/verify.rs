@@ -102,7 +102,7 @@ impl TargetReader {
     }
 }
 
-/// Whether the table's rows hang on rows of that one.
+/// Whether the table's rows are children of that one's.
 pub(super) fn hangs_on(table: &TableSpec, parent: TableIndex) -> bool {
     table.parent.is_some_and(|own| own.table == parent)
 }
@@ -206,7 +206,7 @@ fn key_texts(cells: &Cells, key_columns: usize) -> Vec<String> {
     cells.iter().take(key_columns).map(|cell| cell.unwrap_or_default().to_owned()).collect()
 }
 
-/// A delete has the key's cells only; the others count as NULL and are not looked at.
+/// A delete has only the key's cells; the others count as NULL and are not compared.
 fn whole_cell<'a>(row: &'a RowOp, column: usize, spec: &TableSpec) -> Option<&'a str> {
     if row.action.ends_row() && column >= spec.key_columns {
         return None;
@@ -214,7 +214,7 @@ fn whole_cell<'a>(row: &'a RowOp, column: usize, spec: &TableSpec) -> Option<&'a
     row.cells.cell(column)
 }
 
-/// The number of the row asked about; the statement counts from 1.
+/// The number of the requested row; the statement counts from 1.
 fn place(row: &PgRow, rows: usize) -> sqlx::Result<usize> {
     let ordinal: i64 = row.try_get(0)?;
     usize::try_from(ordinal - 1)
@@ -223,7 +223,7 @@ fn place(row: &PgRow, rows: usize) -> sqlx::Result<usize> {
         .ok_or_else(|| sqlx::Error::Decode("an comparison to no question".into()))
 }
 
-/// Reads which columns differ, from two arrays over the columns that are no key: whether, and what is there.
+/// Reads two arrays over the non-key columns: whether each differs, and its value.
 fn differing(
     row: &PgRow,
     first: usize,

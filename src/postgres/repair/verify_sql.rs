@@ -1,5 +1,5 @@
-//! The text of the statements that compare rows. Every name in it is quoted by `ident`, every value is a
-//! parameter; names of our own are prefixed with letters that no quoted name can meet.
+//! The SQL that compares rows. `ident` quotes every name, every value is a parameter; our own names have
+//! prefixes that no quoted name can match.
 
 use crate::error::Result;
 use crate::mapping::spec::{ColumnSpec, ColumnType, TableSpec, VERSION_COLUMN};
@@ -9,8 +9,8 @@ use crate::postgres::sql::columns::{
 use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
 use crate::postgres::tables::own_rows::own_rows;
 
-/// The rows with the keys asked for: ordinal from 1, version, key, which other columns differ, what those
-/// hold, and whether the row is not marked as deleted.
+/// The rows with the requested keys: ordinal from 1, version, key, which other columns differ, their values,
+/// and whether the row is not marked as deleted.
 ///
 /// Parameters: one array per column.
 pub(super) fn compare_own(spec: &TableSpec) -> Result<String> {
@@ -29,9 +29,9 @@ pub(super) fn compare_own(spec: &TableSpec) -> Result<String> {
     ))
 }
 
-/// The child rows of the parents asked for that are missing, unexpected or different: the parent's ordinal,
-/// the number of the expected row (NULL where none is), the key of the row that is there (NULL where none
-/// is), which other columns differ, and what those hold.
+/// The missing, unexpected or different child rows of the requested parents: the parent's ordinal, the number
+/// of the expected row (NULL if none), the key of the existing row (NULL if none), which other columns
+/// differ, and their values.
 ///
 /// Parameters: one array per key column of the parent, the parents' ordinals of the expected rows, then one
 /// array per column of the child.
@@ -74,9 +74,9 @@ pub(super) fn compare_children(parent: &TableSpec, child: &TableSpec) -> Result<
     ))
 }
 
-/// The rows after a key in the key's order: key, version, and whether the parent is there.
+/// The rows after a key in key order: key, version, and whether the parent exists.
 ///
-/// Parameters: the limit, then the key's texts where there is one.
+/// Parameters: the limit, then the key's texts, if any.
 pub(super) fn page(spec: &TableSpec, parent: Option<&TableSpec>, after: bool) -> Result<String> {
     let keys = key_columns(spec);
     let own = listed("t", keys)?;
@@ -106,7 +106,7 @@ pub(super) fn page(spec: &TableSpec, parent: Option<&TableSpec>, after: bool) ->
     ))
 }
 
-/// That a child row does not hang on a row that is marked as deleted: such rows stay with it.
+/// Excludes child rows of a parent marked as deleted: they stay with it.
 fn stays(parent: &TableSpec) -> Result<String> {
     let Some(mark) = mark(parent)? else { return Ok(String::new()) };
     Ok(format!(
@@ -116,12 +116,12 @@ fn stays(parent: &TableSpec) -> Result<String> {
     ))
 }
 
-/// That a row is not marked as deleted, behind `link`; nothing where rows are never marked.
+/// The condition that a row is not marked as deleted, after `link`; `None` if rows are never marked.
 fn live(spec: &TableSpec, link: &str) -> Result<Option<String>> {
     Ok(mark(spec)?.map(|mark| format!("{link}t.{mark} is null")))
 }
 
-/// Two arrays over columns: which differ, and what is there where they do.
+/// Two arrays over columns: which differ, and the differing values.
 fn differences(
     columns: &[ColumnSpec],
     own: &str,
@@ -138,8 +138,7 @@ fn differences(
     Ok((array(differ, "boolean"), array(found, "text")))
 }
 
-/// A type of the user's own may have no equality (and one that ignores case is not equality enough), so its
-/// texts are compared.
+/// A user's own type may have no equality, or one that ignores case, so such values are compared as texts.
 fn distinct(column: &ColumnSpec, own: &str, other: &str) -> String {
     let as_text = match &column.column_type {
         ColumnType::Named(_) => true,

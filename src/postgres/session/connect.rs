@@ -9,11 +9,11 @@ use super::{Settings, Tls};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::sqlstate;
 
-/// The roots of AWS's own certificates for databases, all Regions: its published bundle, less what has
-/// expired. They are not among the public roots.
+/// The roots of AWS's own certificates for databases in all Regions: its published bundle without expired
+/// ones. They are not among the public roots.
 const RDS_CA_PEM: &[u8] = include_bytes!("../rds-ca.pem");
 
-/// Makes one connection outside of the pools: a pool waits out a refusal, and then tells nothing of it.
+/// Makes one connection outside the pools, because a pool waits out a refusal and hides its reason.
 pub(super) async fn knock(settings: &Settings, options: &PgConnectOptions) -> Result<()> {
     let (host, port) = (options.get_host(), options.get_port());
     let what = format!("connect to the target at {host}:{port}");
@@ -24,10 +24,10 @@ pub(super) async fn knock(settings: &Settings, options: &PgConnectOptions) -> Re
         Err(_) => Error::new(ErrorKind::Unreachable, format!("{what}: no answer in time")),
     };
     match error.kind() {
-        // The server is there and will soon take connections; the pool waits for that.
+        // The server is up and will soon take connections; the pool waits for that.
         ErrorKind::Unavailable | ErrorKind::Capacity => Ok(()),
         ErrorKind::Unreachable if error.hint().is_none() => Err(error.with_hint(format!(
-            "see with `pg_isready -h {host} -p {port}` whether it runs and can be reached from here"
+            "`pg_isready -h {host} -p {port}` tells whether it runs and can be reached"
         ))),
         _ => Err(error),
     }
@@ -49,7 +49,7 @@ pub(super) async fn once(
 
 /// Where to connect, and how the connection is secured.
 pub(super) fn options(settings: &Settings) -> Result<PgConnectOptions> {
-    // The parser's error may quote the URL, and with it a password; and it takes any scheme.
+    // The parser accepts any scheme, and its error may quote the URL with a password.
     let ours =
         ["postgres://", "postgresql://"].iter().any(|scheme| settings.url.starts_with(scheme));
     let parsed: Option<PgConnectOptions> = ours.then(|| settings.url.parse().ok()).flatten();

@@ -1,11 +1,10 @@
 //! Connections to the writer: two pools, their limits, and what happens to them in a failover.
 //!
-//! Nothing is set on a session, so that a pooler may hand a transaction to any server connection
-//! (PgBouncer refuses start-up options, RDS Proxy pins a client that uses SET): each transaction
-//! brings its limits in the same round trip as its BEGIN. The ledger has a pool of its own, so that
-//! applying cannot starve a renewal. sqlx sets no TCP keepalive, so every call is bounded on this
-//! side too, and a pool one of whose connections went silent, or whose server is a reader now, is
-//! replaced as a whole.
+//! No session settings, so that a pooler may give a transaction any server connection (PgBouncer refuses
+//! start-up options, RDS Proxy pins a client that uses SET): each transaction sends its limits in the same
+//! round trip as its BEGIN. The ledger has its own pool, so that applying cannot starve a renewal. sqlx sets
+//! no TCP keepalive, so every call has a timeout on this side too. A pool is replaced as a whole if one of
+//! its connections went silent or its server is a reader now.
 
 mod connect;
 mod tx;
@@ -23,24 +22,24 @@ use super::sqlstate;
 use crate::error::{Error, ErrorKind, Result};
 pub(super) use tx::{Statement, Tx, begun_with, in_transaction};
 
-/// Yields the password for a new connection: a constant one, or a token that soon expires. It is
-/// called before each transaction, so it should keep what is still good.
+/// Gives the password for a new connection: a constant one, or a token that soon expires. It is called before
+/// each transaction, so it should cache a valid one.
 pub type Password =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<String>> + Send>> + Send + Sync>;
 
-/// How long new pools may be silent before somebody asks the server why.
+/// How long new pools may be silent before we ask the server why.
 const SILENT: Duration = Duration::from_secs(1);
 
 /// How the connection is secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tls {
-    /// Not at all: for loopback only.
+    /// Not secured: only for loopback.
     Disable,
-    /// Encrypted, the server's certificate unchecked.
+    /// Encrypted, without a check of the server's certificate.
     Require,
-    /// Encrypted, the certificate's chain checked but not its name.
+    /// Encrypted, with a check of the certificate's chain but not its name.
     VerifyCa,
-    /// Encrypted, the certificate's chain and name checked.
+    /// Encrypted, with a check of the certificate's chain and name.
     #[default]
     VerifyFull,
 }
@@ -48,31 +47,30 @@ pub enum Tls {
 /// Where the target is and how it is used.
 #[derive(Clone)]
 pub struct Settings {
-    /// `postgres://user@host:port/database`; a password in it is used where `password` is `None`.
+    /// `postgres://user@host:port/database`; its password is used if `password` is `None`.
     pub url: String,
     /// How the connection is secured.
     pub tls: Tls,
-    /// Roots to check the certificate against, as PEM, besides the public ones; `None` for those of RDS,
-    /// Aurora and RDS Proxy, which are built in.
+    /// PEM roots for the certificate check, besides the public ones; `None` for the built-in roots of RDS,
+    /// Aurora and RDS Proxy.
     pub ca_pem: Option<Vec<u8>>,
-    /// The password, where it is not in the URL.
+    /// The password, if it is not in the URL.
     pub password: Option<Password>,
-    /// How many batches can be applied at once. 1-2 per core of the server is the measured optimum.
+    /// How many batches may be applied at once. 1-2 per core of the server is the measured optimum.
     pub apply_connections: u32,
     /// How long one statement of a batch may take.
     pub statement_timeout: Duration,
-    /// How long a statement waits for another's lock, of a user's ALTER TABLE say.
+    /// How long a statement waits for another's lock, for example of an ALTER TABLE.
     pub lock_timeout: Duration,
-    /// When the server ends a transaction whose owner is silent: a frozen process must not keep its
-    /// locks.
+    /// When the server ends a transaction whose owner is silent: a frozen process must not keep its locks.
     pub idle_in_transaction_timeout: Duration,
-    /// How long a whole batch may take, as seen from here.
+    /// The limit for a whole batch, measured here.
     pub apply_timeout: Duration,
     /// How long a call of the ledger may take; well below a lease.
     pub ledger_timeout: Duration,
     /// How long to wait for a connection; a paused Aurora Serverless takes about 15 s to resume.
     pub connect_timeout: Duration,
-    /// Whether statements stay prepared on their connection; not behind a pooler in transaction
+    /// Whether statements stay prepared on their connection; must be false behind a pooler in transaction
     /// mode.
     pub prepared: bool,
 }
@@ -116,26 +114,25 @@ pub(super) enum Lane {
 struct Pair {
     apply: PgPool,
     ledger: PgPool,
-    /// Whether these pools follow others that were not trusted any more, and nothing worked over them yet.
+    /// Whether these pools replaced distrusted ones and nothing has worked over them yet.
     unproven: AtomicBool,
 }
 
 impl Pools {
-    /// Connects once and makes sure that the server takes writes.
+    /// Connects once and checks that the server takes writes.
     ///
     /// # Errors
-    /// `Config` for a URL that is none, `ReadOnly` when the server is a reader, and what connecting
-    /// meets.
+    /// `Config` for an invalid URL, `ReadOnly` if the server is a reader, and errors of the connection.
     pub async fn connect(settings: Settings) -> Result<Self> {
         let pools = Self::connect_to_read(settings).await?;
         pools.transact(Lane::Ledger, "connect to the target", refuse_reader).await?;
         Ok(pools)
     }
 
-    /// Connects once, to read only: a replica will do.
+    /// Connects once, only for reading: a replica is enough.
     ///
     /// # Errors
-    /// `Config` for a URL that is none, and what connecting meets.
+    /// `Config` for an invalid URL, and errors of the connection.
     pub async fn connect_to_read(settings: Settings) -> Result<Self> {
         let pools = Self::new(settings)?;
         connect::knock(&pools.settings, &pools.options).await?;
@@ -156,11 +153,10 @@ impl Pools {
         })
     }
 
-    /// A pool for reading and for commands. It may be replaced by another one later, so do not keep
-    /// it.
+    /// A pool for reads and commands. It may be replaced later, so do not keep it.
     ///
     /// # Errors
-    /// When no password can be had.
+    /// When the password cannot be read.
     pub async fn pool(&self) -> Result<PgPool> {
         let session = self.session(Lane::Apply);
         session.refresh_password().await?;
@@ -184,8 +180,7 @@ impl Pools {
         self.attempt(lane, what, work).await
     }
 
-    /// Does some work over one pool within the time that it may take. Pools that cannot be trusted
-    /// any more afterwards are replaced.
+    /// Runs some work over one pool within its time limit. Replaces pools that cannot be trusted afterwards.
     async fn attempt<T, F>(
         &self,
         lane: Lane,
@@ -201,10 +196,10 @@ impl Pools {
             Lane::Apply => self.settings.apply_timeout,
             Lane::Ledger => self.settings.ledger_timeout,
         };
-        // A new connection has its own limit: the first may have to wake the server up.
+        // A new connection has its own limit: it may have to wake the server up.
         let limit =
             if session.pool.size() == 0 { limit.max(self.settings.connect_timeout) } else { limit };
-        // On the heap it is a pointer in each of the futures that wait for it.
+        // Boxed, so that the futures that wait for it hold only a pointer.
         let mut work = Box::pin(work(session));
         let answer = self.unless_refused(&pair, what, work.as_mut());
         let result = match tokio::time::timeout(limit, answer).await {
@@ -219,8 +214,8 @@ impl Pools {
         result
     }
 
-    /// The work's result. Where new pools stay silent, the reason why no connection is to be had: a pool
-    /// waits out a refusal, be it for want of connections, and tells nothing of it.
+    /// The work's result. If new pools stay silent, the reason why no connection is available: a pool waits
+    /// out a refusal, for example for lack of connections, and hides its reason.
     async fn unless_refused<T>(
         &self,
         pair: &Pair,
@@ -260,13 +255,12 @@ impl Pools {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the pools, unless another call has done so already.
+    /// Replaces the pools, unless another call already has.
     fn replace(&self, distrusted: &Arc<Pair>) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&current, distrusted) {
             *current = Arc::new(Pair::new(&self.settings, &self.options, true));
-            // Being called is enough to close a pool; waiting for its connections to end is not
-            // needed.
+            // The call alone closes a pool; there is no need to wait for its connections to end.
             drop(distrusted.apply.close());
             drop(distrusted.ledger.close());
         }
@@ -282,7 +276,7 @@ impl std::fmt::Debug for Pools {
 
 impl Pair {
     fn new(settings: &Settings, options: &PgConnectOptions, unproven: bool) -> Self {
-        // One connection renews and one publishes while another one waits for a lock.
+        // One connection renews and one publishes while another waits for a lock.
         const LEDGER_CONNECTIONS: u32 = 3;
         let pool = |connections| {
             PgPoolOptions::new()
@@ -325,7 +319,7 @@ impl Session {
     }
 }
 
-/// Fails when the server only reads: a replica, or a writer that was told so.
+/// Fails if the server only reads: a replica, or a writer set to read only.
 pub(super) async fn refuse_reader(tx: &mut Tx) -> Result<()> {
     let reads_only: bool = tx
         .query_once(

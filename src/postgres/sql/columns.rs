@@ -37,7 +37,7 @@ pub(in crate::postgres) fn mark(table: &TableSpec) -> Result<Option<String>> {
     column.map(|column| quoted(&column.name)).transpose()
 }
 
-/// The columns' arrays from the `first` parameter on, each element cast to its column's type.
+/// The columns' arrays, starting at parameter `first`, each element cast to its column's type.
 pub(in crate::postgres) fn unnested(columns: &[ColumnSpec], first: usize) -> Result<Vec<String>> {
     let numbered = (first..).zip(columns);
     numbered

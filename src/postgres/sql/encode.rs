@@ -1,8 +1,8 @@
 //! Columns as binary `text[]` parameters, written straight into the statement's buffer.
 //!
-//! A batch of rows travels as one array per column. Nothing is copied into a `Vec<String>` in
-//! between, and all arrays of a statement are made from the same list, so their lengths are equal:
-//! `unnest` would fill a shorter one up with NULLs in silence.
+//! A batch of rows is sent as one array per column, without a `Vec<String>` in between. All arrays of a
+//! statement come from the same list, so their lengths are equal: `unnest` would silently fill a shorter one
+//! with NULLs.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -15,13 +15,13 @@ use sqlx::{Postgres, Type};
 /// The object id of the type `text`, fixed in Postgres' catalogue.
 const TEXT_OID: u32 = 25;
 
-/// One column of `items`: an array of text with one element for each.
+/// One column of `items`: a text array with one element per item.
 pub(in crate::postgres) struct Column<'a, T, F> {
     items: &'a [T],
     write: F,
 }
 
-/// The column whose elements are what `text` finds in each item.
+/// The column of the texts that `text` finds in each item.
 pub(in crate::postgres) fn texts<'a, T>(
     items: &'a [T],
     text: impl Fn(&'a T) -> Option<&'a str>,
@@ -36,7 +36,7 @@ pub(in crate::postgres) fn texts<'a, T>(
     Column { items, write }
 }
 
-/// The column whose elements are what each item's value prints.
+/// The column of each item's printed value.
 pub(in crate::postgres) fn printed<'a, T, D: Display>(
     items: &'a [T],
     value: impl Fn(&'a T) -> D,
@@ -58,8 +58,8 @@ impl<'a, T, F> Encode<'_, Postgres> for Column<'a, T, F>
 where
     F: Fn(&'a T, &mut Vec<u8>) -> IsNull,
 {
-    /// Writes what `array_send` would: dimensions, a flag for NULLs, the element's type, the
-    /// length, the lower bound, then each element behind its own length (-1 for NULL).
+    /// Writes the format of `array_send`: dimensions, a flag for NULLs, the element's type, the length, the
+    /// lower bound, then each element after its own length (-1 for NULL).
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         let length = i32::try_from(self.items.len())?;
         buffer.extend_from_slice(&1_i32.to_be_bytes());

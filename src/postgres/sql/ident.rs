@@ -1,4 +1,4 @@
-//! The one place where a name becomes SQL, and where a column's type does.
+//! The one place that turns names and column types into SQL.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{ColumnType, TableName};
@@ -6,14 +6,14 @@ use crate::mapping::spec::{ColumnType, TableName};
 /// The longest name that Postgres does not cut off (NAMEDATALEN - 1), in bytes.
 pub const NAME_BYTES_MAX: usize = 63;
 
-/// A name as SQL: always in double quotes, so that it means itself whatever it holds.
+/// A name as SQL: always in double quotes, so that it is taken literally.
 ///
 /// # Errors
-/// `Config` when Postgres cannot have such a name: empty, over 63 bytes, or with U+0000.
+/// `Config` for a name that Postgres does not allow: empty, over 63 bytes, or with U+0000.
 pub fn quoted(name: &str) -> Result<String> {
     let wrong = |why: &str| {
         Err(Error::new(ErrorKind::Config, format!("the name {name:?} {why}"))
-            .with_hint("name the table or column otherwise in the mapping"))
+            .with_hint("choose another name for the table or column in the mapping"))
     };
     if name.is_empty() {
         return wrong("is empty");
@@ -27,8 +27,8 @@ pub fn quoted(name: &str) -> Result<String> {
     Ok(format!("\"{}\"", name.replace('"', "\"\"")))
 }
 
-/// The schema of a table that names none. The search path does not decide: with it a role of the name
-/// `dynaurora` would find its tables in the ledger's schema.
+/// The schema of tables without one. The search path is not used: with it a role named `dynaurora` would find
+/// its tables in the ledger's schema.
 pub const DEFAULT_SCHEMA: &str = "public";
 
 /// A table's name as SQL, with its schema.
@@ -40,7 +40,7 @@ pub fn quoted_table(table: &TableName) -> Result<String> {
     Ok(format!("{}.{}", quoted(schema)?, quoted(&table.name)?))
 }
 
-/// A type of the user's own as SQL; one without a schema is found as any query finds it.
+/// A user's own type as SQL; one without a schema is found through the search path.
 fn quoted_type(name: &TableName) -> Result<String> {
     match &name.schema {
         Some(schema) => Ok(format!("{}.{}", quoted(schema)?, quoted(&name.name)?)),
@@ -63,8 +63,8 @@ pub fn declared_type(column_type: &ColumnType) -> Result<String> {
     }
 }
 
-/// A column's type as a cast spells it: without length or precision, since a cast to `varchar(3)`
-/// cuts text off in silence where an assignment refuses it.
+/// A column's type for a cast: without length or precision, because a cast to `varchar(3)` silently cuts text
+/// that an assignment refuses.
 ///
 /// # Errors
 /// As for [`quoted`].

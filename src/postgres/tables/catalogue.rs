@@ -1,4 +1,4 @@
-//! What the database has: a table's columns, keys and indexes, read from Postgres' catalogue.
+//! Existing tables, columns, keys and indexes, read from Postgres' catalogue.
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -8,7 +8,7 @@ use crate::mapping::spec::{ColumnType, TableName};
 use crate::postgres::session::Tx;
 use crate::postgres::sql::ident::{quoted, quoted_table};
 
-/// A table that exists.
+/// An existing table.
 #[derive(Debug, Default)]
 pub(super) struct ExistingTable {
     pub(super) columns: Vec<ExistingColumn>,
@@ -16,20 +16,20 @@ pub(super) struct ExistingTable {
     indexes: Vec<ExistingIndex>,
 }
 
-/// A column that exists.
+/// An existing column.
 #[derive(Debug)]
 pub(super) struct ExistingColumn {
     pub(super) name: String,
     /// The type as `format_type` prints it.
     pub(super) type_text: String,
-    /// Whether an insert that leaves it out fails.
+    /// Whether an insert without it fails.
     pub(super) demanded: bool,
     /// Whether the database computes it, so that it takes no value.
     pub(super) generated: bool,
-    /// Whether texts that differ may be equal in it, in their case say.
+    /// Whether it treats different texts as equal, for example when it ignores case.
     pub(super) folds: bool,
     pub(super) comment: Option<String>,
-    /// Its type in the mapping's words; `None` for a type that the mapping does not have.
+    /// Its type in the mapping's terms; `None` if the mapping has no such type.
     pub(super) column_type: Option<ColumnType>,
 }
 
@@ -102,7 +102,7 @@ const INDEXES: &str = "\
             where k.place <= i.indnkeyatts) \
     from pg_index i where i.indrelid = to_regclass($1) and i.indisvalid";
 
-/// The table of this name, where there is one.
+/// The table with this name, if it exists.
 pub(super) async fn table(tx: &mut Tx, name: &TableName) -> Result<Option<ExistingTable>> {
     let what = format!("read the columns of {name}");
     let regclass = quoted_table(name)?;
@@ -112,7 +112,7 @@ pub(super) async fn table(tx: &mut Tx, name: &TableName) -> Result<Option<Existi
         None => return Ok(None),
         Some((kind, comment)) if matches!(kind.as_str(), "r" | "p") => comment,
         Some(_) => {
-            return Err(Error::new(ErrorKind::Schema, format!("{name} exists and is not a table"))
+            return Err(Error::new(ErrorKind::Schema, format!("{name} exists but is not a table"))
                 .with_hint("name another table in the mapping"));
         }
     };

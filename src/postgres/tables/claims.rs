@@ -1,11 +1,12 @@
-//! Claims: while a load is active, a delete leaves its version behind, and scan pages look for it.
+//! Claims are the tombstones of a backfill: while one is active, a delete records its version, and scan pages
+//! look for it.
 //!
-//! Deleting leaves nothing in the target that could turn an older scan page away. So a delete notes its
-//! version here, and a scan page skips the keys that it finds. Reading them with NOT EXISTS alone would not
-//! do: under READ COMMITTED a page may not see a delete that commits a moment later, nor the delete a row
-//! that the page has not committed. So the two take turns: pages run beside each other, and a transaction
-//! with deletes has the table to itself. A claim for each row of the load, taken by upsert, serves as well
-//! and costs twice as much as the rows themselves.
+//! A deleted row has nothing in the target that could stop an older scan page. So a delete records its
+//! version here, and a scan page skips the keys that it finds. A read with NOT EXISTS alone is not enough:
+//! under READ COMMITTED a page may miss a delete that commits a moment later, and the delete may miss a row
+//! that the page has not committed. So the two take turns: pages run side by side, and a transaction with
+//! deletes runs alone. A claim upserted for each row of the backfill would also work, but costs twice as much
+//! as the rows.
 
 use std::collections::HashSet;
 
@@ -19,8 +20,8 @@ use crate::model::{Cells, SequenceNumber, Version};
 use crate::postgres::session::Tx;
 use crate::postgres::sql::encode::printed;
 
-/// Both end with the transaction. A statement sees what was committed when it began, so what is read
-/// under the lock must be read by a later one.
+/// Both locks end with the transaction. A statement sees what was committed when it began, so reads that
+/// depend on the lock must be later statements.
 const BESIDE_PAGES: &str = "select pg_advisory_xact_lock_shared($1)";
 const ALONE: &str = "select pg_advisory_xact_lock($1)";
 
@@ -32,7 +33,7 @@ const LEAVE: &str = "\
     on conflict (source, target, key_hash) do update set version = excluded.version \
     where c.version < excluded.version";
 
-/// Most pages meet a table without a delete, and need not hash their keys.
+/// Most pages meet a table without a tombstone, and need not hash their keys.
 const ANY: &str = "\
     select exists (select from dynaurora.claims where source = $1 and target = $2)";
 
@@ -47,18 +48,18 @@ struct Noted {
     version: Version,
 }
 
-/// What the units of one batch have to do with claims.
+/// How the units of one batch use tombstones.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Claims<'a> {
     pub source: &'a str,
-    /// Whether the batch is of a load's pages.
+    /// Whether the batch holds a backfill's pages.
     pub of_load: bool,
 }
 
 impl Claims<'_> {
-    /// Waits until no transaction is under way that these units must not run beside. First of all in its
-    /// transaction, so that nobody waits for it meanwhile. A sweep spares the rows of dead letters, so it has
-    /// the table to itself too, and who `rejects` waits for it.
+    /// Waits for conflicting transactions to end. It is the first statement of its transaction, so that
+    /// nobody waits for this one meanwhile. A sweep spares the rows of dead letters, so it runs alone too,
+    /// and a batch with `rejects` waits for it.
     pub(super) async fn take_turn(self, tx: &mut Tx, units: &[Unit], rejects: bool) -> Result<()> {
         let turn = if units.iter().any(leaves_claim) {
             ALONE
@@ -70,8 +71,8 @@ impl Claims<'_> {
         tx.query(turn).named(WAIT).bind(lock(self.source)).execute().await.map(drop)
     }
 
-    /// Leaves the claims of one table's deletes; yields the units that may be written, which are all but the
-    /// loaded ones whose key was deleted since.
+    /// Leaves the tombstones of one table's deletes; returns the units to write: all except backfilled ones
+    /// whose key was deleted since.
     pub(super) async fn settle<'u>(
         self,
         tx: &mut Tx,
@@ -88,7 +89,7 @@ impl Claims<'_> {
         if looking.clone().next().is_none() {
             return Ok(units);
         }
-        const LOOK: &str = "look for deletes beside a load";
+        const LOOK: &str = "look for deletes during a backfill";
         let any = tx.query(ANY).named(LOOK).bind(self.source).bind(rows.label());
         let any: bool = any.one(|row| row.try_get(0)).await?;
         if !any {
@@ -113,12 +114,12 @@ impl Claims<'_> {
     }
 
     async fn leave(self, tx: &mut Tx, target: &str, mut left: Vec<Noted>) -> Result<()> {
-        // A soft delete may have a delete of the same key before it; the newer one's claim serves both.
+        // A soft delete may follow a delete of the same key; the newer tombstone serves both.
         left.sort_unstable_by_key(|claim| (claim.hash, std::cmp::Reverse(claim.version)));
         left.dedup_by_key(|claim| claim.hash);
         let hashes: Vec<&[u8]> = left.iter().map(|claim| claim.hash.as_slice()).collect();
         tx.query(LEAVE)
-            .named("leave the claims of deletes")
+            .named("leave the tombstones of deletes")
             .bind(self.source)
             .bind(target)
             .bind(hashes)
@@ -128,23 +129,23 @@ impl Claims<'_> {
             .map(drop)
     }
 
-    /// Deletes need no claim to be right: the target row's own version guards them.
+    /// Deletes need not look for tombstones: the row's own version guards them.
     fn looks_for_claims(self, unit: &Unit) -> bool {
         (self.of_load || is_first(unit)) && !unit.op.action.ends_row()
     }
 }
 
-/// Waits as a transaction with deletes does; a rare statement, which does not stay prepared.
+/// Waits like a transaction with deletes; the rare statement does not stay prepared.
 pub(super) async fn alone(tx: &mut Tx, source: &str) -> Result<()> {
     tx.query_once(ALONE).named(WAIT).bind(lock(source)).execute().await.map(drop)
 }
 
-/// What a scan itself ends, for its item has left the filter, is older than all that a load writes.
+/// A removal by the scan itself, for an item that left the filter, is older than all that a backfill writes.
 fn leaves_claim(unit: &Unit) -> bool {
     unit.op.action.ends_row() && !is_first(unit)
 }
 
-/// Whether this is the version of a scan's rows, and of a full export's.
+/// Whether this is the version of rows of a scan or a full export.
 fn is_first(unit: &Unit) -> bool {
     unit.version.sequence == SequenceNumber::ZERO
 }
@@ -155,7 +156,7 @@ fn lock(source: &str) -> i64 {
     digest.iter().take(8).fold(0, |number, byte| (number << 8) | i64::from(*byte))
 }
 
-/// The hash of a key: each cell's length goes before it, so that boundaries count.
+/// The hash of a key, with each cell's length before it, so that boundaries count.
 fn hash(cells: &Cells, key_columns: usize) -> KeyHash {
     let mut hasher = Sha256::new();
     for cell in cells.iter().take(key_columns) {

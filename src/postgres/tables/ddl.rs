@@ -1,8 +1,7 @@
-//! The target's tables: what is missing is planned and made; nothing is ever dropped, narrowed or
-//! renamed.
+//! The target's tables: plans and makes what is missing; never drops, narrows or renames anything.
 //!
-//! A table may be the user's own: it need only have, or be given, the mapping's columns, a unique
-//! index on the key, and the version column.
+//! A table may be the user's own: it only needs the mapping's columns, a unique index on the key, and the
+//! version column, or gets them.
 
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -17,23 +16,22 @@ use crate::postgres::sql::columns::{self, key_columns};
 use crate::postgres::sql::ident::{declared_type, quoted, quoted_table};
 use crate::postgres::sqlstate;
 
-/// The free space in a page of a new table. With it every update of a full table is HOT: no dead
-/// index entries, 10 % less WAL (measured).
+/// The free space in pages of a new table. With it every update of a full table is HOT: no dead index
+/// entries, 10 % less WAL (measured).
 const FILLFACTOR: u32 = 90;
 
 const PLAN: &str = "plan the target's tables";
 
-/// The statements that the target lacks, in order; none when it fits.
+/// The statements that the target needs, in order; none if it fits.
 ///
 /// # Errors
-/// `Schema` when the target differs in a way that only its owner can resolve; it names every
-/// difference.
+/// `Schema` if the target has differences that only its owner can resolve; it names all of them.
 pub async fn plan(pool: &PgPool, tables: &[TableSpec]) -> Result<Vec<Step>> {
     in_transaction(pool, PLAN, async |tx| planned(tx, tables, &[]).await).await
 }
 
-/// The same for an operator: with the destructive statements for the tables that were named, and with values
-/// that wait in a rest column, for which whole tables are read.
+/// The same for an operator: includes destructive statements for the named tables, and moves values out of
+/// rest columns, for which it reads whole tables.
 ///
 /// # Errors
 /// As for [`plan`].
@@ -74,9 +72,9 @@ async fn planned(tx: &mut Tx, tables: &[TableSpec], confirmed: &[String]) -> Res
 /// Runs the steps in one transaction.
 ///
 /// # Errors
-/// What Postgres says; then nothing was changed.
+/// The error of Postgres; then nothing was changed.
 pub async fn apply(pool: &PgPool, steps: &[Step]) -> Result<()> {
-    // A step that waits for a lock makes every later query of the table wait behind it.
+    // While a step waits for a lock, every later query of the table waits behind it.
     const BEGIN: &str = "begin; set local lock_timeout = '5s'";
     let run = |step: &Step| AssertSqlSafe(step.sql.clone());
     begun_with(pool, BEGIN, "change the target's tables", async |tx| {
@@ -98,10 +96,10 @@ pub async fn apply(pool: &PgPool, steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-/// The existing tables among these, with the types of their columns in the mapping's words.
+/// Those of these tables that exist, with their columns' types in the mapping's terms.
 ///
 /// # Errors
-/// When the database does not answer, or a name is not that of a table.
+/// When the database does not answer, or a name does not belong to a table.
 pub async fn existing(pool: &PgPool, tables: &[TableSpec]) -> Result<Vec<Existing>> {
     in_transaction(pool, "read the target's tables", async |tx| {
         let mut found = Vec::new();
@@ -120,21 +118,21 @@ pub async fn existing(pool: &PgPool, tables: &[TableSpec]) -> Result<Vec<Existin
     .await
 }
 
-/// A table that exists.
+/// An existing table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Existing {
-    /// Its name as the mapping gives it.
+    /// Its name in the mapping.
     pub name: String,
     /// Its columns.
     pub columns: Vec<Column>,
 }
 
-/// A column that exists.
+/// An existing column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
     /// Its name.
     pub name: String,
-    /// Its type, where the mapping has such a type.
+    /// Its type, if the mapping has such a type.
     pub column_type: Option<ColumnType>,
     /// Its comment.
     pub comment: Option<String>,
@@ -151,7 +149,7 @@ impl Plan {
         Ok(())
     }
 
-    /// A type that is the user's own is the user's to create.
+    /// The user must create their own types.
     async fn types(&mut self, tx: &mut Tx, table: &TableSpec) -> Result<()> {
         for column in &table.columns {
             if catalogue::formatted(tx, &column.column_type).await?.is_none() {
@@ -235,13 +233,13 @@ impl Plan {
         Ok(())
     }
 
-    /// Two items need two rows: a key that takes their names for one would let each overwrite the other.
+    /// Two items need two rows: a key column that treats their keys as equal lets each overwrite the other.
     fn tell_folding_keys(&mut self, table: &TableSpec, existing: &ExistingTable) -> Result<()> {
         for key in key_columns(table) {
             if existing.column(&key.name).is_some_and(|own| own.folds) {
                 let (name, column) = (quoted_table(&table.name)?, quoted(&key.name)?);
                 self.problem(
-                    format!("{}.{} takes texts that differ for one key", table.name, key.name),
+                    format!("{}.{} treats different texts as one key", table.name, key.name),
                     format!("alter table {name} alter column {column} type text collate \"C\""),
                 );
             }
@@ -258,7 +256,7 @@ impl Plan {
     ) -> Result<()> {
         let (place, quoted_name) = (&table.name, quoted_table(&table.name)?);
         let Some(own) = existing.column(&column.name) else {
-            // Rows that are there already have no value for it, so NOT NULL waits for a backfill.
+            // Existing rows have no value for it, so NOT NULL waits for a backfill.
             let sql = format!("alter table {quoted_name} add column {}", declared(column)?);
             self.step(StepKind::Schema, format!("add the column {} to {place}", column.name), sql);
             return Ok(());
@@ -317,7 +315,7 @@ impl Plan {
     }
 }
 
-/// Rows of children live and die with their parent's, and a history has the version in its key.
+/// Child rows follow their parent's version, and a history has the version in its key.
 fn has_version(table: &TableSpec) -> bool {
     table.parent.is_none() && table.history_of.is_none()
 }

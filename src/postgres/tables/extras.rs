@@ -1,5 +1,5 @@
-//! What a table has beside its rows: indexes, comments, and the columns of `columns = "auto"` with
-//! the values that wait for them in the rest column.
+//! A table's indexes and comments, and the columns of `columns = "auto"` with the values that wait for them
+//! in the rest column.
 
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
@@ -10,16 +10,15 @@ use crate::mapping::spec::{AutoColumn, AutoSpec, ColumnType, TableSpec};
 use crate::postgres::session::{Tx, in_transaction};
 use crate::postgres::sql::ident::{quoted, quoted_table};
 
-/// What the comment of a column says that `columns = "auto"` fills; the attribute's name follows.
-/// Nothing else tells such a column from one of the user's own.
+/// The start of the comment on a column that `columns = "auto"` fills; the attribute's name follows. Only
+/// this tells such a column from the user's own.
 pub const AUTO_MARK: &str = "dynaurora auto: ";
 
-/// Rows moved out of the rest column by one statement: each waits for no other writer, and none
-/// waits long for it.
+/// Rows moved out of the rest column by one statement: it skips locked rows, and nobody waits long for it.
 const ROWS_MOVED: usize = 5_000;
 
 impl Plan {
-    /// Indexes and comments that are asked for and not there.
+    /// Missing indexes and comments.
     pub(super) fn extras(
         &mut self,
         table: &TableSpec,
@@ -64,8 +63,8 @@ impl Plan {
     }
 }
 
-/// Values that came before their column did stand in the rest column; and those that a daemon with an
-/// older mapping wrote since. What stands in the rest is always the newer.
+/// Moves values from the rest column to their columns: values older than the column, and those that a daemon
+/// with an older mapping wrote since. The value in the rest column is always the newer one.
 pub(super) async fn rows_of_rest(tx: &mut Tx, table: &TableSpec) -> Result<Option<Step>> {
     let Some(auto) = &table.extras.auto else { return Ok(None) };
     let name = &table.name;
@@ -77,12 +76,12 @@ pub(super) async fn rows_of_rest(tx: &mut Tx, table: &TableSpec) -> Result<Optio
     Ok(Some(Step { what, sql, kind: StepKind::Rows }))
 }
 
-/// The attributes in a table's rest column, each with the type that its values there have.
+/// The attributes in a table's rest column, each with the type of its values.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn rest_attributes(pool: &PgPool, table: &TableSpec) -> Result<Vec<AutoColumn>> {
-    const WHAT: &str = "read what has no column yet";
+    const WHAT: &str = "read the attributes without a column";
     let Some(auto) = &table.extras.auto else { return Ok(Vec::new()) };
     let sql = format!(
         "select distinct e.key, jsonb_typeof(e.value) from {} t, jsonb_each(t.{}) e order by 1, 2",
@@ -135,7 +134,7 @@ async fn has_rest(tx: &mut Tx, table: &TableSpec, auto: &AutoSpec) -> Result<boo
         .await
 }
 
-/// The statement that moves some rows' values; none where no column takes any.
+/// The statement that moves some rows' values; `None` if no column takes any.
 fn statement(table: &TableSpec, auto: &AutoSpec) -> Result<Option<String>> {
     let waiting = waiting(auto)?;
     if waiting.is_empty() {
@@ -160,9 +159,9 @@ fn statement(table: &TableSpec, auto: &AutoSpec) -> Result<Option<String>> {
     )))
 }
 
-/// Columns with the condition under which a row's rest has a value for them, and that value. It is
-/// JSON that dynaurora wrote itself, so its type is known and the casts are exact. What is binary
-/// looks like text there, and stays until its item changes.
+/// Columns with the condition under which a row's rest column has a value for them, and that value. It is
+/// JSON that dynaurora wrote, so its type is known and the casts are exact. Binary looks like text there, and
+/// stays until its item changes.
 fn waiting(auto: &AutoSpec) -> Result<Vec<(&AutoColumn, String, String)>> {
     let rest = quoted(&auto.rest)?;
     let mut waiting = Vec::new();
@@ -186,7 +185,7 @@ fn waiting(auto: &AutoSpec) -> Result<Vec<(&AutoColumn, String, String)>> {
     Ok(waiting)
 }
 
-/// A text as SQL, whatever it holds and however the server reads backslashes.
+/// A text as SQL, for any content and any backslash setting of the server.
 pub(super) fn literal(text: &str) -> String {
     let doubled = text.replace('\\', "\\\\").replace('\'', "''").replace('\0', "");
     format!("E'{doubled}'")

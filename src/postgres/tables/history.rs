@@ -1,9 +1,8 @@
 //! History tables: a row for every version, each valid until the next.
 //!
-//! The rows of a batch are added where they are not there yet, then their neighbours in the order
-//! of versions are told when they ended. So a batch that comes twice adds nothing, and a row that
-//! comes late takes its place between the others. The table whose versions are kept is written
-//! before, in the same transaction: its row's lock is what makes two writers of one key wait.
+//! New rows of a batch are added, then the end times of their neighbours in version order are set. So a
+//! repeated batch adds nothing, and a late row takes its place between the others. The entity's table is
+//! written before, in the same transaction: the lock on its row makes two writers of one key wait.
 
 use std::sync::Arc;
 
@@ -33,7 +32,7 @@ pub(in crate::postgres) struct HistoryRows {
 }
 
 impl HistoryRows {
-    /// The statements of `tables[at]`, which keeps the versions of another table.
+    /// The statements of `tables[at]`, the history of another table.
     pub(in crate::postgres) fn new(tables: &[TableSpec], at: usize) -> Result<Self> {
         let spec =
             tables.get(at).ok_or_else(|| malformed("a table's number is beyond the mapping"))?;
@@ -49,8 +48,8 @@ impl HistoryRows {
         })
     }
 
-    /// The statements of the history of one table for what a repair wrote there, if it has one: what was
-    /// read under the table's lock is the row's newest version, whichever the row itself has.
+    /// The statements for what a repair writes to the history of one table, if it has one: an item read under
+    /// the table's lock is the row's newest version, whatever version the row has.
     pub(in crate::postgres) fn of_repairs(
         tables: &[TableSpec],
         of: TableIndex,
@@ -65,12 +64,12 @@ impl HistoryRows {
         Ok(Some(rows))
     }
 
-    /// What becomes of a row as a row of its history; `end` is what is said of a row that ends. When it
-    /// became so nobody knows: it is so from now on.
+    /// An entity's row as a row of its history; `end` is the word for a row that ends. Nobody knows when it
+    /// came to this state, so it counts from now on.
     pub(in crate::postgres) fn record(&self, of: &TableSpec, op: &RowOp, end: &str) -> RowOp {
         let ends = op.action.ends_row();
         let mut cells = op.cells.prefix(self.keys);
-        // The version is the unit's own.
+        // The unit has the version.
         cells.push_null();
         for at in (self.keys..of.columns.len()).filter(|at| of.deleted_at != Some(*at)) {
             match (!ends).then(|| op.cells.cell(at)).flatten() {
@@ -89,7 +88,7 @@ impl HistoryRows {
         self.table
     }
 
-    /// Adds the versions that are not there yet, and counts them.
+    /// Adds missing versions and counts them.
     pub(in crate::postgres) async fn write(
         &self,
         tx: &mut Tx,
@@ -101,7 +100,7 @@ impl HistoryRows {
         };
         if !units.iter().all(fits) {
             return Err(malformed(format!(
-                "a row of {} has not the cells of its table",
+                "a row of {} has the wrong number of cells",
                 self.label
             )));
         }
@@ -126,10 +125,10 @@ impl HistoryRows {
 
 /// Adds versions.
 ///
-/// An end is added only behind a row that it ends. A key is left alone where the table itself has a
-/// newer row than any of the batch; a scanned row is a version only where the table took it.
+/// An end is added only after a row that it ends. A key is skipped if its table has a newer row than the
+/// batch; a scanned row is a version only if the table took it.
 ///
-/// Parameters: one array per column but the version and the last, then the versions.
+/// Parameters: one array per column except the version and the last, then the versions.
 pub(super) fn add(spec: &TableSpec, of: &TableSpec) -> Result<String> {
     let version = quoted(VERSION_COLUMN)?;
     let op = quoted(HISTORY_COLUMNS[0])?;
@@ -188,8 +187,8 @@ fn add_where(spec: &TableSpec, of: &TableSpec, taken: &str) -> Result<String> {
     ))
 }
 
-/// Tells each version of the batch, and the one before it, when the next began. Times of two shards
-/// may disagree, so that no row ends before it began.
+/// Sets the end of each version of the batch, and of the one before it, to the start of the next. Times of
+/// two shards may disagree, so no row ends before it began.
 ///
 /// Parameters: one array per key column without the version, then the versions.
 pub(super) fn close(spec: &TableSpec, of: &TableSpec) -> Result<String> {

@@ -36,10 +36,10 @@ pub struct PostgresSink {
 }
 
 impl PostgresSink {
-    /// The sink into the tables of one source's mapping. The statements are built here, once.
+    /// The sink for the tables of one source's mapping. Builds the statements once.
     ///
     /// # Errors
-    /// `Config` when a name cannot be one in Postgres.
+    /// `Config` for a name that Postgres does not allow.
     pub fn new(pools: Arc<Pools>, tables: &[TableSpec]) -> Result<Self> {
         let own = tables.iter().enumerate().filter(|(_, table)| table.parent.is_none());
         let (histories, own): (Vec<_>, Vec<_>) =
@@ -54,7 +54,7 @@ impl PostgresSink {
         })
     }
 
-    /// Claims, rows, dead letters, shards, and last the fence.
+    /// Tombstones, rows, dead letters, shards, and last the fence.
     async fn write(&self, tx: &mut Tx, batch: &Batch) -> Result<Applied> {
         let source = &*batch.source;
         let mut applied = self.write_rows(tx, batch, &batch.rows.units).await?;
@@ -103,7 +103,7 @@ impl PostgresSink {
     fn entity_of(&self, units: &[Unit]) -> Result<&EntityRows> {
         let table = units.first().map(|unit| unit.op.table);
         self.entities.iter().find(|entity| Some(entity.table()) == table).ok_or_else(|| {
-            Error::new(ErrorKind::Unknown, "a row names a table that no entity of the mapping has")
+            Error::new(ErrorKind::Unknown, "a row belongs to a table without an entity")
         })
     }
 }
@@ -119,7 +119,7 @@ impl Sink for PostgresSink {
         let work = async |tx: &mut Tx| {
             tx.undo();
             self.write_rows(tx, batch, units).await?;
-            // A deferred constraint would speak at the commit, which never comes.
+            // A deferred constraint would fail at the commit, which a probe never reaches.
             tx.run("set constraints all immediate", WHAT).await
         };
         self.pools.transact(Lane::Apply, WHAT, work).await

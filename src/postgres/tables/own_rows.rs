@@ -1,12 +1,12 @@
-//! Which rows of a table are a source's own, where several share it: those with its constants in the primary
-//! key. A statement that is given keys needs none of this; one that looks for rows does.
+//! Which rows of a shared table belong to a source: those with its constants in the primary key. Statements
+//! with given keys do not need this; statements that search for rows do.
 
 use super::extras::literal;
 use crate::error::Result;
 use crate::mapping::spec::TableSpec;
 use crate::postgres::sql::ident::{cast_type, quoted};
 
-/// The condition on the rows of the alias, behind `link`; nothing where all rows of the table are its own.
+/// The condition for the source's own rows, after `link`; empty if all rows of the table are its own.
 pub(in crate::postgres) fn own_rows(table: &TableSpec, alias: &str, link: &str) -> Result<String> {
     let mut condition = String::new();
     for (number, constant) in table.constants.iter().enumerate() {

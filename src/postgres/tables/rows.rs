@@ -1,7 +1,7 @@
 //! The statements that write rows: built once per table, run once per batch.
 //!
-//! Each statement takes one `text[]` per column and casts its elements. The arrays are unnested in
-//! the select list, which spares the tuplestore of a function in FROM and is 8-12 % faster.
+//! Each statement takes one `text[]` per column and casts its elements. The arrays are unnested in the select
+//! list, which avoids the tuplestore of a function in FROM and is 8-12 % faster.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::model::{Cells, RowAction, TableIndex, Version};
 use crate::postgres::session::{Statement, Tx};
 use crate::postgres::sql::encode::{printed, texts};
 
-/// The statements of one entity's table and of the tables that hang on it.
+/// The statements of one entity's table and its child tables.
 #[derive(Debug)]
 pub(in crate::postgres) struct EntityRows {
     table: TableIndex,
@@ -25,7 +25,7 @@ pub(in crate::postgres) struct EntityRows {
     key_columns: usize,
     upsert: Arc<str>,
     delete: Arc<str>,
-    /// Where rows can be marked as deleted.
+    /// Only if rows can be marked as deleted.
     soft_delete: Option<Arc<str>>,
     children: Vec<ChildRows>,
 }
@@ -40,7 +40,7 @@ struct ChildRows {
     upsert: Arc<str>,
 }
 
-/// One child row and the version of the row that it hangs on.
+/// One child row and the version of its parent row.
 struct ChildRow<'a> {
     cells: &'a Cells,
     version: Version,
@@ -90,7 +90,7 @@ impl EntityRows {
         self.key_columns
     }
 
-    /// Counts scanned rows that were deleted meanwhile: they are left alone.
+    /// Counts scanned rows that were deleted meanwhile and are not written.
     pub(in crate::postgres) fn count_unclaimed(
         &self,
         rows: usize,
@@ -100,7 +100,7 @@ impl EntityRows {
         Ok(())
     }
 
-    /// Writes the units of this table, unique and sorted by key, and counts what became of them.
+    /// Writes the units of this table, unique and sorted by key, and counts the results.
     pub(in crate::postgres) async fn write(
         &self,
         tx: &mut Tx,
@@ -118,7 +118,7 @@ impl EntityRows {
             let count = count_of(applied, self.table)?;
             count.upserted += written;
             count.superseded += (upserts.len() as u64).saturating_sub(written);
-            // What hangs on a child goes before it and comes after it, as a foreign key wants it.
+            // Grandchildren are deleted before the child rows and inserted after them, for foreign keys.
             let hanging: Vec<_> =
                 self.children.iter().map(|child| (child, child.rows(&upserts))).collect();
             for (child, rows) in hanging.iter().rev() {
@@ -150,7 +150,7 @@ impl EntityRows {
         Ok(())
     }
 
-    /// A row with too few or too many cells would shift values between columns.
+    /// Checks the number of cells, because a wrong one would shift values between columns.
     fn check_shape(&self, units: &[&Unit]) -> Result<()> {
         let child_fits = |(table, cells): &(TableIndex, Cells)| {
             self.children.iter().any(|c| c.table == *table && c.columns == cells.len())
@@ -168,7 +168,7 @@ impl EntityRows {
         if units.iter().all(fits) {
             return Ok(());
         }
-        Err(malformed(format!("a row of {} has not the cells of its table", self.label)))
+        Err(malformed(format!("a row of {} has the wrong number of cells", self.label)))
     }
 
     async fn run_upsert(&self, tx: &mut Tx, units: &[&Unit]) -> Result<u64> {
@@ -182,7 +182,7 @@ impl EntityRows {
 
     async fn run_soft_delete(&self, tx: &mut Tx, units: &[&Unit]) -> Result<u64> {
         let Some(sql) = &self.soft_delete else {
-            return Err(malformed(format!("{} has no mark of a deletion", self.label)));
+            return Err(malformed(format!("{} has no column for soft deletes", self.label)));
         };
         let mut query = statement(tx, sql).named(format!("mark rows of {}", self.label));
         for cell in 0..=self.key_columns {
@@ -191,7 +191,7 @@ impl EntityRows {
         query.bind(printed(units, |unit| unit.version)).execute().await
     }
 
-    /// Deletes the rows and what hangs on them; yields the counts, the table's own first.
+    /// Deletes the rows and their child rows; returns the counts, the table's own first.
     async fn run_delete(&self, tx: &mut Tx, units: &[&Unit]) -> Result<Vec<u64>> {
         let mut query =
             statement(tx, &self.delete).named(format!("delete rows from {}", self.label));
@@ -217,8 +217,8 @@ impl ChildRows {
         })
     }
 
-    /// Deletes the child rows that the batch does not have, of the parents that now have exactly the
-    /// batch's version: by difference, since a parent that changes seldom changes all its children.
+    /// Deletes child rows that the batch does not have, of parents that now have the batch's version. It
+    /// works by difference, because a changed parent rarely changes all its children.
     async fn prune(
         &self,
         tx: &mut Tx,
@@ -237,7 +237,7 @@ impl ChildRows {
         prune.execute().await
     }
 
-    /// Writes those that the batch has and that are not as it says.
+    /// Writes the batch's child rows that are missing or different.
     async fn upsert(&self, tx: &mut Tx, rows: &[ChildRow<'_>]) -> Result<u64> {
         if rows.is_empty() {
             return Ok(0);

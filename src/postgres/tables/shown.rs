@@ -1,4 +1,4 @@
-//! The statements that one row would run, with what would be bound: for people, nothing is executed.
+//! Shows the statements of one row with their parameters, for people; nothing is executed.
 
 use super::history;
 use super::rows::malformed;
@@ -7,19 +7,19 @@ use crate::error::Result;
 use crate::mapping::spec::TableSpec;
 use crate::model::{Cells, RowAction, RowOp, Version};
 
-/// A statement as a batch of one row would run it.
+/// A statement as a batch with one row would run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     /// Its text.
     pub sql: String,
-    /// One array for each parameter, as text; the statement casts its elements.
+    /// One text array per parameter; the statement casts its elements.
     pub parameters: Vec<Vec<Option<String>>>,
 }
 
-/// The statements that write one row and what hangs on it, in order.
+/// The statements that write one row and its child rows, in order.
 ///
 /// # Errors
-/// `Config` when a name cannot be one in Postgres; `Unknown` when the row is of no such table.
+/// `Config` for a name that Postgres does not allow; `Unknown` if the row's table does not exist.
 pub fn shown(tables: &[TableSpec], row: &RowOp, version: Version) -> Result<Vec<Shown>> {
     let table = |at: u16| tables.get(usize::from(at));
     let spec = table(row.table.0).ok_or_else(|| malformed("a row is of no table"))?;
@@ -41,7 +41,8 @@ pub fn shown(tables: &[TableSpec], row: &RowOp, version: Version) -> Result<Vec<
         }
         RowAction::SoftDelete => {
             let column = spec.deleted_at.and_then(|at| spec.columns.get(at));
-            let column = column.ok_or_else(|| malformed("a table has no mark of a deletion"))?;
+            let column =
+                column.ok_or_else(|| malformed("a table has no column for soft deletes"))?;
             vec![whole(soft_delete(spec, column)?)]
         }
         RowAction::Record => {
@@ -83,7 +84,7 @@ pub fn shown(tables: &[TableSpec], row: &RowOp, version: Version) -> Result<Vec<
     })
 }
 
-/// The first columns of some rows, an array each.
+/// The first columns of some rows, one array each.
 fn columns(rows: &[&Cells], count: usize) -> Vec<Vec<Option<String>>> {
     let cell = |cells: &Cells, at| cells.iter().nth(at).flatten().map(str::to_owned);
     (0..count).map(|at| rows.iter().map(|cells| cell(cells, at)).collect()).collect()

@@ -1,6 +1,5 @@
-//! The text of the statements that write rows. Every name in it is quoted by `ident`, every value
-//! is a parameter; the names of our own in it cannot meet a table's, since those are quoted or
-//! prefixed.
+//! The SQL of the statements that write rows. `ident` quotes every name, every value is a parameter; our own
+//! names cannot clash with a table's, because those are quoted or prefixed.
 
 use std::fmt::Write;
 
@@ -11,7 +10,7 @@ use crate::postgres::sql::columns::{
 };
 use crate::postgres::sql::ident::{quoted, quoted_table};
 
-/// Inserts rows; a row that is there is overwritten where its version is lower.
+/// Inserts rows, or overwrites existing ones with a lower version.
 ///
 /// Parameters: one array per column, then the versions.
 pub(super) fn upsert(spec: &TableSpec) -> Result<String> {
@@ -31,7 +30,7 @@ pub(super) fn upsert(spec: &TableSpec) -> Result<String> {
     ))
 }
 
-/// Deletes rows whose version is lower, and what hangs on them in `children`; selects the counts.
+/// Deletes rows with a lower version, and their rows in `children`; selects the counts.
 ///
 /// Parameters: one array per key column, then the versions.
 pub(super) fn delete(spec: &TableSpec, children: &[&TableSpec]) -> Result<String> {
@@ -63,8 +62,8 @@ pub(super) fn delete(spec: &TableSpec, children: &[&TableSpec]) -> Result<String
     Ok(format!("{sql} {counts}"))
 }
 
-/// Marks rows whose version is lower as deleted; what hangs on them stays, since the row does. Where
-/// nobody knows when the item was deleted, it is now.
+/// Marks rows with a lower version as deleted; child rows stay, since the row does. If the time of the delete
+/// is unknown, it is now.
 ///
 /// Parameters: one array per key column, then the times, then the versions.
 pub(super) fn soft_delete(spec: &TableSpec, deleted_at: &ColumnSpec) -> Result<String> {
@@ -82,7 +81,7 @@ pub(super) fn soft_delete(spec: &TableSpec, deleted_at: &ColumnSpec) -> Result<S
     ))
 }
 
-/// Deletes the child rows that the batch does not have, of the parents that the batch wrote.
+/// Deletes child rows that the batch does not have, of parents that the batch wrote.
 ///
 /// Parameters: one array per key column of the parent, the parents' versions, then one array per
 /// key column of the child.
@@ -104,8 +103,7 @@ pub(super) fn prune_children(parent: &TableSpec, child: &TableSpec) -> Result<St
     ))
 }
 
-/// Inserts the child rows of the parents that the batch wrote; a row that is there is overwritten
-/// where it differs.
+/// Inserts the child rows of parents that the batch wrote, or overwrites existing ones that differ.
 ///
 /// Parameters: one array per column of the child, then the parents' versions.
 pub(super) fn upsert_children(parent: &TableSpec, child: &TableSpec) -> Result<String> {

@@ -2,32 +2,32 @@
 
 use crate::mapping::spec::TableSpec;
 
-/// A statement that brings the target closer to the mapping.
+/// A statement that makes the target fit the mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// What it does, for people.
+    /// Its purpose, for people.
     pub what: String,
     /// The statement.
     pub sql: String,
-    /// When it is run.
+    /// When it runs.
     pub kind: StepKind,
 }
 
-/// When a step is run.
+/// When a step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepKind {
     /// With the other changes of the schema, in one transaction.
     Schema,
-    /// The same, and it may lose what is there: the operator has named the table.
+    /// The same, but it may lose data: the operator has named the table.
     Destructive,
-    /// After them, again and again until it finds no row any more; the daemon may run meanwhile.
+    /// Afterwards, repeated until it finds no more rows; the daemon may run meanwhile.
     Rows,
 }
 
 #[derive(Default)]
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
-    /// Whether the operator has named the table at hand.
+    /// Whether the operator has named the current table.
     pub(super) confirmed: bool,
     pub(super) problems: Vec<String>,
     pub(super) remedies: Vec<String>,
@@ -48,8 +48,7 @@ impl Plan {
         }
     }
 
-    /// A statement that may lose something: planned where the operator named the table, refused
-    /// otherwise.
+    /// A statement that may lose data: planned if the operator named the table, otherwise refused.
     pub(super) fn destructive(&mut self, table: &TableSpec, what: (String, String), sql: String) {
         let (problem, done) = what;
         if self.confirmed {

@@ -1,11 +1,11 @@
-//! The sweep at the end of a load: rows that the load did not find are gone from the source.
+//! The sweep at the end of a backfill: rows that the backfill did not find no longer exist in the source.
 //!
-//! A row that was found, or changed since, has a version of the load's generation. Only rows that
-//! dynaurora wrote are swept: a row that somebody else put into the table has version 0. Where the
-//! mapping keeps the rows of deleted items, they are marked instead of deleted. In a table that
-//! several sources share, each sweeps its own rows: generations of two sources cannot be compared.
+//! A row that was found, or changed since, has a version of the backfill's generation. Only rows that
+//! dynaurora wrote are swept: a row of somebody else has version 0. If the mapping keeps the rows of deleted
+//! items, they are marked instead of deleted. In a shared table each source sweeps only its own rows:
+//! generations of two sources cannot be compared.
 //!
-//! A sweep is rare, so none of its statements stays prepared, behind a pooler or not.
+//! A sweep is rare, so none of its statements stays prepared.
 
 use sqlx::{AssertSqlSafe, Row};
 
@@ -21,11 +21,11 @@ use crate::postgres::sql::columns::{
 };
 use crate::postgres::sql::ident::{quoted, quoted_table};
 
-/// Rows deleted in one transaction: some batches' worth. Fewer would hold locks for less time, but each step
-/// looks for its rows from the table's beginning.
+/// Rows deleted in one transaction, as many as some batches have. Fewer would hold locks for less time, but
+/// each step searches from the table's beginning.
 const ROWS_MAX: i64 = 5_000;
 
-/// Counts the rows that a sweep of these tables would delete, and all that dynaurora wrote.
+/// Counts the rows that a sweep of these tables would delete, and all rows that dynaurora wrote.
 pub(super) async fn stale(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> Result<Stale> {
     let mut stale = Stale::default();
     for table in swept(tables, sweep) {
@@ -49,15 +49,15 @@ pub(super) async fn stale(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> R
     Ok(stale)
 }
 
-/// Deletes some of them, if the load is still this one and no dead letter has come meanwhile: one that comes
-/// later waits, as [`claims`] says.
+/// Deletes some of them, if the backfill is still the same and no dead letter has arrived; a later one waits,
+/// as [`claims`] explains.
 pub(super) async fn step(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> Result<Swept> {
     let current = tx
         .query_once(
             "select from dynaurora.sources \
              where source = $1 and generation = $2 and backfilling for key share",
         )
-        .named("look whether the load is still the same")
+        .named("check whether the backfill is still the same")
         .bind(&*sweep.source)
         .bind(i64::from(sweep.generation))
         .optional(|_| Ok(()))
@@ -71,7 +71,7 @@ pub(super) async fn step(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> Re
             "select exists (select from dynaurora.dead_letters \
              where source = $1 and state = 'open' and id <> all ($2))",
         )
-        .named("look for dead letters that came meanwhile")
+        .named("look for dead letters stored meanwhile")
         .bind(&*sweep.source)
         .bind(&sweep.letters)
         .one(|row| row.try_get(0))
@@ -88,8 +88,8 @@ pub(super) async fn step(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> Re
     Ok(Swept::Done)
 }
 
-/// The version is looked at again under the row's lock: the statement waits for a writer of the row, and then
-/// sees what it wrote.
+/// Checks the version again under the row's lock: the statement waits for a writer of the row and then sees
+/// its result.
 async fn delete(
     tx: &mut Tx,
     tables: &[TableSpec],
@@ -122,7 +122,7 @@ async fn delete(
     for history in tables.iter().filter(|own| own.history_of.map(|of| usize::from(of.0)) == at) {
         sql.push_str(&ended(history, keys)?);
     }
-    // What hangs on a row that is only marked stays with it.
+    // Child rows of a marked row stay.
     let goes_too = |child: &TableSpec| {
         let parent = child.parent.map(|parent| usize::from(parent.table.0));
         table.deleted_at.is_none() && parent.is_some() && parent == at
@@ -138,7 +138,7 @@ async fn delete(
     sql.push_str(" select count(*) from dynaurora_gone");
     let mut query = tx
         .query_once(AssertSqlSafe(sql))
-        .named(format!("delete rows of {} that a load did not find", table.name))
+        .named(format!("delete rows of {} that no backfill found", table.name))
         .bind(first_of(sweep).to_string())
         .bind(ROWS_MAX);
     for cell in 0..keys.len() {
@@ -149,12 +149,12 @@ async fn delete(
     Ok(deleted.unsigned_abs())
 }
 
-/// Leaves out rows that are marked already.
+/// Excludes rows that are already marked.
 fn live(table: &TableSpec) -> Result<String> {
     Ok(mark(table)?.map_or(String::new(), |mark| format!(" and t.{mark} is null")))
 }
 
-/// The history of a swept row ends when it is swept: nobody knows when its item went.
+/// Ends the history of a swept row now: nobody knows when its item was removed.
 fn ended(history: &TableSpec, keys: &[ColumnSpec]) -> Result<String> {
     let table = quoted_table(&history.name)?;
     let version = quoted(VERSION_COLUMN)?;
@@ -174,7 +174,7 @@ fn ended(history: &TableSpec, keys: &[ColumnSpec]) -> Result<String> {
     ))
 }
 
-/// The least version of the load's generation.
+/// The lowest version of the backfill's generation.
 fn first_of(sweep: &Sweep) -> Version {
     Version { generation: sweep.generation, sequence: SequenceNumber::ZERO }
 }

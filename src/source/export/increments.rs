@@ -1,12 +1,12 @@
-//! Incremental exports behind a full one: which may follow which, and what their lines are.
+//! Incremental exports after a full one: their order, and the meaning of their lines.
 //!
-//! An incremental export holds the last state of each item that changed within its window, `[from, to)`,
-//! and nothing of an item that came and went within it. So each must begin exactly where the one before
-//! ends: with a gap changes are missing, and with an overlap the removal of what came and went.
+//! An incremental export holds the last state of each item that changed within its window `[from, to)`, but
+//! nothing about items that were created and removed within it. So each must begin exactly where the one
+//! before ends: a gap would lose changes, and an overlap would lose such removals.
 //!
-//! Its rows have the sequence number of the export's place in the chain, from 1: they beat the full export's,
-//! lose to later ones and to all changes of the stream, whose numbers have 21 digits at least. So the files
-//! of all exports may be read side by side, and removals leave claims as any others do.
+//! Its rows have the export's place in the chain, from 1, as sequence number: they beat the full export's,
+//! but lose to later exports and to all changes of the stream, whose numbers have at least 21 digits. So the
+//! files of all exports may be read in parallel, and removals leave tombstones like any others.
 
 use serde::Deserialize;
 
@@ -16,13 +16,13 @@ use crate::error::Result;
 use crate::model::{Change, ChangeOp, EpochMillis, Item, SequenceNumber};
 use crate::source::decode;
 
-/// Exports that one load may consist of: a day each is more than the service can go back.
+/// The most exports in one backfill: one a day would be more than the service can go back.
 const EXPORTS_MAX: usize = 1_000;
 
-/// Puts one full export and those behind it in their order.
+/// Puts one full export and its incremental ones in order.
 ///
 /// # Errors
-/// `Config`, with what is missing, when they are no chain.
+/// `Config`, with the missing part, if they are not a chain.
 pub(super) fn chain<T>(mut exports: Vec<(Place, Summary, T)>) -> Result<Vec<(Place, Summary, T)>> {
     exports.sort_by_key(|(_, summary, _)| (summary.since, summary.exported_at));
     if exports.len() > EXPORTS_MAX {
@@ -32,7 +32,7 @@ pub(super) fn chain<T>(mut exports: Vec<(Place, Summary, T)>) -> Result<Vec<(Pla
     let full = exports.iter().filter(|(_, summary, _)| summary.since.is_none()).count();
     if full != 1 {
         return Err(refused(format!("{full} of the exports are full ones"))
-            .with_hint("give one full export, and incremental ones that follow it if any"));
+            .with_hint("give one full export, and optionally incremental ones after it"));
     }
     for (before, next) in exports.iter().zip(exports.iter().skip(1)) {
         let ((before, ends, _), (place, begins, _)) = (before, next);
@@ -53,7 +53,7 @@ pub(super) fn chain<T>(mut exports: Vec<(Place, Summary, T)>) -> Result<Vec<(Pla
     Ok(exports)
 }
 
-/// The change in a line of the export at this place of the chain; else what the line holds.
+/// The change in a line of the export at this place of the chain; otherwise an error about the line.
 pub(super) fn change(line: &[u8], layer: u16) -> Result<Change, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -68,7 +68,7 @@ pub(super) fn change(line: &[u8], layer: u16) -> Result<Change, String> {
         #[serde(rename = "WriteTimestampMicros")]
         micros: Micros,
     }
-    /// The service's own form is that of an attribute; its documentation has shown others.
+    /// The service writes it as an attribute; its documentation has also shown other forms.
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Micros {

@@ -7,23 +7,23 @@ use md5::{Digest, Md5};
 
 use super::manifest::Checksum;
 
-/// Compressed bytes that are unpacked at once: even the densest gzip makes no more than 16 MB of them.
+/// Compressed bytes unpacked at once: even the densest gzip makes at most 16 MB of them.
 const UNPACKED_AT_ONCE: usize = 16 * 1024;
-/// The longest line. An item has at most 400 KB as the service counts it; a list of nulls, one byte each,
-/// is the densest and becomes some 6 MB of JSON.
+/// The longest line. An item has at most 400 KB as the service counts it; a list of nulls, one byte each, is
+/// the densest and gives some 6 MB of JSON.
 const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Unpacks, splits into lines, counts, and sums up.
+/// Unpacks, splits into lines, counts, and computes the checksum.
 #[derive(Debug)]
 pub(super) struct Lines {
     unpacking: MultiGzDecoder<Vec<u8>>,
     md5: Md5,
     /// Compressed bytes so far.
     packed: u64,
-    /// Where the next line begins, and how far it was searched for its end, among the unpacked bytes.
+    /// Among the unpacked bytes: where the next line begins, and how far the search for its end went.
     start: usize,
     searched: usize,
-    /// Lines handed out.
+    /// Lines returned.
     count: u64,
     ended: bool,
 }
@@ -41,20 +41,20 @@ impl Lines {
         }
     }
 
-    /// How many lines were handed out.
+    /// How many lines were returned.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Whether the file's end was given.
+    /// Whether the end of the file was reached.
     pub(super) fn ended(&self) -> bool {
         self.ended
     }
 
-    /// Takes a piece from the front of the file's compressed bytes; returns how long it was.
+    /// Takes bytes from the front of the compressed data; returns how many.
     ///
     /// # Errors
-    /// When it is no gzip, or a line is longer than any item's.
+    /// If it is not gzip, or a line is longer than any item's.
     pub(super) fn take(&mut self, packed: &[u8]) -> io::Result<usize> {
         let piece = packed.get(..UNPACKED_AT_ONCE).unwrap_or(packed);
         let unpacked = self.unpacking.get_mut();
@@ -74,9 +74,9 @@ impl Lines {
     /// Takes the end of the file.
     ///
     /// # Errors
-    /// When the gzip is not at its end there, or its own checksum is another.
+    /// If the gzip data is incomplete, or its own checksum differs.
     pub(super) fn end(&mut self) -> io::Result<()> {
-        // For a partition without items the service may store a file of no bytes at all.
+        // For a partition without items the service may store an empty file.
         if self.packed > 0 {
             self.unpacking.try_finish()?;
         }
@@ -84,7 +84,7 @@ impl Lines {
         Ok(())
     }
 
-    /// The next line without its end; `None` until more was taken, and at the end.
+    /// The next line without its line end; `None` until more data arrives, and at the end.
     pub(super) fn next_line(&mut self) -> Option<&[u8]> {
         let unpacked = self.unpacking.get_ref();
         let rest = unpacked.get(self.searched..)?;
@@ -103,7 +103,7 @@ impl Lines {
         Some(line)
     }
 
-    /// The sum of all compressed bytes.
+    /// The checksum of all compressed bytes.
     pub(super) fn md5(&self) -> Checksum {
         self.md5.clone().finalize().into()
     }

@@ -1,4 +1,4 @@
-//! What an export says about itself: `manifest-summary.json` and `manifest-files.json`.
+//! An export's manifests: `manifest-summary.json` and `manifest-files.json`.
 //!
 //! The formats are the service's: <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/S3DataExport.Output.html>.
 
@@ -16,16 +16,16 @@ use crate::model::EpochMillis;
 /// The MD5 of a file as it is stored.
 pub(super) type Checksum = [u8; 16];
 
-/// The part of `manifest-summary.json` that matters here.
+/// The relevant part of `manifest-summary.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Summary {
     pub(super) table_arn: String,
     pub(super) table_id: String,
-    /// The time whose state the items show.
+    /// The time of the items' state.
     pub(super) exported_at: EpochMillis,
-    /// Of an incremental export: it holds what changed from this time on.
+    /// For an incremental export: it holds the changes from this time on.
     pub(super) since: Option<EpochMillis>,
-    /// Whether an incremental export tells what its items were before.
+    /// Whether an incremental export has its items' old images.
     pub(super) old_images: bool,
     pub(super) items: u64,
 }
@@ -33,10 +33,10 @@ pub(super) struct Summary {
 /// A line of `manifest-files.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// The file's own name: an export may be copied to any place, and keeps its data files in `data`.
+    /// The file's own name: an export may be copied anywhere, with its data files in `data`.
     pub(super) name: String,
     pub(super) items: u64,
-    /// Of the compressed bytes; `None` where the manifest has none.
+    /// Of the compressed bytes; `None` if the manifest has none.
     pub(super) md5: Option<Checksum>,
 }
 
@@ -51,7 +51,7 @@ struct SummaryText {
     output_view: Option<String>,
     item_count: u64,
     output_format: String,
-    /// Manifests of before there were incremental exports lack it.
+    /// Missing in manifests from before incremental exports existed.
     export_type: Option<String>,
 }
 
@@ -66,28 +66,28 @@ struct EntryText {
 /// Reads the summary.
 ///
 /// # Errors
-/// `Config` when it is no summary of an export in `DYNAMODB_JSON`.
+/// `Config` if it is not the summary of an export in `DYNAMODB_JSON`.
 pub(super) fn summary(bytes: &[u8], place: &str) -> Result<Summary> {
     let text: SummaryText = serde_json::from_slice(bytes).map_err(|error| {
-        refused(format!("{place} is no summary of an export")).with_source(error)
+        refused(format!("{place} is not a summary of an export")).with_source(error)
     })?;
     let kind = text.export_type.as_deref().unwrap_or("FULL_EXPORT");
     let full = kind == "FULL_EXPORT";
     if !full && kind != "INCREMENTAL_EXPORT" {
-        return Err(refused(format!("{place} is of an export of type {kind}"))
-            .with_hint("a full export can be loaded, and incremental ones behind it"));
+        return Err(refused(format!("{place} belongs to an export of type {kind}"))
+            .with_hint("give a full export, and optionally incremental ones after it"));
     }
     if text.output_format != "DYNAMODB_JSON" {
-        let what = format!("{place} is of an export in the format {}", text.output_format);
+        let what = format!("{place} belongs to an export in the format {}", text.output_format);
         return Err(refused(what).with_hint(
-            "only DYNAMODB_JSON can be loaded: aws dynamodb export-table-to-point-in-time \
+            "only DYNAMODB_JSON is supported: aws dynamodb export-table-to-point-in-time \
              --export-format DYNAMODB_JSON",
         ));
     }
     let time = |given: Option<String>, what: &str| {
         let time = given.unwrap_or_default().parse();
         time.map(|time: Timestamp| EpochMillis(time.as_millisecond()))
-            .map_err(|error| refused(format!("{place} tells no {what}")).with_source(error))
+            .map_err(|error| refused(format!("{place} has no {what}")).with_source(error))
     };
     let (since, exported_at) = if full {
         (None, time(text.export_time, "export time")?)
@@ -105,11 +105,11 @@ pub(super) fn summary(bytes: &[u8], place: &str) -> Result<Summary> {
     })
 }
 
-/// Reads the list of data files, one JSON document a line.
+/// Reads the list of data files, one JSON document per line.
 ///
 /// # Errors
-/// `Config` when a line is none, when a file is listed twice, or when the files' items are not as many as
-/// the summary says.
+/// `Config` if a line is invalid, a file is listed twice, or the files' items do not add up to the summary's
+/// count.
 pub(super) fn files(bytes: &[u8], place: &str, summary: &Summary) -> Result<Vec<Entry>> {
     let (mut entries, mut names) = (Vec::new(), HashSet::new());
     let lines = bytes.split(|byte| *byte == b'\n').zip(1_u64..);
@@ -119,7 +119,7 @@ pub(super) fn files(bytes: &[u8], place: &str, summary: &Summary) -> Result<Vec<
             .map_err(|error| refused(format!("{} names no data file", at())).with_source(error))?;
         let name = text.data_file_s3_key.rsplit('/').next().unwrap_or_default().to_owned();
         if !name.ends_with(".json.gz") || name.starts_with('.') {
-            let what = format!("{} names {name:?}, which is no gzip file of JSON", at());
+            let what = format!("{} names {name:?}, which is not a gzip file of JSON", at());
             return Err(refused(what));
         }
         let md5 = match text.md5_checksum.as_deref().filter(|text| !text.is_empty()) {
@@ -146,24 +146,24 @@ pub(super) fn files(bytes: &[u8], place: &str, summary: &Summary) -> Result<Vec<
     Ok(entries)
 }
 
-/// Compares a manifest with its checksum file; one that holds no checksum says nothing.
+/// Compares a manifest with its checksum file, if that holds a checksum.
 ///
 /// # Errors
 /// `Config` when they differ.
 pub(super) fn compare(manifest: &[u8], stored: &[u8], place: &str) -> Result<()> {
     let stored = std::str::from_utf8(stored).ok();
-    // As `md5sum` writes it, the file's name follows.
+    // In the format of `md5sum` the file's name follows.
     let word = stored.and_then(|text| text.split_whitespace().next());
     match word.and_then(checksum) {
         Some(expected) if expected != <Checksum>::from(Md5::digest(manifest)) => {
-            Err(refused(format!("{place} is not what its checksum file says"))
+            Err(refused(format!("{place} does not match its checksum file"))
                 .with_hint("copy it again from the export"))
         }
         _ => Ok(()),
     }
 }
 
-/// A checksum in base64, as the manifest has it, or in hexadecimal digits.
+/// A checksum in base64, as in the manifest, or in hexadecimal digits.
 fn checksum(text: &str) -> Option<Checksum> {
     from_hex(text).or_else(|| BASE64.decode(text.trim()).ok()?.try_into().ok())
 }
@@ -182,7 +182,7 @@ pub(super) fn to_hex(checksum: &Checksum) -> String {
     checksum.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Why an export is not loaded.
+/// Why an export is refused.
 pub(super) fn refused(what: String) -> Error {
     Error::new(ErrorKind::Config, what)
 }
@@ -248,7 +248,7 @@ mod tests {
         assert!(with("FULL_EXPORT", "INCREMENTAL_EXPORT").contains("at which the export begins"));
         assert!(with("DYNAMODB_JSON", "ION").contains("format ION"));
         assert!(with("exportTime", "time").contains("no export time"));
-        assert!(why(summary(b"{\"tableArn\":", "x")).contains("no summary"));
+        assert!(why(summary(b"{\"tableArn\":", "x")).contains("not a summary"));
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
         );
         assert!(list(FILES.replace(": 8", ": 7")).contains("hold 7 items"));
         assert!(list(String::new()).contains("hold 0 items"));
-        assert!(list(FILES.replace(".json.gz", ".ion.gz")).contains("no gzip file of JSON"));
+        assert!(list(FILES.replace(".json.gz", ".ion.gz")).contains("not a gzip file of JSON"));
         assert!(list(FILES.replace("sQMS", "-")).contains("unreadable checksum"));
         assert!(list(FILES.replace('}', "")).contains("line 1 of files names no data file"));
     }

@@ -39,32 +39,30 @@ use pages::{ExportFile, OpenFiles};
 use s3::S3;
 use store::{Place, Store};
 
-/// How far the export's time and the times of the stream's records may be apart.
+/// How far the export's time and the record times may be apart.
 const MARGIN: Duration = Duration::from_secs(300);
-/// Questions to S3 at a time, whether a file is there.
+/// Parallel checks in S3 whether files exist.
 const QUESTIONS: usize = 16;
 
-/// An export whose manifest was read and whose files are all there.
+/// An export with a valid manifest and all of its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
     /// A partition for each data file.
     pub partitions: Vec<PartitionId>,
-    /// How many items there are.
+    /// The number of items.
     pub items: u64,
-    /// Changes after this moment must be applied in the generation of the load; some minutes before the time
-    /// whose state the items show.
+    /// Changes after this moment must be applied in the generation of the backfill; some minutes before the
+    /// export's time.
     pub as_of: EpochMillis,
-    /// In the order of time; never empty.
+    /// In time order; never empty.
     exports: Vec<(Place, Summary)>,
 }
 
 impl Export {
-    /// Whether this export may be loaded into this table's target now; its stream was enabled at
-    /// `enabled_at`.
+    /// Whether this export may be used for this table's target now; its stream was enabled at `enabled_at`.
     ///
     /// # Errors
-    /// `Config` when it is of another table, of one that was deleted and created again, or of a time that the
-    /// stream does not hold.
+    /// `Config` if it is of another table, of a recreated one, or of a time that the stream does not hold.
     pub(super) fn check(
         &self,
         table: &StreamInfo,
@@ -96,10 +94,10 @@ impl Export {
         }
         if self.as_of < enabled_at {
             let what = format!(
-                "the export at {place} is of a time before the stream was enabled: changes between \
+                "the export at {place} is from before the stream was enabled: changes between \
                  the two are lost"
             );
-            return Err(refused(what).with_hint(format!("{anew}, five minutes after it at least")));
+            return Err(refused(what).with_hint(format!("{anew}, at least five minutes later")));
         }
         Ok(())
     }
@@ -116,7 +114,7 @@ impl Export {
     }
 }
 
-/// Exports as a source reads them.
+/// The exports of a source.
 #[derive(Debug)]
 pub(super) struct Exports {
     store: Store,
@@ -124,13 +122,13 @@ pub(super) struct Exports {
 }
 
 impl Exports {
-    /// Nothing is called yet.
+    /// Makes no calls yet.
     pub(super) fn new(config: &SdkConfig, s3_endpoint: Option<String>) -> Self {
         Self { store: Store { s3: S3::new(config, s3_endpoint) }, open: OpenFiles::default() }
     }
 
-    /// Reads and checks the manifests of a full export and of those behind it, and sees that all files are
-    /// there.
+    /// Reads and checks the manifests of a full export and its incremental ones, and checks that all files
+    /// exist.
     pub(super) async fn open(&self, locations: &[String]) -> Result<Export> {
         let mut opened = Vec::new();
         for location in locations {
@@ -177,12 +175,12 @@ impl Exports {
         Ok((place, summary, files))
     }
 
-    /// The page of a data file that follows the position.
+    /// The page of a data file after the position.
     pub(super) async fn read(&self, from: &ReadFrom, key_attributes: &[String]) -> Result<Page> {
         self.open.read(&self.store, from, key_attributes).await
     }
 
-    /// A manifest, compared with its checksum file where there is one.
+    /// A manifest, compared with its checksum file if there is one.
     async fn manifest(&self, place: &Place, name: &str) -> Result<Vec<u8>> {
         let file = place.join(&format!("{name}.json"));
         let Some(bytes) = self.store.small(&file).await? else {
@@ -193,7 +191,7 @@ impl Exports {
         };
         for suffix in ["md5", "checksum"] {
             let stored = match self.store.small(&place.join(&format!("{name}.{suffix}"))).await {
-                // Who may not list a bucket is denied what is not there.
+                // Without the right to list a bucket, missing objects are denied.
                 Err(error) if error.kind() == ErrorKind::Denied => None,
                 stored => stored?,
             };

@@ -1,7 +1,7 @@
 //! Pages of an export's data files.
 //!
-//! A gzip file can be read from its beginning only, so the one being read stays open between two pages.
-//! After a restart what was applied already is unpacked once more and skipped.
+//! A gzip file can only be read from its beginning, so it stays open between two pages. After a restart the
+//! applied part is unpacked again and skipped.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -17,26 +17,26 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Change, Item, PartitionId, PartitionKind, Position};
 use crate::source::scan;
 
-/// Lines in a page: a scan's page of items of 500 bytes has as many.
+/// Lines per page: as many as a scan's page has items of 500 bytes.
 const PAGE_LINES_MAX: usize = 2_000;
-/// Bytes of JSON in a page, as many as a page of the stream may have.
+/// Bytes of JSON per page, as in a page of the stream.
 const PAGE_BYTES_MAX: usize = 1024 * 1024;
-/// Files that stay open between two pages. Two are read at a time; a few more may have lost their reader.
+/// Files kept open between two pages. Two are read at a time; a few more may have lost their reader.
 const OPEN_MAX: usize = 8;
 
-/// A data file; its partition's name says all that reading it needs: `file/ITEMS/MD5/PLACE`, and with
-/// `ITEMS.LAYER` for one of an incremental export.
+/// A data file. Its partition's name has everything needed to read it: `file/ITEMS/MD5/PLACE`, with
+/// `ITEMS.LAYER` for an incremental export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ExportFile {
     pub(super) items: u64,
-    /// The place of its export in the order of time: 0 is the full one.
+    /// The export's place in time order: 0 is the full one.
     pub(super) layer: u16,
     pub(super) md5: Option<Checksum>,
     pub(super) place: Place,
 }
 
 impl ExportFile {
-    /// Reads the partition's name; `None` when it names no file.
+    /// Parses the partition's name; `None` if it does not name a file.
     pub(super) fn of(partition: &PartitionId) -> Option<Self> {
         let mut words = partition.name_of(PartitionKind::File)?.splitn(3, '/');
         let word = words.next()?;
@@ -58,16 +58,15 @@ impl ExportFile {
     }
 }
 
-/// The files that are being read.
+/// The files being read.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles(Mutex<Vec<(PartitionId, DataFile)>>);
 
 impl OpenFiles {
-    /// The page that follows the position.
+    /// The page after the position.
     ///
-    /// # Errors
-    /// `Data`, with the file and the line, when the file is not what the manifest says or holds anything but
-    /// items; `Config` when it is not there; and as the place of the file answers.
+    /// # Errors `Data`, with file and line, if the file differs from the manifest or holds anything but
+    /// items; `Config` if it does not exist; errors of its storage.
     pub(super) async fn read(
         &self,
         store: &Store,
@@ -76,11 +75,11 @@ impl OpenFiles {
     ) -> Result<Page> {
         let unknown = |what: String| Error::new(ErrorKind::Unknown, what);
         let file = ExportFile::of(&from.partition)
-            .ok_or_else(|| unknown(format!("{} names no file of an export", from.partition)))?;
+            .ok_or_else(|| unknown(format!("{} is not a file of an export", from.partition)))?;
         let read = match from.position {
             Position::Start => 0,
             Position::Line(line) => line,
-            _ => return Err(unknown(format!("position {} is no place in a file", from.position))),
+            _ => return Err(unknown(format!("position {} is invalid for a file", from.position))),
         };
         let mut data = match self.take(&from.partition).filter(|open| open.lines.count() == read) {
             Some(open) => open,
@@ -113,24 +112,24 @@ impl OpenFiles {
 struct DataFile {
     file: ExportFile,
     pieces: Pieces,
-    /// What has come and is not unpacked yet.
+    /// Data that is not unpacked yet.
     packed: Vec<u8>,
     unpacked_to: usize,
     lines: Lines,
 }
 
 impl DataFile {
-    /// Opens the file behind this many of its lines.
+    /// Opens the file after this many of its lines.
     ///
-    /// All of its bytes are summed up before the first of them counts: a page is applied long before the end
-    /// of its file is seen.
+    /// Its checksum is verified before any line is used, because a page is applied long before the end of the
+    /// file is seen.
     async fn open(store: &Store, file: ExportFile, read: u64) -> Result<Self> {
         let place = &file.place;
         let open = async || {
             store.open(place).await?.ok_or_else(|| {
                 Error::new(ErrorKind::Config, format!("{place} is not there")).with_hint(
                     "every daemon of the source must reach the export at the same place until \
-                     the load is over; put it there, then restart",
+                     the backfill is over; put it there, then restart",
                 )
             })
         };
@@ -145,7 +144,7 @@ impl DataFile {
         let mut data = Self { file, pieces, packed, unpacked_to, lines };
         while data.lines.count() < read {
             if data.lines.next_line().is_none() && !data.more().await? {
-                let what = format!("ends before line {read}, up to which it is applied");
+                let what = format!("ends before line {read}, although it was applied up to there");
                 return Err(data.file.damaged(what));
             }
         }
@@ -168,7 +167,7 @@ impl DataFile {
                 0 => item(line, key_attributes),
                 layer => increments::change(line, layer),
             };
-            // The parser's own words may quote a value.
+            // The parser's message may quote a value.
             changes.push(
                 change
                     .map_err(|what| self.file.damaged(format!("holds at line {number} {what}")))?,
@@ -181,7 +180,7 @@ impl DataFile {
         Ok(Page { changes, next, iterator: None, end, consumed_capacity: None })
     }
 
-    /// Unpacks more of the file; false at its end.
+    /// Unpacks more of the file; false at the end.
     async fn more(&mut self) -> Result<bool> {
         if self.lines.ended() {
             return Ok(false);
@@ -203,11 +202,11 @@ impl DataFile {
         Ok(true)
     }
 
-    /// At the file's end: is it all that the manifest says?
+    /// Checks at the end that the file matches the manifest.
     fn check(&self) -> Result<()> {
         let (read, items) = (self.lines.count(), self.file.items);
         if read != items {
-            let what = format!("has {read} lines, and the manifest says {items}");
+            let what = format!("has {read} lines, but the manifest says {items}");
             return Err(self.file.damaged(what));
         }
         match self.file.md5 {
@@ -220,11 +219,11 @@ impl DataFile {
 
     fn broken(&self, error: std::io::Error) -> Error {
         let line = self.lines.count();
-        self.file.damaged(format!("is no sound gzip file after line {line}")).with_source(error)
+        self.file.damaged(format!("is not a valid gzip file after line {line}")).with_source(error)
     }
 }
 
-/// The item in a line of a full export; else what the line holds.
+/// The item in a line of a full export; otherwise an error about the line.
 fn item(line: &[u8], key_attributes: &[String]) -> Result<Change, String> {
     #[derive(Deserialize)]
     struct Line {
@@ -239,7 +238,7 @@ fn item(line: &[u8], key_attributes: &[String]) -> Result<Change, String> {
 impl ExportFile {
     fn damaged(&self, what: impl fmt::Display) -> Error {
         Error::new(ErrorKind::Data, format!("{} {what}", self.place)).with_hint(
-            "copy the file again from the export, then restart: the load goes on where it stopped",
+            "copy the file from the export again, then restart: the backfill resumes there",
         )
     }
 }

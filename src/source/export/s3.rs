@@ -1,7 +1,7 @@
-//! Objects of S3, read by signed requests.
+//! Reads objects of S3 by signed requests.
 //!
-//! Two operations are needed, GetObject and HeadObject. The SDK's own client for S3 would add a sixth to the
-//! build; the HTTP client and the signing below are those that the SDK's other clients use.
+//! It needs two operations, GetObject and HeadObject. The SDK's own client for S3 would add a sixth to the
+//! build; the HTTP client and the signing below are those of the SDK's other clients.
 
 use std::time::{Duration, SystemTime};
 
@@ -24,16 +24,16 @@ use tokio::sync::{Mutex, OnceCell};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::rds_token::encoded;
 
-/// A TCP and TLS connection is there in well under a second.
+/// A TCP and TLS connection takes well under a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A service that has not begun to answer by then will not.
+/// A service that has not begun to answer by then will not answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Credentials that end sooner are asked for again, as a request may be under way for some time.
+/// Credentials that expire sooner are renewed, because a request may take some time.
 const CREDENTIALS_MARGIN: Duration = Duration::from_secs(300);
-/// The service's account of an error is some hundred bytes.
+/// The service's error messages have some hundred bytes.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
-/// S3 as the SDK's config finds it.
+/// S3 with the SDK's config.
 #[derive(Debug)]
 pub(super) struct S3 {
     config: SdkConfig,
@@ -42,7 +42,7 @@ pub(super) struct S3 {
     credentials: Mutex<Option<Credentials>>,
 }
 
-/// What a request came to.
+/// The result of a request.
 #[derive(Debug)]
 pub(super) struct Answer {
     /// Without its quotes.
@@ -51,13 +51,13 @@ pub(super) struct Answer {
 }
 
 impl S3 {
-    /// Nothing is called yet. With an endpoint, the bucket is a part of the path.
+    /// Makes no calls yet. With an endpoint, the bucket is part of the path.
     pub(super) fn new(config: &SdkConfig, endpoint: Option<String>) -> Self {
         let (config, connector) = (config.clone(), OnceCell::new());
         Self { config, endpoint, connector, credentials: Mutex::new(None) }
     }
 
-    /// The object; `None` when there is none.
+    /// The object; `None` if it does not exist.
     ///
     /// # Errors
     /// `Denied`, `Throttled`, `Unavailable`, `Unreachable` as the service answers.
@@ -65,10 +65,10 @@ impl S3 {
         self.call("GET", bucket, key).await
     }
 
-    /// Whether there is such an object.
+    /// Whether the object exists.
     ///
     /// # Errors
-    /// As those of [`Self::get`].
+    /// As for [`Self::get`].
     pub(super) async fn exists(&self, bucket: &str, key: &str) -> Result<bool> {
         Ok(self.call("HEAD", bucket, key).await?.is_some())
     }
@@ -86,7 +86,7 @@ impl S3 {
             let sent = connector.call(request).await;
             let response = sent.map_err(|error| {
                 Error::new(ErrorKind::Unreachable, what())
-                    .with_hint(format!("no answer from {url}; try `curl -sSI` of it"))
+                    .with_hint(format!("no answer from {url}; try `curl -sSI` on it"))
                     .with_source(error)
             })?;
             let status = response.status();
@@ -96,7 +96,7 @@ impl S3 {
                 let body = ByteStream::new(response.into_body());
                 return Ok(Some(Answer { etag, body }));
             }
-            // A bucket of another region says so.
+            // The answer names the region of a bucket in another one.
             let home = response.headers().get("x-amz-bucket-region").map(str::to_owned);
             if let Some(home) = home.filter(|home| !moved && *home != region) {
                 (region, moved) = (home, true);
@@ -109,7 +109,7 @@ impl S3 {
         }
     }
 
-    /// Names with a dot fit no certificate, so their buckets stand in the path.
+    /// Names with a dot match no certificate, so such buckets go into the path.
     fn url(&self, bucket: &str, key: &str, region: &str) -> String {
         let key: Vec<String> = key.split('/').map(encoded).collect();
         let (bucket, key) = (encoded(bucket), key.join("/"));
@@ -203,9 +203,9 @@ async fn refusal(response: HttpResponse, what: String) -> Error {
     }
     match kind {
         ErrorKind::Denied => error.with_hint(
-            "see with `aws sts get-caller-identity` who calls, and that they may call s3:GetObject \
-             on it (kms:Decrypt too where its key is one of KMS); without s3:ListBucket a file \
-             that is missing is denied as well",
+            "check with `aws sts get-caller-identity` who calls, and that they may call \
+             s3:GetObject on it (and kms:Decrypt if a KMS key encrypts it); without s3:ListBucket \
+             a missing file is denied too",
         ),
         _ => error,
     }

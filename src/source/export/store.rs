@@ -1,4 +1,4 @@
-//! Where an export lies: in a folder, or under a prefix of a bucket.
+//! Where an export is stored: in a folder, or under a prefix of a bucket.
 
 use std::fmt;
 use std::io::ErrorKind as IoKind;
@@ -16,9 +16,9 @@ use md5::{Digest, Md5};
 
 /// Bytes read from a local file at once.
 const PIECE_BYTES: usize = 64 * 1024;
-/// A connection that is silent for so long is broken.
+/// A connection that is silent for this long is broken.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A manifest has some 250 bytes for each data file, and a table has at most some hundred thousand of them.
+/// A manifest has some 250 bytes per data file, and a table has at most some hundred thousand of them.
 const MANIFEST_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// A file or a folder of an export.
@@ -26,32 +26,32 @@ const MANIFEST_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub(super) enum Place {
     /// An absolute path.
     Local(PathBuf),
-    /// An object, or a prefix without its last slash.
+    /// An object, or a prefix without its final slash.
     Remote { bucket: String, key: String },
 }
 
 impl Place {
-    /// Reads what `Display` printed, or what an operator gave.
+    /// Parses an operator's input or a printed `Place`.
     ///
     /// # Errors
-    /// `Usage` when there is no such folder, or the URI lacks a bucket.
+    /// `Usage` if the folder does not exist, or the URI has no bucket.
     pub(super) fn of(text: &str) -> Result<Self> {
         let Some(rest) = text.strip_prefix("s3://") else {
             let path = std::path::absolute(text).map_err(|error| {
-                Error::new(ErrorKind::Usage, format!("{text:?} is no path")).with_source(error)
+                Error::new(ErrorKind::Usage, format!("{text:?} is not a path")).with_source(error)
             })?;
             return Ok(Self::Local(path));
         };
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         if bucket.is_empty() {
-            return Err(Error::new(ErrorKind::Usage, format!("{text} names no bucket"))
-                .with_hint("give it as s3://BUCKET/PREFIX"));
+            return Err(Error::new(ErrorKind::Usage, format!("{text} has no bucket"))
+                .with_hint("write it as s3://BUCKET/PREFIX"));
         }
         let (bucket, key) = (bucket.to_owned(), key.trim_end_matches('/').to_owned());
         Ok(Self::Remote { bucket, key })
     }
 
-    /// The place of this name within the folder.
+    /// The place with this name within the folder.
     pub(super) fn join(&self, name: &str) -> Self {
         match self {
             Self::Local(folder) => Self::Local(folder.join(name)),
@@ -79,10 +79,10 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// The whole of a small file; `None` when there is none.
+    /// A whole small file; `None` if it does not exist.
     ///
     /// # Errors
-    /// When it cannot be read, or is far too large to be a manifest.
+    /// If it cannot be read, or is far too large for a manifest.
     pub(super) async fn small(&self, place: &Place) -> Result<Option<Vec<u8>>> {
         let Some(mut pieces) = self.open(place).await? else { return Ok(None) };
         let mut whole = Vec::new();
@@ -95,10 +95,10 @@ impl Store {
         Ok(Some(whole))
     }
 
-    /// Whether there is such a file.
+    /// Whether the file exists.
     ///
     /// # Errors
-    /// When that cannot be told.
+    /// If that cannot be determined.
     pub(super) async fn exists(&self, place: &Place) -> Result<bool> {
         match place {
             Place::Remote { bucket, key } => self.s3.exists(bucket, key).await,
@@ -110,7 +110,7 @@ impl Store {
         }
     }
 
-    /// The file from its beginning; `None` when there is none.
+    /// The file from its beginning; `None` if it does not exist.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -131,7 +131,7 @@ impl Store {
     }
 }
 
-/// The bytes of a file, as they come.
+/// The bytes of a file, as they arrive.
 #[derive(Debug)]
 pub(super) enum Pieces {
     Local(File),
@@ -143,7 +143,7 @@ impl Pieces {
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// `Unreachable` when a connection breaks or falls silent; as the file system answers.
+    /// `Unreachable` if a connection breaks or falls silent; errors of the file system.
     pub(super) async fn next(&mut self, place: &Place) -> Result<Option<Vec<u8>>> {
         match self {
             Self::Local(file) => {
@@ -166,8 +166,8 @@ impl Pieces {
         }
     }
 
-    /// Whether the bytes are known to have this checksum before any is read. S3 says so where its ETag is
-    /// that of one part: the MD5 itself, or the MD5 of the MD5s of all parts, and their number.
+    /// Whether the bytes are known to have this checksum before they are read. S3's ETag shows it for one
+    /// part: it is the MD5 itself, or the MD5 of the parts' MD5s with their number.
     pub(super) fn vouched_for(&self, md5: &Checksum) -> bool {
         match self {
             Self::Local(_) => false,
@@ -178,10 +178,10 @@ impl Pieces {
         }
     }
 
-    /// The MD5 of all bytes from here on.
+    /// The MD5 of all remaining bytes.
     ///
     /// # Errors
-    /// As those of [`Self::next`].
+    /// As for [`Self::next`].
     pub(super) async fn md5(mut self, place: &Place) -> Result<Checksum> {
         let mut md5 = Md5::new();
         while let Some(piece) = self.next(place).await? {

@@ -1,9 +1,9 @@
-//! Takes the body of an answer past the SDK's own reader.
+//! Takes the body of an answer before the SDK reads it.
 //!
-//! The SDK finds the endpoint, signs, sends, and judges what comes back; but it reads a page of records
-//! into tables of texts from which ours would be made a second time. That was half of what a record cost.
-//! So a good answer's body is kept here, the SDK is shown an empty document in its place, and `records.rs`
-//! reads the body once. A refusal is left to the SDK.
+//! The SDK finds the endpoint, signs, sends, and checks the answer. But it reads a page of records into its
+//! own tables of texts, which we would convert again; that was half of the cost of a record. So this module
+//! keeps a good answer's body, gives the SDK an empty document instead, and `records.rs` reads the body once.
+//! The SDK handles refusals itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use aws_smithy_types::byte_stream::{AggregatedBytes, ByteStream};
 use crate::error::Result;
 use crate::source::errors::Rim;
 
-/// A page of at most 1 MB is there within a second of its first byte; the SDK's own timeouts end with its
+/// A page of at most 1 MB arrives within a second of its first byte; the SDK's own timeouts end with the
 /// headers.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -26,10 +26,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Answer(Arc<Mutex<Option<SdkBody>>>);
 
 impl Answer {
-    /// The body, all of it, once the call has succeeded.
+    /// The complete body, after the call has succeeded.
     ///
     /// # Errors
-    /// `Unreachable` when the connection breaks or falls silent in the middle of it.
+    /// `Unreachable` if the connection breaks or falls silent within the body.
     pub(crate) async fn bytes(&self, rim: &Rim, operation: &str) -> Result<AggregatedBytes> {
         let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let body = ByteStream::new(body.unwrap_or_else(SdkBody::empty));

@@ -1,4 +1,4 @@
-//! The port itself: tables, listings of shards, and pages of records.
+//! Implements the port: tables, listings of shards, and pages of records.
 
 pub(super) mod answer;
 pub(super) mod records;
@@ -28,7 +28,7 @@ use records::Records;
 
 /// The most shards in one page of a listing (DescribeStream's own limit).
 const LISTING_PAGE_SHARDS: i32 = 100;
-/// The most pages in which the children of one shard are looked for.
+/// The most pages to search for the children of one shard.
 const CHILDREN_PAGES_MAX: u32 = 100;
 
 /// How pages are read.
@@ -36,7 +36,7 @@ const CHILDREN_PAGES_MAX: u32 = 100;
 pub struct SourceOptions {
     /// The most records in a page; the service takes 1 to 1000.
     pub page_records: i32,
-    /// The most items in a page of a scan; without it a page is what 1 MB holds.
+    /// The most items in a page of a scan; by default a page holds 1 MB.
     pub scan_page_items: Option<i32>,
 }
 
@@ -58,8 +58,8 @@ pub struct DynamoSource {
 }
 
 impl DynamoSource {
-    /// A source for this table; nothing is called yet. The config should come from [`super::connect()`],
-    /// which bounds every call and turns the SDK's own retries off.
+    /// A source for this table; makes no calls yet. The config should come from [`super::connect()`], which
+    /// sets timeouts and turns the SDK's own retries off.
     #[must_use]
     pub fn new(table: impl Into<Arc<str>>, config: &SdkConfig, options: SourceOptions) -> Self {
         let region = config.region().map(|region| region.as_ref());
@@ -73,27 +73,25 @@ impl DynamoSource {
         }
     }
 
-    /// The same source with another S3 than the environment says, for the exports that it reads.
+    /// The same source with another S3 endpoint for exports.
     #[must_use]
     pub fn with_s3_endpoint(self, config: &SdkConfig, endpoint: impl Into<String>) -> Self {
         Self { exports: Exports::new(config, Some(endpoint.into())), ..self }
     }
 
-    /// Opens an export of a table that lies in a folder or under `s3://BUCKET/PREFIX`: reads its manifest and
-    /// sees that its files are there. `check_export` says whether it is this table's.
+    /// Opens an export in a folder or under `s3://BUCKET/PREFIX`: reads its manifest and checks that its
+    /// files exist. `check_export` tells whether it belongs to this table.
     ///
-    /// # Errors
-    /// `Config`, with what is wrong, when it is no full export in DynamoDB JSON or not all of it is there;
-    /// and as S3 or the file system answers.
+    /// # Errors `Config`, with the problem, if it is not a complete full export in DynamoDB JSON; errors of
+    /// S3 or the file system.
     pub async fn export(&self, locations: &[String]) -> Result<Export> {
         self.exports.open(locations).await
     }
 
-    /// Whether the export may be loaded into this table's target now.
+    /// Whether the export may be used for this table's target now.
     ///
-    /// # Errors
-    /// `Config` when it is of another table, of one that was deleted and created again, or of a time that the
-    /// stream does not hold; and as the service answers.
+    /// # Errors `Config` if it is of another table, of a recreated one, or of a time that the stream does not
+    /// hold; errors of the service.
     pub async fn check_export(&self, export: &Export, now: EpochMillis) -> Result<()> {
         let table = self.describe().await?;
         let stream = table.stream_arn.as_deref().unwrap_or_default();
@@ -105,11 +103,10 @@ impl DynamoSource {
         export.check(&table, EpochMillis(enabled_at.ok_or_else(unknown)?), now)
     }
 
-    /// The item with this key as a consistent read sees it now; `None` when there is none. The number is
-    /// the read units that it took, where the service says.
+    /// The item with this key, read consistently; `None` if it does not exist. The number is the read units
+    /// used, if the service reports them.
     ///
-    /// # Errors
-    /// `Gone` when the table does not exist, and what any call can meet.
+    /// # Errors `Gone` if the table does not exist, and errors of any call.
     pub async fn item(&self, key: &Item) -> Result<(Option<Item>, Option<f64>)> {
         let mut request = self
             .tables
@@ -125,11 +122,10 @@ impl DynamoSource {
         Ok((output.item.map(decode::table_item).transpose()?, units))
     }
 
-    /// A place in a shard behind its newest record, for those who only look on: whoever stores what it
-    /// reads needs a position instead.
+    /// An iterator after the newest record of a shard, only for watching: storing what it reads needs a
+    /// position instead.
     ///
-    /// # Errors
-    /// `Gone` when there is no such shard, and what any call can meet.
+    /// # Errors `Gone` if the shard does not exist, and errors of any call.
     pub async fn latest(&self, stream_arn: &str, shard: &PartitionId) -> Result<ShardIterator> {
         let request = self
             .streams
@@ -159,14 +155,14 @@ impl DynamoSource {
         output.table.ok_or_else(|| unexpected("table description is missing"))
     }
 
-    /// The key attributes' names, asked for once: a table's key never changes under the same table id.
+    /// The key attributes' names, requested once: they never change under the same table id.
     async fn key_attributes(&self) -> Result<&[String]> {
         let ask = async || -> Result<_> { Ok(key_attributes(&self.describe_table().await?)) };
         Ok(self.key_attributes.get_or_try_init(ask).await?)
     }
 
-    /// The view of a stream that its table no longer describes, because it is disabled. A day later the
-    /// stream itself is gone, though the table still names it; then it carries nothing of use.
+    /// The view of a disabled stream, which its table no longer describes. A day later the stream itself is
+    /// gone, though the table still names it; then the view carries nothing.
     async fn stream_view(&self, stream_arn: &str) -> Result<StreamView> {
         let request = self.streams.describe_stream().stream_arn(stream_arn).limit(1);
         let outcome = request.send().await.map_err(|error| self.rim.error("DescribeStream", error));
@@ -207,7 +203,7 @@ impl DynamoSource {
             Position::Horizon => (ShardIteratorType::TrimHorizon, None),
             Position::At(number) => (ShardIteratorType::AtSequenceNumber, Some(number)),
             Position::After(number) => (ShardIteratorType::AfterSequenceNumber, Some(number)),
-            other => return Err(unexpected(format!("position {other} is no place in a shard"))),
+            other => return Err(unexpected(format!("position {other} is invalid for a shard"))),
         };
         let request = self
             .streams
@@ -312,7 +308,7 @@ impl DynamoSource {
             ShardFilter::builder().r#type(ShardFilterType::ChildShards).shard_id(parent.as_str());
         let (filter, mut after) = (Some(filter.build()), None);
         let mut children: Vec<ShardListing> = Vec::new();
-        // A service that does not know the filter lists all shards, and any page may come twice.
+        // A service that does not know the filter lists all shards, and pages may repeat.
         for _ in 0..CHILDREN_PAGES_MAX {
             let page = self.page(stream_arn, after.as_ref(), filter.clone()).await?;
             for shard in page.shards.into_iter().filter(|own| own.parent.as_ref() == Some(parent)) {
@@ -326,7 +322,7 @@ impl DynamoSource {
             }
         }
         Err(unexpected(format!(
-            "the children of {parent} take more than {CHILDREN_PAGES_MAX} pages"
+            "the children of {parent} need more than {CHILDREN_PAGES_MAX} pages"
         )))
     }
 
@@ -385,7 +381,7 @@ fn typed_keys(table: &TableDescription) -> Result<Vec<(String, KeyType)>> {
     key_attributes(table).into_iter().map(typed).collect()
 }
 
-/// The view by the name that both services share.
+/// The view by its name, which both services share.
 fn view_of(name: &str) -> Result<StreamView> {
     match name {
         "NEW_AND_OLD_IMAGES" => Ok(StreamView::NewAndOldImages),

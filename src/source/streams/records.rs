@@ -1,7 +1,7 @@
-//! Pages of records and of items, read from the service's JSON straight into changes and items.
+//! Parses pages of records and items from the service's JSON straight into changes and items.
 //!
-//! What is not known is passed over, as the SDK does it, so that the service may add to its answers; an
-//! event or a type of value that is not known is an error, since to leave it out would lose data.
+//! Unknown fields are ignored, as in the SDK, so that the service may extend its answers. An unknown event or
+//! type of value is an error, because ignoring it would lose data.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,49 +16,48 @@ use crate::error::Result;
 use crate::model::{AttributeValue, Change, ChangeOp, EpochMillis, Item};
 use crate::source::decode::{item_bytes, number, unknown};
 
-/// What GetRecords answers.
+/// The answer to GetRecords.
 #[derive(Debug)]
 pub(crate) struct Records {
     /// The changes in the order of the stream.
     pub(crate) changes: Vec<Change>,
-    /// Where to go on; nothing at the end of a shard.
+    /// Where to continue; `None` at the end of a shard.
     pub(crate) next_iterator: Option<String>,
 }
 
-/// Reads the answer.
+/// Parses the answer.
 ///
-/// # Errors
-/// `Unknown` when it is none, or when a record lacks what every record has or holds what this version does
-/// not know.
+/// # Errors `Unknown` if it is not one, or if a record lacks a mandatory field or has something that this
+/// version does not know.
 pub(crate) fn read(answer: &[u8]) -> Result<Records> {
     let page: Page<'_> = serde_json::from_slice(answer).map_err(|error| {
-        // The parser's own words may quote a value.
+        // The parser's message may quote a value.
         let (line, column) = (error.line(), error.column());
-        unknown(format!("the answer to GetRecords makes no sense at line {line}, column {column}"))
+        unknown(format!("the answer to GetRecords is invalid at line {line}, column {column}"))
     })?;
     let changes = page.records.unwrap_or_default().into_iter().map(change);
     Ok(Records { changes: changes.collect::<Result<_>>()?, next_iterator: page.next_iterator })
 }
 
-/// What Scan answers.
+/// The answer to Scan.
 #[derive(Debug)]
 pub(crate) struct Scanned {
     /// The items in the order of the segment.
     pub(crate) items: Vec<Item>,
-    /// The key after which to go on; nothing at the end of the segment.
+    /// The key after which to continue; `None` at the end of the segment.
     pub(crate) last: Option<Item>,
     /// The read units that it took.
     pub(crate) consumed_capacity: Option<f64>,
 }
 
-/// Reads the answer to a scan.
+/// Parses the answer to a scan.
 ///
 /// # Errors
-/// `Unknown` when it is none, or when it holds a value that this version does not know.
+/// `Unknown` if it is not one, or has a value that this version does not know.
 pub(crate) fn read_scan(answer: &[u8]) -> Result<Scanned> {
     let page: ScanPage = serde_json::from_slice(answer).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        unknown(format!("the answer to Scan makes no sense at line {line}, column {column}"))
+        unknown(format!("the answer to Scan is invalid at line {line}, column {column}"))
     })?;
     let items = page.items.unwrap_or_default().into_iter().map(|item| item.0).collect();
     let last = page.last.map(|key| key.0).filter(|key| key.iter().next().is_some());
@@ -163,14 +162,14 @@ struct Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// Whether the service itself made the change, as it does when an item's time to live has passed.
+    /// Whether the service itself made the change, because an item's time to live had passed.
     fn is_service(&self) -> bool {
         let text = |text: &Option<Text<'_>>, wanted| text.as_ref().is_some_and(|t| t.0 == wanted);
         text(&self.kind, "Service") && text(&self.principal, "dynamodb.amazonaws.com")
     }
 }
 
-/// A text that is copied only where it holds an escape.
+/// A text that is copied only if it has an escape.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -204,7 +203,7 @@ impl<'de> Deserialize<'de> for Attributes {
     }
 }
 
-/// One attribute's value: an object whose only member's name tells the type.
+/// One attribute's value: an object whose only member's name is the type.
 struct Value(AttributeValue);
 
 #[derive(Deserialize)]
@@ -280,7 +279,7 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-/// Bytes, which travel as base64.
+/// Bytes, encoded as base64.
 struct Blob(Vec<u8>);
 
 impl<'de> Deserialize<'de> for Blob {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind};
 use crate::telemetry::metrics::{self, CODE, KIND, OPERATION, STAGE, source};
 
-/// A request to AWS was answered, or not.
+/// A request to AWS ended.
 pub struct AwsRequest<'a> {
     /// The API's operation.
     pub operation: &'static str,
@@ -22,7 +22,7 @@ impl AwsRequest<'_> {
     }
 }
 
-/// An attempt failed and will be made again.
+/// An attempt failed and will be retried.
 pub struct Retry<'a> {
     /// The source.
     pub source: &'a str,
@@ -37,9 +37,9 @@ pub struct Retry<'a> {
 }
 
 impl Retry<'_> {
-    /// Emits the event; the log only for the first failure and then at every doubling of the failures.
-    /// That one batch is fenced is how a worker learns that a load began or that a lease is another's:
-    /// the next look at the ledger says which, and only a lost lease, or another fence, is a warning.
+    /// Emits the event; logs only the first failure and then each doubling of their number. A fence of one
+    /// batch only tells a worker that a backfill began or that it lost a lease, and the next look at the
+    /// ledger says which. Only a lost lease, or another fence, is a warning.
     pub fn emit(&self) {
         let kind = self.error.kind().label();
         metrics::RETRIES
@@ -60,7 +60,7 @@ impl Retry<'_> {
                 retry_in_ms = self.delay.as_millis(),
                 error = %self.error.chain(),
                 hint = self.error.hint(),
-                "attempt failed, trying again"
+                "attempt failed, retrying"
             );
         }
     }

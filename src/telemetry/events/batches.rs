@@ -9,7 +9,7 @@ use crate::telemetry::metrics::{self, OP, OUTCOME, REJECT_REASON, ROW_OP, TARGET
 pub struct BatchApplied<'a> {
     /// The source.
     pub source: &'a str,
-    /// What became of its records.
+    /// The outcomes for its records.
     pub records: &'a RecordCounts,
     /// Per table: name, rows upserted, rows deleted, row changes superseded.
     pub tables: &'a [(String, u64, u64, u64)],
@@ -21,7 +21,7 @@ pub struct BatchApplied<'a> {
     pub last_event_at: Option<EpochMillis>,
     /// The time of day after the commit.
     pub now: EpochMillis,
-    /// Why records were rejected, with how many.
+    /// The reasons of rejected records, with counts.
     pub rejected: &'a [(&'static str, u64)],
 }
 

@@ -3,7 +3,7 @@
 use crate::model::PartitionId;
 use crate::telemetry::metrics::{self, source};
 
-/// Leases ended before they were given back.
+/// Leases ended before they were released.
 pub struct LeasesLost<'a> {
     /// The source.
     pub source: &'a str,
@@ -21,7 +21,7 @@ impl LeasesLost<'_> {
     }
 }
 
-/// A partition's life: `acquired`, `drained` or `released`.
+/// A partition was `acquired`, `drained` or `released`.
 pub struct PartitionEvent<'a> {
     /// The source.
     pub source: &'a str,
@@ -47,9 +47,9 @@ impl PartitionEvent<'_> {
 pub struct MappingsDiffer<'a> {
     /// The source.
     pub source: &'a str,
-    /// How many others there are now; none is the end of it.
+    /// The number of others now; 0 ends the event.
     pub others: usize,
-    /// What that means, for people.
+    /// The meaning, for people.
     pub warning: Option<&'a str>,
 }
 

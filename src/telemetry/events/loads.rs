@@ -1,12 +1,12 @@
-//! What happens to loads.
+//! Events of backfills.
 
 use crate::telemetry::metrics::{self, source};
 
-/// This worker began a load.
+/// This worker began a backfill.
 pub struct LoadBegun<'a> {
     /// The source.
     pub source: &'a str,
-    /// The load's generation.
+    /// The backfill's generation.
     pub generation: u32,
 }
 
@@ -17,16 +17,16 @@ impl LoadBegun<'_> {
         tracing::info!(
             source = self.source,
             generation = self.generation,
-            "a load of the whole table begins beside its stream"
+            "a backfill of the whole table begins beside its stream"
         );
     }
 }
 
-/// The ledger shows another generation: a load began, say, and all pages are read under it.
+/// The ledger shows a new generation, for example because a backfill began; all pages are read under it.
 pub struct GenerationChanged<'a> {
     /// The source.
     pub source: &'a str,
-    /// The new one.
+    /// The new generation.
     pub generation: u32,
 }
 
@@ -37,16 +37,16 @@ impl GenerationChanged<'_> {
         tracing::info!(
             source,
             generation,
-            "another generation, a load began: what is in hand is read again"
+            "a backfill began a new generation: unapplied pages are read again"
         );
     }
 }
 
-/// A load went on.
+/// A backfill made progress.
 pub struct LoadProgress<'a> {
     /// The source.
     pub source: &'a str,
-    /// How far it is, from 0 to 1.
+    /// Its progress, from 0 to 1.
     pub ratio: f64,
 }
 
@@ -58,7 +58,7 @@ impl LoadProgress<'_> {
     }
 }
 
-/// A load waits for an operator.
+/// A backfill waits for an operator.
 pub struct LoadWaits<'a> {
     /// The source.
     pub source: &'a str,
@@ -72,18 +72,18 @@ impl LoadWaits<'_> {
         tracing::error!(
             source = self.source,
             why = self.why,
-            "the end of a load waits for an operator"
+            "the end of a backfill waits for an operator"
         );
     }
 }
 
-/// This worker ended a load.
+/// This worker ended a backfill.
 pub struct LoadEnded<'a> {
     /// The source.
     pub source: &'a str,
-    /// The load's generation.
+    /// The backfill's generation.
     pub generation: u32,
-    /// Rows that it deleted because it did not find their items.
+    /// The rows that it deleted because it did not find their items.
     pub swept: u64,
 }
 
@@ -96,7 +96,7 @@ impl LoadEnded<'_> {
             source = self.source,
             generation = self.generation,
             swept = self.swept,
-            "the load is complete"
+            "the backfill is complete"
         );
     }
 }

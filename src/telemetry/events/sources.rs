@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::model::{EpochMillis, PartitionId};
 use crate::telemetry::metrics::{self, GAP_REASON, STATE, source};
 
-/// How fresh a source is, published about once a second.
+/// A source's freshness, published about once a second.
 pub struct Freshness<'a> {
     /// The source.
     pub source: &'a str,
-    /// Every change up to this time is in the target; `None` while that is unknown.
+    /// Every change up to this time is in the target; `None` while unknown.
     pub synced_up_to: Option<EpochMillis>,
     /// The oldest of its shards' last polls.
     pub last_poll_at: Option<EpochMillis>,
@@ -21,7 +21,7 @@ pub struct Freshness<'a> {
     pub dead_letters: u64,
     /// Open gaps.
     pub gaps: u64,
-    /// The rows that the last verification left wrong, and when it ended.
+    /// The number of wrong rows after the last verification, and when it ended.
     pub verified: Option<(u64, EpochMillis)>,
     /// Whether an operator is needed.
     pub halted: bool,
@@ -59,7 +59,7 @@ pub struct GapFound<'a> {
     pub source: &'a str,
     /// Why.
     pub reason: &'static str,
-    /// Where.
+    /// The partition.
     pub partition: Option<&'a PartitionId>,
     /// Whether the source halts for it.
     pub halts: bool,
@@ -83,7 +83,7 @@ impl GapFound<'_> {
 pub struct Halted<'a> {
     /// The source.
     pub source: &'a str,
-    /// Why, and where known what to do.
+    /// Why, and if known what to do.
     pub reason: &'a str,
 }
 

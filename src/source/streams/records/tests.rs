@@ -92,7 +92,7 @@ fn a_bad_sequence_number_is_an_error_that_names_it() {
     let mut body = body();
     body["SequenceNumber"] = json!("12x");
     let error = page(&json!({ "eventName": "MODIFY", "dynamodb": body })).unwrap_err();
-    assert_eq!(error.to_string(), r#""12x" is no sequence number of 1 to 40 digits"#);
+    assert_eq!(error.to_string(), r#""12x" is not a sequence number of 1 to 40 digits"#);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn nesting_without_end_is_an_error() {
     }
 }
 
-/// A page with every type of value, as bytes to be spoilt.
+/// A page with every type of value, as bytes to be damaged.
 fn whole() -> Vec<u8> {
     let image = json!({
         "pk": { "S": "CHILD#1 \"\u{e9}" }, "n": { "N": "1E-130" }, "b": { "B": "AP8=" },
