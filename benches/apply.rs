@@ -17,7 +17,7 @@ mod measured {
         Advance, Batch, Fence, Lineage, Phase, RecordRef, Rows, Sink, Unit,
     };
     use dynaurora::demo::postgres::{LocalPostgres, Options};
-    use dynaurora::engine::ports::{Claim, Lease, Ledger, Listing, SourceIdentity};
+    use dynaurora::engine::ports::{Lease, LeaseRequest, Ledger, Listing, SourceIdentity};
     use dynaurora::mapping::spec::{ColumnSpec, ColumnType, TableName, TableSpec};
     use dynaurora::model::{
         Cells, PartitionId, Position, RowAction, RowOp, SequenceNumber, ShardListing, TableIndex,
@@ -161,14 +161,14 @@ mod measured {
         let shard = ShardListing { id: wanted[0].clone(), parent: None, starting: None };
         let listing = Listing { shards: vec![shard], complete: true };
         ledger.register(SOURCE, STREAM, &listing).await.unwrap();
-        let claim = Claim {
+        let tombstone = LeaseRequest {
             source: SOURCE,
             worker,
             generation: 1,
             wanted: &wanted,
             lease_ttl: Duration::from_secs(3_600),
         };
-        ledger.acquire(&claim).await.unwrap().pop().unwrap()
+        ledger.acquire(&tombstone).await.unwrap().pop().unwrap()
     }
 
     /// What one writes by hand: typed where a type is at hand, no guard, no position, autocommit.

@@ -21,7 +21,7 @@ fn json(name: &str) -> Value {
 /// The config's defaults, as a file that sets nothing has them.
 fn defaults() -> Config {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/minimal.toml");
-    Config::load(&path, &[], std::iter::empty())
+    Config::read(&path, &[], std::iter::empty())
         .unwrap_or_else(|diagnostics| panic!("{}", diagnostics.render(false)))
 }
 

@@ -50,7 +50,7 @@ pub(crate) async fn idle(
     length: Duration,
 ) -> Outcome<Idle> {
     let mut database = stage.database(replay).await?;
-    let shards = replay.load.shards;
+    let shards = replay.backfill.shards;
     let most = format!("worker.partitions_max={}", shards.max(1));
     let more = [TAIL[0], TAIL[1], "--set", &most];
     let daemon = Daemon::spawn(stage, &database, replay, (program, &more))?;
@@ -104,8 +104,8 @@ impl Daemon {
         if let Some(status) = self.0.try_wait()? {
             return Err(format!("the daemon ended with {status}").into());
         }
-        let load = replay.load;
-        let last = load.pages_per_shard * load.records_per_page - 1;
+        let backfill = replay.backfill;
+        let last = backfill.pages_per_shard * backfill.records_per_page - 1;
         let sql = "select count(*) filter (where position like 'after:%'), \
                    count(*) filter (where position like 'after:%' and right(position, 16) = $1) \
                    from dynaurora.partitions";
@@ -116,7 +116,7 @@ impl Daemon {
         if begun > 0 && first_row.is_none() {
             *first_row = Some(start.elapsed());
         }
-        Ok(usize::try_from(done)? == load.shards)
+        Ok(usize::try_from(done)? == backfill.shards)
     }
 
     /// Fails when it has ended.

@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The share of the raw rate to reach, and the lag of live writes to stay below, in seconds.
 const AIMS: (f64, f64) = (0.7, 2.0);
 
-/// Loads, and writes the same rows by hand; prints both.
+/// Backfills, and writes the same rows by hand; prints both.
 pub(crate) async fn measure(items: usize, program: &Path) -> Outcome<()> {
     let mut stage = Stage::start().await?;
     let small = loaded(&mut stage, SMALL_ITEMS, program).await?.0;
@@ -77,7 +77,8 @@ fn table(items: usize, trickle_per_sec: usize) -> Load {
     }
 }
 
-/// Loads into an empty database beside the trickle; also tells the lag that 99 of 100 batches of live writes
+/// Backfills into an empty database beside the trickle; also tells the lag that 99 of 100 batches of live
+/// writes
 /// stayed below.
 async fn loaded(stage: &mut Stage, items: usize, program: &Path) -> Outcome<(Run, f64)> {
     let replay = Replay::spawn(table(items, TRICKLE_PER_SEC))?;

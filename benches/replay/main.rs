@@ -49,7 +49,7 @@ struct Cli {
     /// Load a table of so many items beside its stream instead, against the raw insert and a plain COPY of
     /// the same rows.
     #[arg(long, value_name = "ITEMS")]
-    load: Option<usize>,
+    backfill: Option<usize>,
     /// One short round, to see that it works.
     #[arg(long)]
     quick: bool,
@@ -111,7 +111,7 @@ fn main() -> Outcome<()> {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match cli.role {
-        None => match cli.load {
+        None => match cli.backfill {
             Some(items) => runtime.block_on(load::measure(items, &cli.program)),
             None => runtime.block_on(measure(&cli)),
         },
@@ -142,7 +142,7 @@ async fn measure(cli: &Cli) -> Outcome<()> {
     };
     let shards = cli.shards.clamp(1, 100);
     let pages_per_shard = (records / (shards * PAGE_RECORDS)).max(1);
-    let load = Load {
+    let backfill = Load {
         shards,
         pages_per_shard,
         records_per_page: PAGE_RECORDS,
@@ -150,8 +150,8 @@ async fn measure(cli: &Cli) -> Outcome<()> {
         trickle_per_sec: 0,
     };
     let mut stage = Stage::start().await?;
-    let mut report = Report { load, rounds: Vec::new(), idle: None };
-    let replay = Replay::spawn(load)?;
+    let mut report = Report { backfill, rounds: Vec::new(), idle: None };
+    let replay = Replay::spawn(backfill)?;
     let rounds = if cli.idle_only { 0 } else { rounds.max(1) };
     for round in 1..=rounds {
         let daemon = daemon::run(&mut stage, &replay, &cli.program).await?;
@@ -160,16 +160,16 @@ async fn measure(cli: &Cli) -> Outcome<()> {
         let batch = usize::try_from(daemon.rows / daemon.transactions.max(1))?;
         let raw = raw::run(&mut stage, &replay, batch.max(1), raw::Way::Stream).await?;
         tell(round, "raw", &raw);
-        let expected = i64::try_from(load.records())?;
+        let expected = i64::try_from(backfill.records())?;
         if daemon.rows != expected || raw.rows != expected || daemon.sum != raw.sum {
             return Err("daemon and raw client wrote different rows".into());
         }
         report.rounds.push((daemon, raw));
     }
     if idle_secs > 0 {
-        let load =
-            Load { shards: cli.idle_shards, pages_per_shard: 0, records_per_page: 1, ..load };
-        let replay = Replay::spawn(load)?;
+        let backfill =
+            Load { shards: cli.idle_shards, pages_per_shard: 0, records_per_page: 1, ..backfill };
+        let replay = Replay::spawn(backfill)?;
         let length = Duration::from_secs(idle_secs);
         report.idle = Some(daemon::idle(&mut stage, &replay, &cli.program, length).await?);
     }

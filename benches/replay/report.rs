@@ -16,7 +16,7 @@ const IDLE_MAX: f64 = 0.01;
 
 /// Everything that was measured; a pair of runs a round.
 pub(crate) struct Report {
-    pub(crate) load: Load,
+    pub(crate) backfill: Load,
     pub(crate) rounds: Vec<(Run, Run)>,
     pub(crate) idle: Option<Idle>,
 }
@@ -51,12 +51,12 @@ impl Report {
         let daemon = |value: fn(&Run) -> f64| median(self.rounds.iter().map(|(run, _)| value(run)));
         let raw = |value: fn(&Run) -> f64| median(self.rounds.iter().map(|(_, run)| value(run)));
         let ratio = median(self.rounds.iter().map(|(run, raw)| run.rate() / raw.rate()));
-        let records = self.load.records();
+        let records = self.backfill.records();
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         println!();
         println!(
             "{records} records of 500 bytes, {} shards, {} rounds (medians), {cores} cores",
-            self.load.shards,
+            self.backfill.shards,
             self.rounds.len()
         );
         println!("                    rows/s   rows/batch   CPU us/row   Postgres us/row");
@@ -84,7 +84,7 @@ impl Report {
         println!();
         let line = json!({
             "records": records,
-            "shards": self.load.shards,
+            "shards": self.backfill.shards,
             "rounds": self.rounds.len(),
             "cores": cores,
             "daemon_rows_per_sec": daemon(Run::rate),

@@ -156,7 +156,7 @@ impl Drop for Helper {
 /// The server of pages, in a process of its own.
 pub(crate) struct Replay {
     pub(crate) endpoint: String,
-    pub(crate) load: Load,
+    pub(crate) backfill: Load,
     helper: Helper,
 }
 
@@ -179,12 +179,13 @@ impl Load {
 }
 
 impl Replay {
-    pub(crate) fn spawn(load: Load) -> Outcome<Self> {
-        let Load { shards, pages_per_shard, records_per_page, table_pages, trickle_per_sec } = load;
+    pub(crate) fn spawn(backfill: Load) -> Outcome<Self> {
+        let Load { shards, pages_per_shard, records_per_page, table_pages, trickle_per_sec } =
+            backfill;
         let numbers = [shards, pages_per_shard, records_per_page, table_pages, trickle_per_sec];
         let numbers = numbers.map(|number| number.to_string());
         let mut helper = Helper::spawn(&[&["serve".to_owned()], &numbers[..]].concat())?;
-        Ok(Self { endpoint: helper.hear()?, load, helper })
+        Ok(Self { endpoint: helper.hear()?, backfill, helper })
     }
 
     pub(crate) fn cpu(&self) -> Outcome<Duration> {
@@ -193,10 +194,10 @@ impl Replay {
 }
 
 /// The server's process: tells its address and serves until its input ends.
-pub(crate) fn serve(load: Load) -> Outcome<()> {
-    let trickle_per_sec = u64::try_from(load.trickle_per_sec)?;
-    let table = Table { pages: load.table_pages, trickle_per_sec };
-    let Load { shards, pages_per_shard, records_per_page, .. } = load;
+pub(crate) fn serve(backfill: Load) -> Outcome<()> {
+    let trickle_per_sec = u64::try_from(backfill.trickle_per_sec)?;
+    let table = Table { pages: backfill.table_pages, trickle_per_sec };
+    let Load { shards, pages_per_shard, records_per_page, .. } = backfill;
     let server = ReplayServer::with(shards, pages_per_shard, records_per_page, table);
     println!("{}", server.endpoint);
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;

@@ -9,14 +9,16 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-use super::config_file::load;
-use super::{ConfigArgs, Output, paste, print_json};
+use super::args::ConfigArgs;
+use super::config_file::read;
+use super::output::{Output, print_json};
+use super::paste;
 use crate::engine::backfill::Backfill;
 use crate::engine::ports::Clock;
 use crate::error::Result;
 use crate::ops::backfill::backfill;
 use crate::ops::backfill::options::{Loaded, Options, Progress, Reached};
-use crate::ops::wire::LoadWish;
+use crate::ops::wire::BackfillWish;
 use crate::runtime::SystemClock;
 
 /// How often a line says how far a load is where there is no terminal.
@@ -35,7 +37,7 @@ pub enum BackfillWhen {
 
 /// How a backfill runs.
 #[derive(Debug, Clone, Args)]
-pub struct LoadArgs {
+pub struct BackfillScanArgs {
     /// Read the table in this many parallel segments; by default its number of items decides.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     segments: Option<u32>,
@@ -53,7 +55,7 @@ pub struct BackfillArgs {
     #[arg(long)]
     source: Option<String>,
     #[command(flatten)]
-    load: LoadArgs,
+    backfill: BackfillScanArgs,
     /// Read a full export instead of a scan: its folder, or s3://BUCKET/PREFIX/AWSDynamoDB/ID. Repeat the
     /// option for incremental exports, each starting where the one before ends. The newest is at most 23
     /// hours old; all daemons of the source must be able to read them there.
@@ -73,24 +75,24 @@ pub struct BackfillArgs {
     output: Output,
 }
 
-impl LoadArgs {
+impl BackfillScanArgs {
     /// A daemon's settings for its backfills.
     #[must_use]
-    pub fn wish(&self, when: BackfillWhen) -> LoadWish {
+    pub fn wish(&self, when: BackfillWhen) -> BackfillWish {
         let backfill = match when {
             BackfillWhen::Never => Backfill::Never,
             BackfillWhen::Auto => Backfill::Auto,
             BackfillWhen::Force => Backfill::Force,
         };
-        LoadWish { backfill, segments: self.segments, rcu_max: self.max_rcu }
+        BackfillWish { backfill, segments: self.segments, rcu_max: self.max_rcu }
     }
 }
 
 impl BackfillArgs {
     fn options(&self) -> Options {
         Options {
-            segments: self.load.segments,
-            rcu_max: self.load.max_rcu,
+            segments: self.backfill.segments,
+            rcu_max: self.backfill.max_rcu,
             from_export: self.from_export.clone(),
             restart: self.restart,
             confirm_sweep: self.confirm_sweep,
@@ -104,7 +106,7 @@ impl BackfillArgs {
 /// # Errors
 /// When the target or AWS cannot be reached, or a source is halted for a reason that a backfill cannot fix.
 pub async fn run(args: &BackfillArgs) -> Result<ExitCode> {
-    let mut config = load(&args.config)?;
+    let mut config = read(&args.config)?;
     let bar = Bar::new(args.output);
     let options = args.options();
     let work = backfill(&mut config, args.source.as_deref(), &options, &bar);

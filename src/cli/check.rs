@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::config_file::{load, show_problems};
-use super::{ConfigArgs, Output, exit_code, paste, print_json};
+use super::args::ConfigArgs;
+use super::config_file::{read, show_problems};
+use super::output::{Output, exit_code, print_json};
+use super::paste;
 use crate::error::Result;
 use crate::ops::check::{Finding, check};
 use crate::ops::wire;
@@ -37,7 +39,7 @@ struct Printed {
 /// # Errors
 /// When the config is wrong; everything else is a finding.
 pub async fn run(args: &CheckArgs) -> Result<ExitCode> {
-    let mut config = load(&args.config)?;
+    let mut config = read(&args.config)?;
     let mut findings = vec![Finding::good(format!(
         "config {}: {} sources, {} target tables",
         args.config.config.display(),

@@ -1,6 +1,7 @@
 //! The config file that a command names: read, with all that is wrong printed, and its logs set up.
 
-use super::{ConfigArgs, paste};
+use super::args::ConfigArgs;
+use super::paste;
 use crate::config::{self, Config, Diagnostics};
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry;
@@ -9,9 +10,9 @@ use crate::telemetry;
 ///
 /// # Errors
 /// `Config` when anything is wrong with it.
-pub fn load(args: &ConfigArgs) -> Result<Config> {
+pub fn read(args: &ConfigArgs) -> Result<Config> {
     paste::remember(args);
-    Config::load(&args.config, &args.set, std::env::vars()).map_err(|diagnostics| {
+    Config::read(&args.config, &args.set, std::env::vars()).map_err(|diagnostics| {
         anstream::eprintln!("{}\n", diagnostics.render(true));
         let count = diagnostics.problems().len();
         let problems =

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{CONFIG, ConfigArgs, paste};
+use super::args::{CONFIG, ConfigArgs};
+use super::paste;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 

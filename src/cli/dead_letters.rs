@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::config_file::load;
-use super::{ConfigArgs, Output, paste, print_json, verify};
+use super::args::ConfigArgs;
+use super::config_file::read;
+use super::output::{Output, print_json};
+use super::{paste, verify};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::trial::{self, TrialOp};
@@ -150,7 +152,7 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
         let known = DeadLetterState::ALL.map(DeadLetterState::label);
         return Err(named::nothing("state of dead letters", &args.state, known));
     };
-    let config = load(&args.config)?;
+    let config = read(&args.config)?;
     named::source(&config, args.source.as_deref())?;
     let pool = wire::target(&config).await?.pool().await?;
     let filter = DeadLetterFilter {
@@ -187,7 +189,7 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
 }
 
 async fn run_show(args: &ShowArgs) -> Result<ExitCode> {
-    let config = load(&args.config)?;
+    let config = read(&args.config)?;
     let pool = wire::target(&config).await?.pool().await?;
     let Some(letter) = show(&pool, args.id).await? else {
         return Err(Error::new(ErrorKind::Gone, format!("there is no dead letter {}", args.id))
@@ -255,7 +257,7 @@ fn printed(letter: StoredDeadLetter, whole: bool) -> Printed {
 
 /// Retries dead letters; answers 1 if some stay open.
 async fn run_retry(choice: &Choice) -> Result<ExitCode> {
-    let mut config = load(&choice.config)?;
+    let mut config = read(&choice.config)?;
     let pools = wire::target(&config).await?;
     resolve(&mut config, &pools.pool().await?).await?;
     let mut fates = Vec::new();
@@ -276,7 +278,7 @@ async fn run_retry(choice: &Choice) -> Result<ExitCode> {
 
 /// Drops dead letters.
 async fn run_drop(args: &DropArgs) -> Result<ExitCode> {
-    let config = load(&args.choice.config)?;
+    let config = read(&args.choice.config)?;
     let pools = wire::target(&config).await?;
     let pool = pools.pool().await?;
     let mut fates = Vec::new();

@@ -9,7 +9,7 @@ use sqlx::postgres::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Output, print_json};
+use super::output::{Output, print_json};
 use crate::config::Config;
 use crate::demo::compare::{Comparison, full_comparison};
 use crate::demo::dynamodb::LocalDynamo;
@@ -97,8 +97,8 @@ pub async fn run(args: &DemoArgs) -> Result<ExitCode> {
     let stage = set_up(args).await?;
 
     let mut service = Service::new(runtime::worker_id(), args.seed);
-    let load = wire::LoadWish::default();
-    start::add_sources(&mut service, &stage.config, None, &stage.pools, load).await?;
+    let backfill = wire::BackfillWish::default();
+    start::add_sources(&mut service, &stage.config, None, &stage.pools, backfill).await?;
     let observer = service.observer();
     let stop = service.stop();
     let listener = http::bind(stage.config.telemetry.listen)

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::config_file::load;
-use super::{ConfigArgs, Output, print_json};
+use super::args::ConfigArgs;
+use super::config_file::read;
+use super::output::{Output, print_json};
 use crate::engine::ports::Clock;
 use crate::error::Result;
 use crate::ops::explain::{Explanation, explain, read_item};
@@ -38,7 +39,7 @@ pub struct ExplainArgs {
 /// # Errors
 /// When the config or the item cannot be read.
 pub fn run(args: &ExplainArgs) -> Result<ExitCode> {
-    let config = load(&args.config)?;
+    let config = read(&args.config)?;
     let source = named::one(&config, args.source.as_deref())?;
     let item = read_item(&args.item)?;
     // Removed now: rows that outlive the item show this time.

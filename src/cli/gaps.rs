@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::config_file::load;
-use super::{ConfigArgs, Output, paste, print_json};
+use super::args::ConfigArgs;
+use super::config_file::read;
+use super::output::{Output, print_json};
+use super::paste;
 use crate::error::Result;
 use crate::ops::gaps::{accept, list};
 use crate::postgres::listings::gaps::StoredGap;
@@ -74,7 +76,7 @@ pub async fn run(args: &GapsArgs) -> Result<ExitCode> {
 }
 
 async fn run_list(args: &ListArgs) -> Result<ExitCode> {
-    let config = load(&args.config)?;
+    let config = read(&args.config)?;
     let gaps = list(&config, args.source.as_deref(), args.all).await?;
     let gaps: Vec<Printed> = gaps.into_iter().map(printed).collect();
     if args.output == Output::Json {
@@ -105,7 +107,7 @@ async fn run_list(args: &ListArgs) -> Result<ExitCode> {
 }
 
 async fn run_accept(args: &AcceptArgs) -> Result<ExitCode> {
-    let config = load(&args.config)?;
+    let config = read(&args.config)?;
     let gap = accept(&config, args.id).await?;
     anstream::println!(
         "gap {} of source {} is accepted: its changes stay lost until the next backfill",

@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::config_file::load;
-use super::{ConfigArgs, paste, print_json};
+use super::args::ConfigArgs;
+use super::config_file::read;
+use super::output::print_json;
+use super::paste;
 use crate::error::Result;
 use crate::ops::iam_policy::{Options, policy};
 
@@ -36,7 +38,7 @@ pub struct IamPolicyArgs {
 /// # Errors
 /// When the config is wrong, or an export's place is not in S3.
 pub fn run(args: &IamPolicyArgs) -> Result<ExitCode> {
-    let config = load(&args.config)?;
+    let config = read(&args.config)?;
     let options = Options {
         account: args.account.clone(),
         region: args.region.clone(),

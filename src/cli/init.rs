@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::config_file::load;
-use super::{ConfigArgs, paste};
+use super::args::ConfigArgs;
+use super::config_file::read;
+use super::paste;
 use crate::config::SCHEMA;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -68,6 +69,6 @@ pub fn schema() -> ExitCode {
 /// When the config is wrong.
 pub fn config(args: &ShowArgs) -> Result<ExitCode> {
     let ShowCommand::Show(args) = &args.command;
-    anstream::print!("{}", load(args)?.effective());
+    anstream::print!("{}", read(args)?.effective());
     Ok(ExitCode::SUCCESS)
 }

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::config_file::load;
-use super::{ConfigArgs, Output, print_json};
+use super::args::ConfigArgs;
+use super::config_file::read;
+use super::output::{Output, print_json};
 use crate::error::Result;
 use crate::ops::trials;
 
@@ -24,7 +25,7 @@ pub struct TestArgs {
 /// # Errors
 /// When the config is wrong.
 pub fn run(args: &TestArgs) -> Result<ExitCode> {
-    let ended = trials::run(&load(&args.config)?)?;
+    let ended = trials::run(&read(&args.config)?)?;
     let failed = ended.iter().filter(|test| !test.passed).count();
     if args.output == Output::Json {
         print_json(&ended)?;

@@ -3,6 +3,7 @@
 //! Data goes to stdout, logs and progress to stderr. A command that reports takes `--output json`, whose
 //! shape only grows. Each command that succeeds ends by naming the next one to try.
 
+pub mod args;
 pub mod backfill;
 pub mod check;
 pub mod completions;
@@ -18,6 +19,7 @@ pub mod iam_policy;
 pub mod infer;
 pub mod init;
 pub mod mapping_tests;
+pub mod output;
 mod paste;
 pub mod plan;
 pub mod run;
@@ -28,10 +30,12 @@ pub mod wait;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use args::ConfigArgs;
+use output::{Output, exit_code};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::SystemClock;
@@ -113,36 +117,6 @@ pub enum Command {
     },
 }
 
-/// The default config file.
-const CONFIG: &str = "dynaurora.toml";
-
-/// The config file and its overrides.
-#[derive(Debug, Clone, Args)]
-pub struct ConfigArgs {
-    /// The config file.
-    #[arg(
-        long,
-        short,
-        value_name = "FILE",
-        env = "DYNAURORA_CONFIG",
-        default_value = CONFIG
-    )]
-    pub config: PathBuf,
-    /// Override one value, as in `--set target.pool=4`; repeatable.
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-}
-
-/// The output format of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Output {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON document.
-    Json,
-}
-
 /// Options of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -175,6 +149,7 @@ pub struct HealthcheckArgs {
 /// Runs the command and returns its exit code.
 #[must_use]
 pub fn dispatch(cli: &Cli) -> ExitCode {
+    paste::know(Cli::command());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -244,40 +219,10 @@ async fn execute(command: &Command) -> Result<ExitCode> {
     }
 }
 
-/// The exit code for a kind of failure, with the numbers of sysexits.h.
-#[must_use]
-pub fn exit_code(kind: ErrorKind) -> ExitCode {
-    ExitCode::from(match kind {
-        ErrorKind::Usage => 2,
-        ErrorKind::Unreachable => 69,
-        ErrorKind::Throttled
-        | ErrorKind::Unavailable
-        | ErrorKind::Conflict
-        | ErrorKind::Capacity
-        | ErrorKind::ReadOnly => 75,
-        ErrorKind::Denied => 77,
-        ErrorKind::Config | ErrorKind::Schema => 78,
-        ErrorKind::Expired
-        | ErrorKind::Trimmed
-        | ErrorKind::Gone
-        | ErrorKind::Fenced
-        | ErrorKind::Data
-        | ErrorKind::Unknown => 1,
-    })
-}
-
 fn tell(error: &Error) {
     config_file::show_problems(error);
     anstream::eprintln!("error: {}", paste::pasteable(&error.chain()));
     if let Some(hint) = error.hint() {
         anstream::eprintln!("  try: {}", paste::pasteable(hint));
     }
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| {
-        Error::new(ErrorKind::Unknown, "write the answer as JSON").with_source(error)
-    })?;
-    anstream::println!("{text}");
-    Ok(())
 }

@@ -4,12 +4,20 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use clap::CommandFactory;
+use clap::Command;
 
-use super::{CONFIG, Cli, ConfigArgs};
+use super::args::{CONFIG, ConfigArgs};
 
 /// The flags of this process, quoted for a shell.
 static GIVEN: OnceLock<String> = OnceLock::new();
+
+/// The commands of this program.
+static COMMANDS: OnceLock<Command> = OnceLock::new();
+
+/// Remembers which commands there are, and so which take a config.
+pub(super) fn know(commands: Command) {
+    COMMANDS.get_or_init(|| commands);
+}
 
 /// Remembers the flags that printed commands must repeat.
 pub(super) fn remember(args: &ConfigArgs) {
@@ -19,9 +27,9 @@ pub(super) fn remember(args: &ConfigArgs) {
 
 /// The text with the user's flags added to each of our commands.
 pub(super) fn pasteable(text: &str) -> Cow<'_, str> {
-    match GIVEN.get().map(String::as_str) {
-        None | Some("") => Cow::Borrowed(text),
-        Some(given) => Cow::Owned(with_flags(text, given)),
+    match (GIVEN.get().map(String::as_str), COMMANDS.get()) {
+        (None | Some(""), _) | (_, None) => Cow::Borrowed(text),
+        (Some(given), Some(commands)) => Cow::Owned(with_flags(text, given, commands)),
     }
 }
 
@@ -51,14 +59,13 @@ fn flags(args: &ConfigArgs) -> String {
 }
 
 /// Adds the flags after the name of each command that takes a config.
-fn with_flags(text: &str, flags: &str) -> String {
+fn with_flags(text: &str, flags: &str, commands: &Command) -> String {
     const PROGRAM: &str = "dynaurora";
-    let program = Cli::command();
     let mut out = String::with_capacity(text.len() + flags.len());
     let mut rest = text;
     while let Some(at) = rest.find(PROGRAM) {
         let mut end = at + PROGRAM.len();
-        let mut command = &program;
+        let mut command = commands;
         while let Some((name, own)) = named(command, rest.get(end..).unwrap_or_default()) {
             end += 1 + name;
             command = own;
@@ -75,7 +82,7 @@ fn with_flags(text: &str, flags: &str) -> String {
 }
 
 /// The subcommand named after the space, and the length of its name.
-fn named<'c>(command: &'c clap::Command, text: &str) -> Option<(usize, &'c clap::Command)> {
+fn named<'c>(command: &'c Command, text: &str) -> Option<(usize, &'c Command)> {
     let text = text.strip_prefix(' ')?;
     let end = text.find(|char: char| !char.is_ascii_lowercase() && char != '-');
     let name = text.get(..end.unwrap_or(text.len()))?;
@@ -84,6 +91,8 @@ fn named<'c>(command: &'c clap::Command, text: &str) -> Option<(usize, &'c clap:
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]
@@ -110,7 +119,7 @@ mod tests {
             ("a newer dynaurora migrated it", "a newer dynaurora migrated it"),
             ("dynaurora check --config b", "dynaurora check --config b"),
         ] {
-            assert_eq!(with_flags(text, " -c X"), want);
+            assert_eq!(with_flags(text, " -c X", &crate::cli::Cli::command()), want);
         }
     }
 

@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::config_file::load;
-use super::{ConfigArgs, Output, paste, print_json};
+use super::args::ConfigArgs;
+use super::config_file::read;
+use super::output::{Output, print_json};
+use super::paste;
 use crate::error::Result;
 use crate::ops::plan::{self as ops, Progress};
 
@@ -53,7 +55,7 @@ pub struct GrantsArgs {
 /// # Errors
 /// When the target cannot be reached, or has a difference that only its owner can resolve.
 pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
-    let mut config = load(&args.config)?;
+    let mut config = read(&args.config)?;
     let planned = Box::pin(ops::plan(&mut config, &args.confirm)).await?;
     let nothing = planned.is_empty();
     if args.output == Output::Json {
@@ -87,7 +89,7 @@ pub async fn plan(args: &PlanArgs) -> Result<ExitCode> {
 /// # Errors
 /// As for [`plan`]; `Denied` if the role lacks a right.
 pub async fn apply(args: &ApplyArgs) -> Result<ExitCode> {
-    let mut config = load(&args.config)?;
+    let mut config = read(&args.config)?;
     let changed = Box::pin(ops::apply(&mut config, &args.confirm, &Printer)).await?;
     anstream::eprintln!("the target fits the mapping");
     if changed {
@@ -115,7 +117,7 @@ impl Progress for Printer {
 /// # Errors
 /// When the config is wrong.
 pub fn print_grants(args: &GrantsArgs) -> Result<ExitCode> {
-    let config = load(&args.config)?;
+    let config = read(&args.config)?;
     anstream::print!("{}", ops::grants(&config, &args.role, args.query_role.as_deref())?);
     Ok(ExitCode::SUCCESS)
 }

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::ConfigArgs;
-use super::backfill::{BackfillWhen, LoadArgs};
-use super::config_file::{self, load};
+use super::args::ConfigArgs;
+use super::backfill::{BackfillScanArgs, BackfillWhen};
+use super::config_file::{self, read};
 use crate::error::Result;
 use crate::ops::run::{self as ops, Ended};
 
@@ -19,7 +19,7 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value = "auto")]
     backfill: BackfillWhen,
     #[command(flatten)]
-    load: LoadArgs,
+    load: BackfillScanArgs,
 }
 
 /// Runs until a signal; the first drains, the second stops at once.
@@ -27,7 +27,7 @@ pub struct RunArgs {
 /// # Errors
 /// What prevents the start, or the error of a halted source.
 pub async fn run(args: &RunArgs) -> Result<ExitCode> {
-    let config = load(&args.config)?;
+    let config = read(&args.config)?;
     let telemetry = config_file::telemetry(&config)?;
     let load = args.load.wish(args.backfill);
     Ok(match Box::pin(ops::run(config, telemetry, load)).await? {

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::config_file::load;
+use super::args::ConfigArgs;
+use super::config_file::read;
 use super::explain::printable;
-use super::{ConfigArgs, Output};
+use super::output::Output;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Change, Item};
 use crate::ops::explain::{ExplainedRow, Fate};
@@ -50,7 +51,7 @@ struct Tapped<'a> {
 /// # Errors
 /// When the config, the target or the stream cannot be read.
 pub async fn run(args: &TapArgs) -> Result<ExitCode> {
-    let mut config = load(&args.config)?;
+    let mut config = read(&args.config)?;
     let mut signals = signals()
         .map_err(|error| Error::new(ErrorKind::Unknown, "listen for signals").with_source(error))?;
     let screen = Screen(args.output);

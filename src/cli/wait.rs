@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::config_file::load;
-use super::{ConfigArgs, Output, print_json};
+use super::args::ConfigArgs;
+use super::config_file::read;
+use super::output::{Output, print_json};
 use crate::error::Result;
 use crate::model::EpochMillis;
 use crate::ops::wait::{Wait, wait};
@@ -52,7 +53,7 @@ struct Printed<'a> {
 /// `Unavailable` (exit code 75) when it was not fresh in time; `Usage` for an unknown source; errors of the
 /// database.
 pub async fn run(args: &WaitArgs) -> Result<ExitCode> {
-    let config = load(&args.config)?;
+    let config = read(&args.config)?;
     let asked = Wait { source: &args.source, after: args.after, timeout: args.timeout };
     let seen = wait(&config, asked, &SystemClock).await?;
     let synced_up_to = seen.synced_up_to.map(timestamp);

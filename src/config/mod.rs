@@ -190,7 +190,7 @@ impl Config {
     /// count. A `--set` wins over a variable, and a variable over the file.
     ///
     /// # Errors All mistakes at once.
-    pub fn load(
+    pub fn read(
         path: &Path,
         sets: &[String],
         env: impl Iterator<Item = (String, String)>,

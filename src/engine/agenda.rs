@@ -152,7 +152,7 @@ mod tests {
                 Job::Discovery => !draining,
                 Job::Upkeep => known,
                 Job::Publication => known && self.seen,
-                Job::LoadStep => {
+                Job::BackfillStep => {
                     let asked = self.step != Step::Rest;
                     known && asked && !draining && !halted && at >= self.resume_at
                 }

@@ -31,7 +31,7 @@ pub(super) enum Job {
     /// The ledger is told how far this worker is.
     Publication,
     /// A load is begun, or ended.
-    LoadStep,
+    BackfillStep,
 }
 
 /// How a job is done.
@@ -92,7 +92,7 @@ impl Job {
 
     /// All of them, in the order of their variants.
     pub(super) const ALL: [Self; 5] =
-        [Self::Status, Self::Discovery, Self::Upkeep, Self::Publication, Self::LoadStep];
+        [Self::Status, Self::Discovery, Self::Upkeep, Self::Publication, Self::BackfillStep];
 
     /// The job's row: this is the list.
     pub(super) fn row(self) -> Row {
@@ -138,12 +138,12 @@ impl Job {
                 keeps_pace: false,
             },
             // The ledger's next view shows the step; until then the old one asks for it again.
-            Self::LoadStep => Row {
+            Self::BackfillStep => Row {
                 when: |worker| worker.phase.reads() && worker.step != Step::Rest,
                 waits: true,
                 every: Rhythm::renewals,
                 counted: Counted::FromAnswer,
-                stage: Some(Stage::Load),
+                stage: Some(Stage::Backfill),
                 proves: true,
                 keeps_pace: false,
             },

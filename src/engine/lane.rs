@@ -16,18 +16,18 @@ pub(super) enum LaneId {
     /// The stream's shards.
     Tail,
     /// The segments and files of a backfill.
-    Load,
+    Backfill,
 }
 
 impl LaneId {
     /// Both lanes, the more urgent first.
-    pub(super) const ALL: [Self; 2] = [Self::Tail, Self::Load];
+    pub(super) const ALL: [Self; 2] = [Self::Tail, Self::Backfill];
 
     /// The lane in which a partition is read.
     pub(super) fn of(partition: &PartitionId) -> Self {
         match partition.kind() {
             PartitionKind::Shard => Self::Tail,
-            PartitionKind::Segment | PartitionKind::File => Self::Load,
+            PartitionKind::Segment | PartitionKind::File => Self::Backfill,
         }
     }
 
@@ -35,7 +35,7 @@ impl LaneId {
     fn limits(self) -> ReadLimits {
         match self {
             Self::Tail => ReadLimits { busy: 4, idle: 32 },
-            Self::Load => ReadLimits { busy: 2, idle: 2 },
+            Self::Backfill => ReadLimits { busy: 2, idle: 2 },
         }
     }
 }

@@ -9,10 +9,10 @@
 
 mod agenda;
 pub mod backfill;
+mod backfilling;
 mod hand;
 mod jobs;
 mod lane;
-mod loading;
 mod options;
 mod phase;
 pub mod ports;

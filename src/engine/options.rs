@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::readers::Pace;
-use super::tail::freshness::SourceStatus;
+use super::tail::freshness::SourceState;
 use crate::apply::batch::Limits;
 use crate::mapping::Mapper;
 use crate::model::{GapReason, WorkerId};
@@ -83,5 +83,5 @@ pub struct SourceRun {
     /// Seed for the jitter of pauses.
     pub seed: u64,
     /// Where the source's state is published.
-    pub status: watch::Sender<SourceStatus>,
+    pub status: watch::Sender<SourceState>,
 }

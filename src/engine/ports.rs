@@ -16,15 +16,15 @@ use crate::apply::ports::Sink;
 use crate::error::Result;
 use crate::model::{Epoch, EpochMillis, Generation, PartitionId, Position, ShardListing, WorkerId};
 
+mod backfills;
 mod entries;
-mod loads;
 mod rewind;
 mod seams;
+pub use backfills::{Backfills, NewBackfill, NewStream, OpenLetter, Stale, Sweep, Swept};
 pub use entries::{
-    Claim, Continuity, Enrolment, Gap, LedgerView, LoadView, PartitionRow, PartitionState,
-    Publication, Published, SourceIdentity, Verified,
+    BackfillView, Continuity, Enrolment, Gap, LeaseRequest, LedgerView, PartitionRow,
+    PartitionState, Publication, Published, SourceIdentity, Verified,
 };
-pub use loads::{Loads, NewLoad, NewStream, OpenLetter, Stale, Sweep, Swept};
 pub use rewind::Rewind;
 pub(crate) use rewind::past;
 pub use seams::{Ports, Seams};
@@ -144,13 +144,13 @@ pub struct ReadFrom {
 /// The table of partitions, leases, gaps and workers. All times are the database's own.
 ///
 /// Its calls use their own connections, so that applying cannot starve a renewal.
-pub trait Ledger: Loads {
+pub trait Ledger: Backfills {
     /// Registers the source if it is new (generation 1), and compares what was registered earlier with what
     /// exists now. It never changes what is known about an old stream or table.
     fn enrol(&self, identity: &SourceIdentity) -> impl Future<Output = Result<Enrolment>> + Send;
 
     /// The current source: its partitions, workers and counts.
-    fn load(&self, source: &str) -> impl Future<Output = Result<LedgerView>> + Send;
+    fn view(&self, source: &str) -> impl Future<Output = Result<LedgerView>> + Send;
 
     /// Takes the turn to list the source's shards: true for one worker only, and only if the last complete
     /// listing is older than `every` and no other living worker has had the turn for less than `within`.
@@ -173,7 +173,10 @@ pub trait Ledger: Loads {
 
     /// Takes the leases of those wanted partitions that are open and free, or whose owner is dead, each with
     /// a new epoch. Two workers never get the same one. Counts as a sign of life, like a renewal.
-    fn acquire(&self, claim: &Claim<'_>) -> impl Future<Output = Result<Vec<Lease>>> + Send;
+    fn acquire(
+        &self,
+        tombstone: &LeaseRequest<'_>,
+    ) -> impl Future<Output = Result<Vec<Lease>>> + Send;
 
     /// A sign of life: the worker is alive for `lease_ttl` from now. A lease lasts as long as its owner
     /// lives, so this renews all of them at once. [`Ledger::load`] shows which leases the worker still has:

@@ -19,7 +19,7 @@ pub enum Stage {
     /// Applying a batch.
     Apply,
     /// Beginning or ending a backfill.
-    Load,
+    Backfill,
 }
 
 impl Stage {
@@ -34,7 +34,7 @@ impl Stage {
             Self::Read => "read",
             Self::Ledger => "ledger",
             Self::Apply => "apply",
-            Self::Load => "load",
+            Self::Backfill => "load",
         }
     }
 }
@@ -85,7 +85,7 @@ pub fn directive(stage: Stage, kind: ErrorKind) -> Directive {
         )
         | (
             // Both call the source and the ledger.
-            Stage::Discover | Stage::Load,
+            Stage::Discover | Stage::Backfill,
             Kind::Unreachable
             | Kind::Unavailable
             | Kind::Throttled
@@ -165,7 +165,7 @@ mod tests {
             let row = TABLE.iter().find(|row| row.name == metric).unwrap();
             row.labels.iter().find(|own| own.name == label).unwrap().values
         };
-        let stages = [Stage::Discover, Stage::Read, Stage::Ledger, Stage::Apply, Stage::Load];
+        let stages = [Stage::Discover, Stage::Read, Stage::Ledger, Stage::Apply, Stage::Backfill];
         let labels: [_; Stage::COUNT] = stages.map(Stage::label);
         assert_eq!(values("dynaurora_retries_total", "stage"), labels);
         let reasons = [
@@ -202,7 +202,7 @@ mod tests {
             [Kind::Unreachable, Kind::Unavailable, Kind::ReadOnly, Kind::Conflict, Kind::Capacity]
         {
             assert_eq!(directive(Stage::Apply, kind), Directive::Reload, "{kind:?}");
-            for stage in [Stage::Ledger, Stage::Discover, Stage::Load] {
+            for stage in [Stage::Ledger, Stage::Discover, Stage::Backfill] {
                 assert_eq!(directive(stage, kind), Directive::Retry, "{stage:?} {kind:?}");
             }
         }

@@ -5,9 +5,9 @@
 //! other files have one subject each: what is started for it, and what its answer means.
 
 mod applies;
+mod backfills;
 mod discovery;
 mod gaps;
-mod loads;
 mod publication;
 mod reads;
 mod recurring;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::service::{Observer, Service};
 use super::start;
-use super::wire::{self, LoadWish};
+use super::wire::{self, BackfillWish};
 use crate::config::Config;
 use crate::engine::ports::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,7 +30,11 @@ pub enum Ended {
 ///
 /// # Errors
 /// What prevents the start, or the error of a halted source.
-pub async fn run(mut config: Config, telemetry: Telemetry, load: LoadWish) -> Result<Ended> {
+pub async fn run(
+    mut config: Config,
+    telemetry: Telemetry,
+    backfill: BackfillWish,
+) -> Result<Ended> {
     let listener = http::bind(config.telemetry.listen)?;
     let mut signals = signals()
         .map_err(|error| Error::new(ErrorKind::Unknown, "listen for signals").with_source(error))?;
@@ -49,7 +53,7 @@ pub async fn run(mut config: Config, telemetry: Telemetry, load: LoadWish) -> Re
             tracing::info!(signal, "stopped during the start");
             return Ok(Ended::Drained);
         }
-        service = start(&mut config, worker, load) => service?,
+        service = start(&mut config, worker, backfill) => service?,
     };
     let stop = service.stop();
     let observer = service.observer();
@@ -97,11 +101,11 @@ pub async fn run(mut config: Config, telemetry: Telemetry, load: LoadWish) -> Re
     }
 }
 
-async fn start(config: &mut Config, worker: WorkerId, load: LoadWish) -> Result<Service> {
+async fn start(config: &mut Config, worker: WorkerId, backfill: BackfillWish) -> Result<Service> {
     let pools = wire::target(config).await?;
     start::prepare_target(config, &pools).await?;
     let mut service = Service::new(worker, fastrand::u64(..));
-    start::add_sources(&mut service, config, None, &pools, load).await?;
+    start::add_sources(&mut service, config, None, &pools, backfill).await?;
     Ok(service)
 }
 

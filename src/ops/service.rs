@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::backfill::progress;
 use crate::engine::ports::Clock;
-use crate::engine::tail::freshness::SourceStatus;
+use crate::engine::tail::freshness::SourceState;
 use crate::engine::tail::lineage::{Readiness, readiness};
 use crate::engine::{self, Options, Seams, SourceRun};
 use crate::error::{Error, ErrorKind, Result};
@@ -52,7 +52,7 @@ pub struct SourcePlan {
 struct Watched {
     name: Arc<str>,
     table: String,
-    status: watch::Receiver<SourceStatus>,
+    status: watch::Receiver<SourceState>,
 }
 
 /// Reports the state of a service's sources at any time, without blocking.
@@ -72,7 +72,7 @@ impl Service {
         let SourcePlan { name, table, mapper, options } = plan;
         let turned_at = ports.clock().wall();
         let (status, receiver) =
-            watch::channel(SourceStatus { turned_at, ..SourceStatus::default() });
+            watch::channel(SourceState { turned_at, ..SourceState::default() });
         self.watched.push(Watched { name: Arc::clone(&name), table, status: receiver });
         let seed = self.seed.wrapping_add(self.watched.len() as u64);
         let worker = self.worker.clone();
@@ -164,11 +164,11 @@ impl Observer {
     }
 }
 
-fn turns(status: &SourceStatus, now: EpochMillis) -> bool {
+fn turns(status: &SourceState, now: EpochMillis) -> bool {
     status.halted.is_some() || age(status.turned_at, now) < STUCK_AFTER
 }
 
-fn unready(status: &SourceStatus) -> Option<String> {
+fn unready(status: &SourceState) -> Option<String> {
     if let Some(reason) = &status.halted {
         return Some(format!("halted: {reason}"));
     }
@@ -179,7 +179,7 @@ fn unready(status: &SourceStatus) -> Option<String> {
     status.failing.as_ref().map(|failing| format!("failing: {failing}"))
 }
 
-fn tell(source: &Watched, known: &SourceStatus, now: EpochMillis) -> status::SourceStatus {
+fn tell(source: &Watched, known: &SourceState, now: EpochMillis) -> status::SourceStatus {
     let lag = known.synced_up_to.map(|at| age(at, now));
     let mut told = status::SourceStatus {
         source: source.name.to_string(),
@@ -191,7 +191,7 @@ fn tell(source: &Watched, known: &SourceStatus, now: EpochMillis) -> status::Sou
         last_poll_at: known.last_poll_at,
         lag_secs: lag.map(|lag| lag.as_secs_f64()),
         retention_headroom_secs: known.started.then_some(known.retention_headroom.as_secs_f64()),
-        backfilling: known.view.load.active,
+        backfilling: known.view.backfill.active,
         backfill_progress_ratio: progress(&known.view),
         dead_letters: known.view.dead_letters,
         gaps: known.view.gaps,
@@ -226,7 +226,7 @@ fn tell(source: &Watched, known: &SourceStatus, now: EpochMillis) -> status::Sou
 }
 
 /// The same words, in the same order, as those of the view `dynaurora.freshness`.
-fn state(known: &SourceStatus, lag: Option<Duration>, now: EpochMillis) -> &'static str {
+fn state(known: &SourceState, lag: Option<Duration>, now: EpochMillis) -> &'static str {
     if known.halted.is_some() {
         return "halted";
     }
@@ -236,7 +236,7 @@ fn state(known: &SourceStatus, lag: Option<Duration>, now: EpochMillis) -> &'sta
     if known.view.gaps_open > 0 {
         return "gapped";
     }
-    if known.view.load.active {
+    if known.view.backfill.active {
         return "backfilling";
     }
     if !turns(known, now) {
@@ -258,13 +258,13 @@ mod tests {
     use super::*;
     use crate::engine::ports::LedgerView;
 
-    fn known(synced: Option<i64>, event: Option<i64>) -> SourceStatus {
-        SourceStatus {
+    fn known(synced: Option<i64>, event: Option<i64>) -> SourceState {
+        SourceState {
             started: true,
             turned_at: EpochMillis(100_000),
             synced_up_to: synced.map(EpochMillis),
             last_event_at: event.map(EpochMillis),
-            ..SourceStatus::default()
+            ..SourceState::default()
         }
     }
 
@@ -272,15 +272,15 @@ mod tests {
     fn idle_behind_and_halted_are_told_apart() {
         let now = EpochMillis(100_000);
         let word =
-            |known: &SourceStatus| state(known, known.synced_up_to.map(|at| age(at, now)), now);
+            |known: &SourceState| state(known, known.synced_up_to.map(|at| age(at, now)), now);
         assert_eq!(word(&known(Some(98_000), Some(97_000))), "live");
         assert_eq!(word(&known(Some(98_000), Some(1_000))), "idle");
         assert_eq!(word(&known(Some(50_000), Some(50_000))), "behind");
         assert_eq!(word(&known(None, None)), "behind");
-        let halted = SourceStatus { halted: Some("why".to_owned()), ..known(None, None) };
+        let halted = SourceState { halted: Some("why".to_owned()), ..known(None, None) };
         assert_eq!(word(&halted), "halted");
-        assert_eq!(word(&SourceStatus::default()), "starting");
-        let stopped = SourceStatus { turned_at: EpochMillis(1), ..known(None, None) };
+        assert_eq!(word(&SourceState::default()), "starting");
+        let stopped = SourceState { turned_at: EpochMillis(1), ..known(None, None) };
         assert_eq!(word(&stopped), "stuck");
         let mut gapped = known(Some(98_000), None);
         gapped.view = Arc::new(LedgerView { gaps_open: 1, ..LedgerView::default() });
@@ -292,7 +292,7 @@ mod tests {
         let stuck = known(Some(98_000), None);
         assert!(turns(&stuck, EpochMillis(120_000)));
         assert!(!turns(&stuck, EpochMillis(140_000)));
-        let failing = SourceStatus { failing: Some("apply: gone".to_owned()), ..stuck };
+        let failing = SourceState { failing: Some("apply: gone".to_owned()), ..stuck };
         assert_eq!(unready(&failing).as_deref(), Some("failing: apply: gone"));
     }
 }

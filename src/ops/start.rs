@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::resolve::resolve;
 use super::service::{Service, SourcePlan};
 use super::stream::describe;
-use super::wire::{self, LoadWish};
+use super::wire::{self, BackfillWish};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::migrations;
@@ -58,7 +58,7 @@ pub async fn add_sources(
     config: &Config,
     only: Option<&str>,
     pools: &Arc<Pools>,
-    load: LoadWish,
+    backfill: BackfillWish,
 ) -> Result<()> {
     let wanted = |source: &&SourceConfig| only.is_none_or(|name| *source.name == *name);
     for source in config.sources.iter().filter(wanted) {
@@ -68,7 +68,7 @@ pub async fn add_sources(
             name: Arc::clone(&source.name),
             table: source.table.clone(),
             mapper: Arc::clone(&source.mapper),
-            options: wire::options(config, source, load),
+            options: wire::options(config, source, backfill),
         };
         service.add(plan, ports);
     }

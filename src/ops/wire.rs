@@ -136,7 +136,7 @@ pub fn tables(config: &Config) -> Vec<TableSpec> {
 
 /// The settings for a source's backfills.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct LoadWish {
+pub struct BackfillWish {
     /// When one begins by itself.
     pub backfill: Backfill,
     /// The number of segments; by default the number of items decides.
@@ -147,7 +147,7 @@ pub struct LoadWish {
 
 /// How the workers behave.
 #[must_use]
-pub fn options(config: &Config, source: &SourceConfig, load: LoadWish) -> Options {
+pub fn options(config: &Config, source: &SourceConfig, backfill: BackfillWish) -> Options {
     let worker = &config.worker;
     Options {
         lease_ttl: Duration::from_secs(worker.lease_ttl_secs),
@@ -164,9 +164,9 @@ pub fn options(config: &Config, source: &SourceConfig, load: LoadWish) -> Option
             config::OnGap::Halt => OnGap::Halt,
             config::OnGap::Resync => OnGap::Resync,
         },
-        backfill: load.backfill,
-        segments: load.segments,
-        rcu_max: load.rcu_max,
+        backfill: backfill.backfill,
+        segments: backfill.segments,
+        rcu_max: backfill.rcu_max,
         sweep_share_max: worker.sweep_share_max,
     }
 }

@@ -6,14 +6,16 @@
 use super::metrics::{self, VERSION};
 
 mod attempts;
+mod backfills;
 mod batches;
 mod fleet;
-mod loads;
 mod sources;
 pub use attempts::{AwsRequest, Retry};
+pub use backfills::{
+    BackfillBegun, BackfillEnded, BackfillProgress, BackfillWaits, GenerationChanged,
+};
 pub use batches::BatchApplied;
 pub use fleet::{LeasesLost, MappingsDiffer, PartitionEvent};
-pub use loads::{GenerationChanged, LoadBegun, LoadEnded, LoadProgress, LoadWaits};
 pub use sources::{Freshness, GapFound, Halted};
 
 /// The process started.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use dynaurora::apply::ports::Sink;
 use dynaurora::engine::ports::{
-    Claim, Continuity, Gap, GapReason, Lease, Ledger, Listing, PartitionState, SourceIdentity,
+    Continuity, Gap, GapReason, Lease, LeaseRequest, Ledger, Listing, PartitionState,
+    SourceIdentity,
 };
 use dynaurora::error::ErrorKind;
 use dynaurora::model::{Epoch, PartitionId, Position, WorkerId};
@@ -157,8 +158,13 @@ pub async fn a_lease_is_for_one_worker_and_one_generation(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(100)), shard("b", None, None)]).await;
     let (ann, bob) = (worker("ann"), worker("bob"));
     let wanted = [partition("a"), partition("b"), partition("unknown")];
-    let other =
-        Claim { source: SOURCE, worker: &ann, generation: 2, wanted: &wanted, lease_ttl: LONG };
+    let other = LeaseRequest {
+        source: SOURCE,
+        worker: &ann,
+        generation: 2,
+        wanted: &wanted,
+        lease_ttl: LONG,
+    };
     assert_eq!(rig.ledger().acquire(&other).await.unwrap(), [], "another generation gets nothing");
     let lease = leased(rig, &ann, "a").await;
     assert_eq!(lease.epoch, 1, "the first lease has the first epoch");

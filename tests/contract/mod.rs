@@ -19,11 +19,11 @@ macro_rules! tests {
 pub(crate) use tests;
 
 #[deny(dead_code, reason = "a case that is not in its suite's list")]
+pub mod backfills;
+#[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod freshness;
 #[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod ledger;
-#[deny(dead_code, reason = "a case that is not in its suite's list")]
-pub mod loads;
 #[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod repair;
 #[deny(dead_code, reason = "a case that is not in its suite's list")]
@@ -67,7 +67,7 @@ use std::time::Duration;
 
 use dynaurora::apply::ports::{Advance, Batch, Fence, Lineage, Phase, RecordRef, Rows, Unit};
 use dynaurora::engine::ports::{
-    Claim, Lease, Ledger, LedgerView, Listing, PartitionRow, SourceIdentity, Target,
+    Lease, LeaseRequest, Ledger, LedgerView, Listing, PartitionRow, SourceIdentity, Target,
 };
 use dynaurora::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableName, TableSpec};
 use dynaurora::model::{
@@ -276,8 +276,9 @@ pub async fn acquire(
     lease_ttl: Duration,
 ) -> Vec<Lease> {
     let wanted: Vec<_> = wanted.iter().copied().map(partition).collect();
-    let claim = Claim { source: SOURCE, worker: who, generation: 1, wanted: &wanted, lease_ttl };
-    rig.ledger().acquire(&claim).await.unwrap()
+    let tombstone =
+        LeaseRequest { source: SOURCE, worker: who, generation: 1, wanted: &wanted, lease_ttl };
+    rig.ledger().acquire(&tombstone).await.unwrap()
 }
 
 /// Leases one partition that must be free.
@@ -289,7 +290,7 @@ pub async fn leased(rig: &impl Rig, who: &WorkerId, name: &str) -> Lease {
 
 /// The ledger's view.
 pub async fn view(rig: &impl Rig) -> LedgerView {
-    rig.ledger().load(SOURCE).await.unwrap()
+    rig.ledger().view(SOURCE).await.unwrap()
 }
 
 /// One partition's row.

@@ -1,7 +1,7 @@
 //! What every target must do for a verification and its repairs.
 
 use dynaurora::apply::ports::{DeadLetter, Sink, Unit};
-use dynaurora::engine::ports::{Lease, Loads, NewLoad};
+use dynaurora::engine::ports::{Backfills, Lease, NewBackfill};
 use dynaurora::error::ErrorKind;
 use dynaurora::model::{Cells, Reject, RejectReason, RowOp, Segment, Version};
 use dynaurora::ops::ports::{
@@ -209,7 +209,7 @@ pub async fn a_refused_row_leaves_all_as_they_are(rig: &impl RepairRig) {
 
 pub async fn while_a_load_is_active_nothing_is_repaired(rig: &impl RepairRig) {
     applied(rig, vec![at("a", "old", 5)]).await;
-    let load = NewLoad {
+    let backfill = NewBackfill {
         source: SOURCE.into(),
         replaces: 1,
         stream: None,
@@ -219,7 +219,7 @@ pub async fn while_a_load_is_active_nothing_is_repaired(rig: &impl RepairRig) {
         mapping: None,
         rewind: None,
     };
-    assert!(rig.ledger().begin_load(&load).await.unwrap());
+    assert!(rig.ledger().begin_backfill(&backfill).await.unwrap());
     let truth = async { known(&[at("a", "good", 0)]) };
     let busy = rig.target().repair(LETTERS, &[repair("a", same(5))], truth).await.unwrap_err();
     assert_eq!(busy.kind(), ErrorKind::Conflict);

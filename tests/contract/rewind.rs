@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use dynaurora::apply::ports::{Advance, Sink};
-use dynaurora::engine::ports::{Claim, Lease, Ledger, Loads, NewLoad, PartitionState, Rewind};
+use dynaurora::engine::ports::{
+    Backfills, Lease, LeaseRequest, Ledger, NewBackfill, PartitionState, Rewind,
+};
 use dynaurora::model::{EpochMillis, PartitionId, Position};
 
 use super::{
@@ -52,10 +54,10 @@ async fn applied(rig: &impl Rig) {
     }
 }
 
-fn load(starts: &[(&str, u64)]) -> NewLoad {
+fn load(starts: &[(&str, u64)]) -> NewBackfill {
     let start = |(name, at): &(&str, u64)| (partition(name), Position::At(sequence(*at)));
     let starts: HashMap<_, _> = starts.iter().map(start).collect();
-    NewLoad {
+    NewBackfill {
         source: SOURCE.into(),
         replaces: 1,
         stream: None,
@@ -71,10 +73,10 @@ const STARTS: [(&str, u64); 4] = [("old", 110), ("p", 110), ("c", 200), ("new", 
 
 pub async fn what_was_applied_since_is_read_again(rig: &impl Rig) {
     applied(rig).await;
-    assert!(rig.ledger().begin_load(&load(&STARTS)).await.unwrap());
+    assert!(rig.ledger().begin_backfill(&load(&STARTS)).await.unwrap());
     let found = view(rig).await;
-    assert!(found.load.active && found.generation == 2);
-    assert_eq!(found.load.replaying, 2);
+    assert!(found.backfill.active && found.generation == 2);
+    assert_eq!(found.backfill.replaying, 2);
     let at = |number| Position::At(sequence(number));
     let after = |number| Position::After(sequence(number));
     for (name, position) in [
@@ -94,9 +96,14 @@ pub async fn what_was_applied_since_is_read_again(rig: &impl Rig) {
 async fn moves(rig: &impl Rig, name: &str, to: Position, drained: bool) {
     let ann = worker("ann");
     let wanted = [partition(name)];
-    let claim =
-        Claim { source: SOURCE, worker: &ann, generation: 2, wanted: &wanted, lease_ttl: LONG };
-    let mut leases: Vec<Lease> = rig.ledger().acquire(&claim).await.unwrap();
+    let tombstone = LeaseRequest {
+        source: SOURCE,
+        worker: &ann,
+        generation: 2,
+        wanted: &wanted,
+        lease_ttl: LONG,
+    };
+    let mut leases: Vec<Lease> = rig.ledger().acquire(&tombstone).await.unwrap();
     let lease = leases.pop().expect("it is free");
     let step = Advance { to, drained, ..advance(&lease, 1) };
     let mut batch = batch(&ann, &lease, 1, vec![]);
@@ -109,10 +116,10 @@ async fn moves(rig: &impl Rig, name: &str, to: Position, drained: bool) {
 
 pub async fn a_load_ends_once_every_shard_is_back(rig: &impl Rig) {
     applied(rig).await;
-    assert!(rig.ledger().begin_load(&load(&STARTS)).await.unwrap());
+    assert!(rig.ledger().begin_backfill(&load(&STARTS)).await.unwrap());
     let after = |number| Position::After(sequence(number));
-    let replaying = async || view(rig).await.load.replaying;
-    let ends = async || rig.ledger().end_load(SOURCE, 2).await.unwrap();
+    let replaying = async || view(rig).await.backfill.replaying;
+    let ends = async || rig.ledger().end_backfill(SOURCE, 2).await.unwrap();
     moves(rig, FILE, Position::Line(0), true).await;
     assert!(!ends().await, "two shards are not where they were");
     moves(rig, "p", after(190), false).await;
@@ -124,12 +131,12 @@ pub async fn a_load_ends_once_every_shard_is_back(rig: &impl Rig) {
     moves(rig, "c", after(250), false).await;
     assert_eq!(replaying().await, 0);
     assert!(ends().await);
-    assert!(!view(rig).await.load.active);
+    assert!(!view(rig).await.backfill.active);
 }
 
 pub async fn without_a_start_no_load_begins(rig: &impl Rig) {
     applied(rig).await;
     let before = view(rig).await;
-    assert!(!rig.ledger().begin_load(&load(&STARTS[..2])).await.unwrap());
+    assert!(!rig.ledger().begin_backfill(&load(&STARTS[..2])).await.unwrap());
     assert_eq!(view(rig).await, before, "nothing happened");
 }

@@ -89,7 +89,7 @@ async fn one_run(seed: u64, triggers: &str) -> Comparison {
     daemons.push(stage.daemon_with(&force));
     within(SOON_SECS, "the load begins", async || {
         daemons[0].still_runs();
-        loading(&stage).await.then_some(())
+        backfilling_state(&stage).await.then_some(())
     })
     .await;
     while daemons.len() < DAEMONS {
@@ -100,7 +100,8 @@ async fn one_run(seed: u64, triggers: &str) -> Comparison {
         daemons.swap_remove(random.usize(..DAEMONS)).kill().await;
         daemons.push(stage.daemon());
     }
-    within(SOON_SECS, "the load ends", async || (!loading(&stage).await).then_some(())).await;
+    within(SOON_SECS, "the load ends", async || (!backfilling_state(&stage).await).then_some(()))
+        .await;
     let writes = writers.stop().await;
     let found = settled(&stage).await;
     within(SOON_SECS, "no claim is left", async || {
@@ -117,7 +118,7 @@ async fn one_run(seed: u64, triggers: &str) -> Comparison {
     found
 }
 
-async fn loading(stage: &Stage) -> bool {
+async fn backfilling_state(stage: &Stage) -> bool {
     stage.number("select count(*) from dynaurora.sources where backfilling").await > 0
 }
 

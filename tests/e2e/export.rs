@@ -183,7 +183,7 @@ async fn created_secs(stage: &Stage) -> i64 {
     table.table.unwrap().creation_date_time.unwrap().secs()
 }
 
-async fn loading(stage: &Stage) -> bool {
+async fn backfilling_state(stage: &Stage) -> bool {
     stage.number("select count(*) from dynaurora.sources where backfilling").await > 0
 }
 
@@ -214,7 +214,8 @@ async fn an_export_is_loaded_beside_its_stream() {
         let files = "select count(*) from dynaurora.partitions where kind = 'file'";
         assert_eq!(stage.number(files).await, i64::try_from(FILES).unwrap());
     }
-    within(SOON_SECS, "the load ends", async || (!loading(&stage).await).then_some(())).await;
+    within(SOON_SECS, "the load ends", async || (!backfilling_state(&stage).await).then_some(()))
+        .await;
     stage.converge().await;
     let read = "select sum(records)::bigint from dynaurora.partitions where kind = 'file'";
     assert_eq!(stage.number(read).await, i64::try_from(export.items).unwrap());
@@ -338,6 +339,6 @@ async fn what_cannot_be_loaded_is_refused_at_once() {
         let ended = stage.command(&["backfill", "--from-export", &place]).await;
         assert_eq!(ended.code, Some(78), "{told}: {}", ended.stderr);
         assert!(ended.stderr.contains(told), "{told} in {}", ended.stderr);
-        assert!(!loading(&stage).await);
+        assert!(!backfilling_state(&stage).await);
     }
 }

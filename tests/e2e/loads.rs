@@ -1,4 +1,4 @@
-//! Loads that take long, and sweeps that would take too much.
+//! Backfills that take long, and sweeps that would take too much.
 
 use dynaurora::demo::santa::TABLE;
 use dynaurora::engine::ports::Clock;

@@ -42,7 +42,7 @@ async fn rule_9_rows_children_letters_shards_and_the_position_move_in_one_commit
     assert_eq!(texts(&rig, TOYS).await, ["10train", "11kite"]);
     let versions = "select dynaurora_version::text from letters order by child";
     assert_eq!(texts(&rig, versions).await[0], version(5).to_string());
-    let view = rig.ledger.load(SOURCE).await.unwrap();
+    let view = rig.ledger.view(SOURCE).await.unwrap();
     assert_eq!((view.dead_letters, view.partitions.len()), (1, 3));
     let row = &view.partitions[0];
     assert_eq!(row.state, PartitionState::Drained);
@@ -119,7 +119,7 @@ async fn a_zombie_neither_blocks_its_successor_nor_commits() {
     let outcome = tasks.join_next().await.unwrap().unwrap();
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Fenced);
     assert_eq!(texts(&rig, ROWS).await, ["3=successor"]);
-    let view = rig.ledger.load(SOURCE).await.unwrap();
+    let view = rig.ledger.view(SOURCE).await.unwrap();
     assert_eq!(view.partitions[0].position, Position::After(sequence(7)));
 }
 
@@ -237,7 +237,7 @@ async fn a_mapping_whose_rows_do_not_fit_is_never_written() {
         assert_eq!(error.kind(), ErrorKind::Unknown);
     }
     assert_eq!(rig.count("letters").await, 0);
-    let view = rig.ledger.load(SOURCE).await.unwrap();
+    let view = rig.ledger.view(SOURCE).await.unwrap();
     assert_eq!(view.partitions[0].id, PartitionId::new("a"));
     assert_eq!(view.partitions[0].position, lease.position);
 }

@@ -106,7 +106,7 @@ contract::ledger::cases!(
     #[tokio::test]
     super::fresh().await
 );
-contract::loads::cases!(
+contract::backfills::cases!(
     #[tokio::test]
     super::fresh().await
 );

@@ -240,7 +240,7 @@ async fn the_granted_roles_can_do_their_work_and_no_more() {
 }
 
 async fn full_cycle(ledger: &PostgresLedger, sink: &PostgresSink) {
-    use dynaurora::engine::ports::{Claim, Publication};
+    use dynaurora::engine::ports::{LeaseRequest, Publication};
     use dynaurora::model::PartitionId;
     let ann = worker("ann");
     let listing =
@@ -248,14 +248,14 @@ async fn full_cycle(ledger: &PostgresLedger, sink: &PostgresSink) {
     ledger.enrol(&super::rig::identity()).await.unwrap();
     ledger.register(SOURCE, super::rig::STREAM, &listing).await.unwrap();
     let wanted = [PartitionId::new("a")];
-    let claim = Claim {
+    let tombstone = LeaseRequest {
         source: SOURCE,
         worker: &ann,
         generation: 1,
         wanted: &wanted,
         lease_ttl: LEASE_TTL,
     };
-    let lease = ledger.acquire(&claim).await.unwrap().pop().unwrap();
+    let lease = ledger.acquire(&tombstone).await.unwrap().pop().unwrap();
     let units = vec![wishing(letter("1", "a", 5), &[(0, "kite")]), super::rig::burnt("2", 5)];
     let touched = vec![(dead_letter("1", 1).key_hash, version(5))];
     let rejects = vec![dead_letter("1", 3)];
@@ -275,7 +275,7 @@ async fn full_cycle(ledger: &PostgresLedger, sink: &PostgresSink) {
     };
     assert!(ledger.publish(&publication).await.unwrap().taken);
     ledger.release(SOURCE, &ann, &[(lease.partition, lease.epoch)], true).await.unwrap();
-    assert_eq!(ledger.load(SOURCE).await.unwrap().partitions.len(), 2);
+    assert_eq!(ledger.view(SOURCE).await.unwrap().partitions.len(), 2);
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ async fn dead_letters_are_stored_whole_superseded_listed_and_settled() {
     let counts = counts(&rig.pool, Some(SOURCE)).await.unwrap();
     let counts: Vec<_> = counts.iter().map(|count| (count.state.label(), count.count)).collect();
     assert_eq!(counts, [("dropped", 1), ("open", 1), ("superseded", 1)]);
-    assert_eq!(rig.ledger.load(SOURCE).await.unwrap().dead_letters, 1);
+    assert_eq!(rig.ledger.view(SOURCE).await.unwrap().dead_letters, 1);
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ async fn connections_that_the_server_ended_are_replaced() {
         |error: Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Unreachable);
     assert!(gone(rig.apply(&whole).await.unwrap_err()));
     // Not only the connection that failed is new, but all are: the ledger's went with the batch's.
-    assert_eq!(rig.ledger.load(SOURCE).await.unwrap().partitions.len(), 2);
+    assert_eq!(rig.ledger.view(SOURCE).await.unwrap().partitions.len(), 2);
     rig.apply(&whole).await.unwrap();
     assert_eq!(rig.count("letters").await, 1);
 }
@@ -74,7 +74,7 @@ async fn a_reader_is_refused_and_left_once_it_writes_again() {
     // The first call may meet a connection that has ended.
     drop(rig.apply(&whole).await);
     assert_eq!(rig.apply(&whole).await.unwrap_err().kind(), ErrorKind::ReadOnly);
-    assert_eq!(rig.ledger.load(SOURCE).await.unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(rig.ledger.view(SOURCE).await.unwrap_err().kind(), ErrorKind::ReadOnly);
     let error = Pools::connect(settings(&rig.url)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly);
     rig.run(&turn("off")).await;
@@ -206,7 +206,7 @@ async fn limits_and_settings_leave_the_session_as_a_pooler_gave_it() {
     let ann = worker("ann");
     let lease = rig.lease(&ann, "a").await;
     sink.apply(&batch(&ann, &lease, 5, vec![letter("1", "a", 5)])).await.unwrap();
-    ledger.load(SOURCE).await.unwrap();
+    ledger.view(SOURCE).await.unwrap();
     let pool = pools.pool().await.unwrap();
     let left: Vec<String> = sqlx::query_scalar(
         "select name from pg_settings where source = 'session' \
@@ -229,7 +229,7 @@ async fn what_is_missing_or_altered_is_a_matter_of_the_schema() {
     assert_eq!(migrations::pending(&pool).await.unwrap().len(), files);
     let pools = Arc::new(Pools::connect(settings(&url)).await.unwrap());
     let ledger = PostgresLedger::new(pools);
-    assert_eq!(ledger.load(SOURCE).await.unwrap_err().kind(), ErrorKind::Schema);
+    assert_eq!(ledger.view(SOURCE).await.unwrap_err().kind(), ErrorKind::Schema);
     migrations::migrate(&pool).await.unwrap();
     migrations::migrate(&pool).await.unwrap();
     assert_eq!(migrations::pending(&pool).await.unwrap(), Vec::<String>::new());
@@ -292,13 +292,13 @@ async fn a_password_is_asked_for_when_a_transaction_begins() {
     let pools = Pools::connect(asked).await.unwrap();
     assert!(!format!("{pools:?}").contains("first"));
     let ledger = PostgresLedger::new(Arc::new(pools));
-    ledger.load(SOURCE).await.unwrap();
+    ledger.view(SOURCE).await.unwrap();
     // A session outlives its password; the next one needs that of its time.
     rig.run(&format!("alter role {role} password 'second'")).await;
-    ledger.load(SOURCE).await.unwrap();
+    ledger.view(SOURCE).await.unwrap();
     terminate(&rig).await;
-    drop(ledger.load(SOURCE).await);
-    assert_eq!(ledger.load(SOURCE).await.unwrap_err().kind(), ErrorKind::Denied);
+    drop(ledger.view(SOURCE).await);
+    assert_eq!(ledger.view(SOURCE).await.unwrap_err().kind(), ErrorKind::Denied);
     *now.lock().unwrap() = "second";
-    ledger.load(SOURCE).await.unwrap();
+    ledger.view(SOURCE).await.unwrap();
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dynaurora::engine::ports::{
-    Claim, Gap, GapReason, Ledger, Listing, Loads, NewLoad, PartitionState,
+    Backfills, Gap, GapReason, LeaseRequest, Ledger, Listing, NewBackfill, PartitionState,
 };
 use dynaurora::error::ErrorKind;
 use dynaurora::model::{Epoch, PartitionId, WorkerId};
@@ -19,7 +19,7 @@ use super::rig::{LEASE_TTL, Rig, SOURCE, STREAM, batch, letter, settings, shard,
 /// Renews, and tells what the worker then has.
 async fn renew(rig: &Rig, who: &WorkerId) -> Vec<(PartitionId, Epoch)> {
     rig.ledger.renew(SOURCE, who, LEASE_TTL).await.unwrap();
-    let rows = rig.ledger.load(SOURCE).await.unwrap().partitions.into_iter();
+    let rows = rig.ledger.view(SOURCE).await.unwrap().partitions.into_iter();
     let own = rows.filter(|row| row.owner.as_ref() == Some(who));
     own.map(|row| (row.id, row.epoch)).collect()
 }
@@ -38,14 +38,14 @@ async fn many_workers_never_get_one_lease_twice() {
             let who = worker(&format!("worker-{number}"));
             let mut leases = Vec::new();
             for wanted in wanted.chunks(9) {
-                let claim = Claim {
+                let tombstone = LeaseRequest {
                     source: SOURCE,
                     worker: &who,
                     generation: 1,
                     wanted,
                     lease_ttl: LEASE_TTL,
                 };
-                leases.extend(ledger.acquire(&claim).await.unwrap());
+                leases.extend(ledger.acquire(&tombstone).await.unwrap());
             }
             leases
         });
@@ -69,7 +69,7 @@ async fn a_lease_ends_by_the_databases_clock_and_the_thief_bumps_the_epoch() {
     assert!(rig.acquire(&bob, &["a"]).await.is_empty());
     assert_eq!(renew(&rig, &ann).await, [(old.partition.clone(), old.epoch)]);
     rig.expire_leases().await;
-    let view = rig.ledger.load(SOURCE).await.unwrap();
+    let view = rig.ledger.view(SOURCE).await.unwrap();
     assert!(view.partitions.iter().all(|row| row.owner.is_none()), "past its end it is free");
     assert_eq!(renew(&rig, &ann).await, [(old.partition.clone(), old.epoch)], "nobody took it");
     rig.expire_leases().await;
@@ -142,7 +142,7 @@ async fn a_vanished_shard_is_lost_and_its_gap_stands_once() {
     for _ in 0..2 {
         rig.ledger.record_gap(SOURCE, 1, &gap, true).await.unwrap();
     }
-    let view = rig.ledger.load(SOURCE).await.unwrap();
+    let view = rig.ledger.view(SOURCE).await.unwrap();
     assert_eq!((view.gaps, view.halted), (1, Some(GapReason::Vanished.into())));
     let states: Vec<_> = view.partitions.iter().map(|row| row.state).collect();
     assert_eq!(states, [PartitionState::Lost, PartitionState::Open]);
@@ -195,12 +195,12 @@ async fn i6_a_shard_that_nobody_read_from_its_horizon_for_a_day_is_overdue() {
     )
     .await;
     let overdue = async || -> Vec<bool> {
-        let view = rig.ledger.load(SOURCE).await.unwrap();
+        let view = rig.ledger.view(SOURCE).await.unwrap();
         let shards = view.partitions.iter().filter(|row| row.id.is_shard());
         shards.map(|row| row.overdue).collect()
     };
     assert_eq!(overdue().await, [true, false]);
-    let load = NewLoad {
+    let backfill = NewBackfill {
         source: SOURCE.into(),
         replaces: 1,
         stream: None,
@@ -210,14 +210,14 @@ async fn i6_a_shard_that_nobody_read_from_its_horizon_for_a_day_is_overdue() {
         mapping: None,
         rewind: None,
     };
-    assert!(rig.ledger.begin_load(&load).await.unwrap());
+    assert!(rig.ledger.begin_backfill(&backfill).await.unwrap());
     assert_eq!(overdue().await, [false, false], "what it held before is part of the load");
 }
 
 #[tokio::test]
 async fn a_source_that_was_never_enrolled_is_an_error() {
     let rig = Rig::with_tables(&tables()).await;
-    assert_eq!(rig.ledger.load("nobody").await.unwrap_err().kind(), ErrorKind::Unknown);
+    assert_eq!(rig.ledger.view("nobody").await.unwrap_err().kind(), ErrorKind::Unknown);
     let listing = Listing { shards: vec![shard("a")], complete: true };
     let error = rig.ledger.register("nobody", STREAM, &listing).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unknown);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dynaurora::apply::ports::{
     Advance, Applied, Batch, DeadLetter, Fence, Lineage, Phase, RecordRef, Rows, Sink, Unit,
 };
-use dynaurora::engine::ports::{Claim, Lease, Ledger, Listing, SourceIdentity};
+use dynaurora::engine::ports::{Lease, LeaseRequest, Ledger, Listing, SourceIdentity};
 use dynaurora::error::Result;
 use dynaurora::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableName, TableSpec};
 use dynaurora::model::{
@@ -72,14 +72,14 @@ impl Rig {
 
     pub(crate) async fn acquire(&self, who: &WorkerId, wanted: &[&str]) -> Vec<Lease> {
         let wanted: Vec<_> = wanted.iter().map(|name| PartitionId::new(*name)).collect();
-        let claim = Claim {
+        let tombstone = LeaseRequest {
             source: SOURCE,
             worker: who,
             generation: 1,
             wanted: &wanted,
             lease_ttl: LEASE_TTL,
         };
-        self.ledger.acquire(&claim).await.unwrap()
+        self.ledger.acquire(&tombstone).await.unwrap()
     }
 
     pub(crate) async fn lease(&self, who: &WorkerId, shard: &str) -> Lease {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use dynaurora::engine::ports::{Ledger, Loads, NewLoad, Rewind};
+use dynaurora::engine::ports::{Backfills, Ledger, NewBackfill, Rewind};
 use dynaurora::model::{EpochMillis, GapReason, PartitionId, PartitionKind, Position};
 use dynaurora::model::{SequenceNumber, Version};
 
@@ -47,7 +47,7 @@ async fn every_position_is_one_of_the_ledgers_and_comes_back() {
     let positions = positions();
     shards_at(&rig, &positions.clone().map(|(position, _)| position)).await;
     rig.run("update dynaurora.partitions set replays_to = 'after:100'").await;
-    let view = rig.ledger.load(SOURCE).await.unwrap();
+    let view = rig.ledger.view(SOURCE).await.unwrap();
     let replaying = "select replaying::text from dynaurora.partitions order by partition";
     let replaying = rig.texts(replaying).await;
     for (at, (position, comes_back)) in positions.iter().enumerate() {
@@ -74,7 +74,7 @@ async fn a_rewound_shard_remembers_the_furthest_place() {
     }
     let start = |at| (PartitionId::new(format!("n{at}")), Position::At(number("1")));
     let starts: HashMap<_, _> = (0..cases.len()).map(start).collect();
-    let load = NewLoad {
+    let backfill = NewBackfill {
         source: SOURCE.into(),
         replaces: 1,
         stream: None,
@@ -84,7 +84,7 @@ async fn a_rewound_shard_remembers_the_furthest_place() {
         mapping: None,
         rewind: Some(Rewind { as_of: EpochMillis(0), starts }),
     };
-    assert!(rig.ledger.begin_load(&load).await.unwrap());
+    assert!(rig.ledger.begin_backfill(&backfill).await.unwrap());
     let replays = "select replays_to from dynaurora.partitions order by partition";
     assert_eq!(rig.texts(replays).await, cases.map(|(.., to)| Some(to.to_owned())));
 }

@@ -4,8 +4,8 @@
 //! happened at the source. Read: this file for the evidence and the verdict; [`replay`] for what must hold
 //! at each commit; [`outcome`] for what must hold at the end.
 
+mod backfills;
 mod fold;
-mod loads;
 mod outcome;
 mod repairs;
 mod replay;

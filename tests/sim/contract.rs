@@ -61,7 +61,7 @@ contract::ledger::cases!(
     #[tokio::test(start_paused = true)]
     super::Memory::fresh()
 );
-contract::loads::cases!(
+contract::backfills::cases!(
     #[tokio::test(start_paused = true)]
     super::Memory::fresh()
 );

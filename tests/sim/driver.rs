@@ -215,7 +215,7 @@ impl Simulation {
             (every.trim, Happening::Trim),
             (every.widen, Happening::Widen),
             (every.reenable, Happening::Reenable),
-            (every.load, Happening::Load),
+            (every.backfill, Happening::Load),
             (every.night, Happening::Night),
             (every.damage, Happening::Damage),
             (every.verify, Happening::Verify),

@@ -50,7 +50,7 @@ pub struct Every {
     /// The stream is disabled and enabled again: what was written between is lost.
     pub reenable: Option<Duration>,
     /// An operator has the table loaded.
-    pub load: Option<Duration>,
+    pub backfill: Option<Duration>,
     /// Every process is gone for about as long as the stream keeps its records.
     pub night: Option<Duration>,
     /// Somebody damages a row by hand.
@@ -84,7 +84,7 @@ impl Plan {
             widen: maybe(20..60),
             reenable: maybe(30..90).filter(|_| seed % 8 == 5),
             night: maybe(20..60).filter(|_| seed % 4 == 3),
-            load: None,
+            backfill: None,
             damage: None,
             verify: None,
         };
@@ -125,7 +125,7 @@ impl Plan {
     /// The same run with loads in the midst: an operator's, the first one of a new source, those of gaps.
     pub fn with_loads(mut self) -> Self {
         let mut rng = fastrand::Rng::with_seed(self.seed ^ 0x10ad);
-        self.every.load = rng.bool().then(|| Duration::from_secs(rng.u64(10..40)));
+        self.every.backfill = rng.bool().then(|| Duration::from_secs(rng.u64(10..40)));
         if rng.bool() {
             self.options.backfill = Backfill::Auto;
         }

@@ -39,9 +39,9 @@ fn i12_a_ledger_that_covers_what_nobody_speaks_for_is_found() {
 }
 
 #[test]
-fn i9_a_sink_without_claims_is_found() {
+fn i9_a_sink_without_tombstones_is_found() {
     let expected = [Invariant::Resurrection, Invariant::Convergence];
-    found_among(|seed| Plan::of(seed).with_loads(), Sabotage::NoClaims, &expected);
+    found_among(|seed| Plan::of(seed).with_loads(), Sabotage::NoTombstones, &expected);
 }
 
 #[test]

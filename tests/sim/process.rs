@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use dynaurora::engine::ports::{Clock, ListingPage, Page, ReadFrom, Source, StreamInfo};
-use dynaurora::engine::tail::freshness::SourceStatus;
+use dynaurora::engine::tail::freshness::SourceState;
 use dynaurora::engine::{self, Ports, SourceRun};
 use dynaurora::error::Result;
 use dynaurora::mapping::Mapper;
@@ -66,7 +66,7 @@ impl Process {
             mapper: Arc::clone(&around.mapper),
             options: around.plan.options,
             seed,
-            status: watch::Sender::new(SourceStatus::default()),
+            status: watch::Sender::new(SourceState::default()),
         };
         let engine = engine::run(Arc::new(ports), run, stop.clone());
         let handle = tasks.spawn(async move { (slot, life, engine.await) });

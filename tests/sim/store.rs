@@ -3,11 +3,11 @@
 //! Each call is one transaction at one moment. Faults are drawn around it: before (nothing happened), after
 //! (it happened, the answer is lost), or late (the caller died, the server did it all the same).
 
+mod backfills;
 mod damage;
 mod faults;
 mod journal;
 mod ledger;
-mod loads;
 mod repair;
 mod sink;
 mod state;
@@ -157,12 +157,12 @@ impl Store {
 
     /// Whether a load is active.
     pub fn loads(&self, source: &str) -> bool {
-        self.state().sources.get(source).is_some_and(|source| source.load.active)
+        self.state().sources.get(source).is_some_and(|source| source.backfill.active)
     }
 
     /// Whether a load has ended.
     pub fn loaded(&self, source: &str) -> bool {
-        self.state().sources.get(source).is_some_and(|source| source.load.loaded)
+        self.state().sources.get(source).is_some_and(|source| source.backfill.loaded)
     }
 
     /// The gaps of a source that no load has repaired.

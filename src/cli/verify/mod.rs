@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::config_file::load;
-use super::{ConfigArgs, Output, paste, print_json};
+use super::args::ConfigArgs;
+use super::config_file::read;
+use super::output::{Output, print_json};
+use super::paste;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::ports::Parties;
@@ -70,7 +72,7 @@ struct Report {
 /// # Errors
 /// When a server does not answer; `Conflict` during a backfill of a source.
 pub async fn run(args: &VerifyArgs) -> Result<ExitCode> {
-    let mut config = load(&args.config)?;
+    let mut config = read(&args.config)?;
     let pools = wire::target(&config).await?;
     resolve(&mut config, &pools.pool().await?).await?;
     let sources = chosen(&config, args)?;
@@ -97,7 +99,7 @@ pub async fn run(args: &VerifyArgs) -> Result<ExitCode> {
     }
     Ok(match (drift, undecided) {
         (true, _) => ExitCode::FAILURE,
-        (false, true) => super::exit_code(ErrorKind::Conflict),
+        (false, true) => super::output::exit_code(ErrorKind::Conflict),
         (false, false) => ExitCode::SUCCESS,
     })
 }

@@ -8,11 +8,13 @@ pub mod rewind;
 
 use std::sync::Arc;
 
-use super::ports::{Ledger, LedgerView, NewLoad, OpenLetter, PartitionState, Source, Sweep, Swept};
+use super::ports::{
+    Ledger, LedgerView, NewBackfill, OpenLetter, PartitionState, Source, Sweep, Swept,
+};
 use super::tail::discovery::{Newest, newest_stream};
 pub use crate::engine::options::Backfill;
 use crate::engine::options::OnGap;
-use crate::engine::ports::{Loads, Seams, Target};
+use crate::engine::ports::{Backfills, Seams, Target};
 use crate::error::Result;
 use crate::mapping::Mapper;
 use crate::model::{Cells, Generation, PartitionId, Segment, StoredRecord, TableIndex};
@@ -52,16 +54,16 @@ pub fn next_step(view: &LedgerView, wish: Backfill, on_gap: OnGap) -> Step {
     if !view.listed {
         return Step::Rest;
     }
-    if view.load.active {
+    if view.backfill.active {
         let unread = view
             .partitions
             .iter()
             .any(|row| !row.id.is_shard() && row.state == PartitionState::Open);
-        return if unread || view.load.replaying > 0 { Step::Rest } else { Step::Finish };
+        return if unread || view.backfill.replaying > 0 { Step::Rest } else { Step::Finish };
     }
     match wish {
         Backfill::Force => Step::Begin,
-        Backfill::Auto if !view.load.loaded => Step::Begin,
+        Backfill::Auto if !view.backfill.loaded => Step::Begin,
         Backfill::Auto | Backfill::Never => Step::Rest,
     }
 }
@@ -70,7 +72,7 @@ pub fn next_step(view: &LedgerView, wish: Backfill, on_gap: OnGap) -> Step {
 /// others by their items read, relative to the service's item count.
 #[must_use]
 pub fn progress(view: &LedgerView) -> Option<f64> {
-    if !view.load.active {
+    if !view.backfill.active {
         return None;
     }
     let rows = view.partitions.iter().filter(|row| !row.id.is_shard());
@@ -84,7 +86,7 @@ pub fn progress(view: &LedgerView) -> Option<f64> {
         return Some(1.0);
     }
     let by_end = f64::from(ended) / f64::from(all);
-    let items = view.load.items.unwrap_or(0);
+    let items = view.backfill.items.unwrap_or(0);
     #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
     let by_items = if items == 0 { 0.0 } else { (records as f64 / items as f64).min(0.99) };
     Some(by_end.max(by_items))
@@ -100,7 +102,7 @@ pub fn segments(asked: Option<u32>, items: Option<u64>) -> Vec<PartitionId> {
 
 /// How to begin a backfill.
 #[derive(Debug, Clone)]
-pub struct LoadOptions {
+pub struct BackfillOptions {
     /// The number of segments; by default the number of items decides.
     pub segments: Option<u32>,
     /// The limit of read units a second for all workers together; none by default.
@@ -117,10 +119,10 @@ pub async fn begin<P: Seams>(
     ports: &P,
     source: Arc<str>,
     replaces: Generation,
-    options: &LoadOptions,
+    options: &BackfillOptions,
 ) -> Result<bool> {
     let info = ports.source().describe().await?;
-    let known = ports.ledger().load(&source).await?.stream_arn;
+    let known = ports.ledger().view(&source).await?.stream_arn;
     let stream = match newest_stream(ports, info.stream_arn, &known).await? {
         Newest::Known => None,
         Newest::Another(stream) => Some(stream),
@@ -129,7 +131,7 @@ pub async fn begin<P: Seams>(
     let items = info.items;
     let partitions = segments(options.segments, items);
     let rewind = None;
-    let load = NewLoad {
+    let backfill = NewBackfill {
         source,
         replaces,
         stream,
@@ -139,7 +141,7 @@ pub async fn begin<P: Seams>(
         mapping: Some(options.mapping),
         rewind,
     };
-    ports.ledger().begin_load(&load).await
+    ports.ledger().begin_backfill(&backfill).await
 }
 
 /// How to end a backfill.
@@ -228,7 +230,7 @@ pub(crate) async fn finish<P: Seams>(ports: &P, finish: &Finish) -> Result<Finis
             }
         }
     }
-    let ended = ports.ledger().end_load(&finish.source, finish.generation).await?;
+    let ended = ports.ledger().end_backfill(&finish.source, finish.generation).await?;
     Ok(if ended { Finished::Ended { swept } } else { Finished::NotYet })
 }
 
@@ -247,7 +249,7 @@ fn spared(mapper: &Mapper, letters: &[OpenLetter]) -> Result<Vec<(TableIndex, Ce
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::ports::{LoadView, PartitionRow};
+    use crate::engine::ports::{BackfillView, PartitionRow};
     use crate::model::{GapReason, Position};
 
     fn row(id: PartitionId, state: PartitionState, records: u64) -> PartitionRow {
@@ -264,27 +266,27 @@ mod tests {
         }
     }
 
-    fn view(load: LoadView) -> LedgerView {
-        LedgerView { generation: 1, listed: true, load, ..LedgerView::default() }
+    fn view(backfill: BackfillView) -> LedgerView {
+        LedgerView { generation: 1, listed: true, backfill, ..LedgerView::default() }
     }
 
     #[test]
     fn a_load_begins_only_once_the_shards_are_listed() {
-        let unlisted = LedgerView { listed: false, ..view(LoadView::default()) };
+        let unlisted = LedgerView { listed: false, ..view(BackfillView::default()) };
         assert_eq!(next_step(&unlisted, Backfill::Force, OnGap::Resync), Step::Rest);
-        let listed = view(LoadView::default());
+        let listed = view(BackfillView::default());
         assert_eq!(next_step(&listed, Backfill::Auto, OnGap::Halt), Step::Begin);
         assert_eq!(next_step(&listed, Backfill::Never, OnGap::Halt), Step::Rest);
-        let loaded = view(LoadView { loaded: true, ..LoadView::default() });
+        let loaded = view(BackfillView { loaded: true, ..BackfillView::default() });
         assert_eq!(next_step(&loaded, Backfill::Auto, OnGap::Halt), Step::Rest);
         assert_eq!(next_step(&loaded, Backfill::Force, OnGap::Halt), Step::Begin);
     }
 
     #[test]
     fn a_gap_begins_a_load_where_the_source_resyncs_even_within_another() {
-        let active = LoadView { active: true, ..LoadView::default() };
-        for load in [LoadView::default(), active] {
-            let gapped = LedgerView { gaps: 1, gaps_open: 1, ..view(load) };
+        let active = BackfillView { active: true, ..BackfillView::default() };
+        for backfill in [BackfillView::default(), active] {
+            let gapped = LedgerView { gaps: 1, gaps_open: 1, ..view(backfill) };
             assert_eq!(next_step(&gapped, Backfill::Never, OnGap::Resync), Step::Begin);
         }
         let halted = LedgerView {
@@ -293,14 +295,17 @@ mod tests {
             ..view(active)
         };
         assert_eq!(next_step(&halted, Backfill::Force, OnGap::Resync), Step::Rest);
-        let repairing =
-            LedgerView { gaps: 1, ..view(LoadView { loaded: true, ..LoadView::default() }) };
+        let repairing = LedgerView {
+            gaps: 1,
+            ..view(BackfillView { loaded: true, ..BackfillView::default() })
+        };
         assert_eq!(next_step(&repairing, Backfill::Never, OnGap::Resync), Step::Rest);
     }
 
     #[test]
     fn a_load_ends_when_every_segment_is_drained() {
-        let mut active = view(LoadView { active: true, items: Some(100), ..LoadView::default() });
+        let mut active =
+            view(BackfillView { active: true, items: Some(100), ..BackfillView::default() });
         let ids = segments(Some(2), None);
         active.partitions = vec![
             row(ids[0].clone(), PartitionState::Drained, 30),
@@ -311,9 +316,9 @@ mod tests {
         active.partitions[1].state = PartitionState::Drained;
         assert_eq!(next_step(&active, Backfill::Auto, OnGap::Halt), Step::Finish);
         assert_eq!(progress(&active), Some(1.0));
-        active.load.replaying = 1;
+        active.backfill.replaying = 1;
         assert_eq!(next_step(&active, Backfill::Auto, OnGap::Halt), Step::Rest);
-        assert_eq!(progress(&view(LoadView::default())), None);
+        assert_eq!(progress(&view(BackfillView::default())), None);
     }
 
     #[test]

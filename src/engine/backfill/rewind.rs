@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::engine::ports::{
-    Ledger, Loads, NewLoad, PartitionRow, PartitionState, ReadFrom, Rewind, Seams, Source, past,
+    Backfills, Ledger, NewBackfill, PartitionRow, PartitionState, ReadFrom, Rewind, Seams, Source,
+    past,
 };
 use crate::engine::tail::discovery::{Newest, newest_stream};
 use crate::engine::tail::listing::list;
@@ -16,7 +17,7 @@ use crate::model::{EpochMillis, Generation, PartitionId, Position, ShardListing}
 
 /// A backfill of items as of a past moment.
 #[derive(Debug, Clone)]
-pub struct DatedLoad {
+pub struct DatedBackfill {
     /// Its partitions.
     pub partitions: Vec<PartitionId>,
     /// The number of items.
@@ -36,11 +37,11 @@ pub async fn begin<P: Seams>(
     ports: &P,
     source: Arc<str>,
     replaces: Generation,
-    load: DatedLoad,
+    backfill: DatedBackfill,
 ) -> Result<bool> {
-    let DatedLoad { partitions, items, as_of, mapping } = load;
+    let DatedBackfill { partitions, items, as_of, mapping } = backfill;
     let mapping = Some(mapping);
-    let view = ports.ledger().load(&source).await?;
+    let view = ports.ledger().view(&source).await?;
     if view.generation != replaces || !view.listed {
         return Ok(false);
     }
@@ -56,9 +57,9 @@ pub async fn begin<P: Seams>(
     };
     let rewind = Some(Rewind { as_of, starts });
     let items = Some(items);
-    let load =
-        NewLoad { source, replaces, stream, partitions, items, rcu_max: None, mapping, rewind };
-    ports.ledger().begin_load(&load).await
+    let backfill =
+        NewBackfill { source, replaces, stream, partitions, items, rcu_max: None, mapping, rewind };
+    ports.ledger().begin_backfill(&backfill).await
 }
 
 /// Where the stream now holds the first record of each of these shards.

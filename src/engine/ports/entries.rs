@@ -60,7 +60,7 @@ pub struct LedgerView {
     /// Whether the stream's shards were ever listed completely.
     pub listed: bool,
     /// The state of its backfills. While one is active, deletes must leave tombstones and pages check them.
-    pub load: LoadView,
+    pub backfill: BackfillView,
     /// The partitions of the newest stream and of an active backfill.
     pub partitions: Vec<PartitionRow>,
     /// How many workers gave a sign of life within the lease time.
@@ -81,7 +81,7 @@ pub struct LedgerView {
 
 /// The state of a source's backfills.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct LoadView {
+pub struct BackfillView {
     /// Whether a backfill is active.
     pub active: bool,
     /// Whether one ever ended.
@@ -146,7 +146,7 @@ pub enum PartitionState {
 
 /// A request for leases.
 #[derive(Debug, Clone, Copy)]
-pub struct Claim<'a> {
+pub struct LeaseRequest<'a> {
     /// The source.
     pub source: &'a str,
     /// The worker that wants them.

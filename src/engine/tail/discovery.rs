@@ -102,7 +102,7 @@ pub(crate) async fn discover<P: Seams>(ports: &P, survey: Survey) -> Result<Disc
     let mut gap = None;
     if lead {
         let listed = list(ports.source(), ports.clock(), &stream_arn).await;
-        let known = ports.ledger().load(&source).await?.partitions;
+        let known = ports.ledger().view(&source).await?.partitions;
         gap = forgotten(&known, &stream_arn);
         let known = known.into_iter().map(|row| row.id).collect();
         let listing = with_parents(ports, &stream_arn, known, listed?).await;

@@ -65,7 +65,7 @@ pub fn retention_headroom(shards: &[ShardProgress], now: EpochMillis) -> Duratio
 
 /// A source as its worker sees it, for status, readiness and metrics.
 #[derive(Debug, Clone, Default)]
-pub struct SourceStatus {
+pub struct SourceState {
     /// The last turn of the worker's loop.
     pub turned_at: EpochMillis,
     /// The generation.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::lease;
-use crate::engine::ports::{Claim, Clock, Lease, Ledger, LedgerView, PartitionState, Seams};
+use crate::engine::ports::{Clock, Lease, LeaseRequest, Ledger, LedgerView, PartitionState, Seams};
 use crate::error::Result;
 use crate::model::{PartitionId, WorkerId};
 
@@ -39,7 +39,7 @@ pub(crate) async fn keep_up<P: Seams>(ports: &P, ask: Ask) -> Result<Upkept> {
     let sent_at = ports.clock().now();
     let Ask { source, worker, lease_ttl, partitions_max, acquire } = ask;
     ports.ledger().renew(&source, &worker, lease_ttl).await?;
-    let view = ports.ledger().load(&source).await?;
+    let view = ports.ledger().view(&source).await?;
     let mine: Vec<PartitionId> = view
         .partitions
         .iter()
@@ -49,14 +49,14 @@ pub(crate) async fn keep_up<P: Seams>(ports: &P, ask: Ask) -> Result<Upkept> {
     let plan = lease::plan(&view, &mine, partitions_max);
     let mut leases = Vec::new();
     if acquire && view.halted.is_none() && !plan.acquire.is_empty() {
-        let claim = Claim {
+        let tombstone = LeaseRequest {
             source: &source,
             worker: &worker,
             generation: view.generation,
             wanted: &plan.acquire,
             lease_ttl,
         };
-        leases = ports.ledger().acquire(&claim).await?;
+        leases = ports.ledger().acquire(&tombstone).await?;
     }
     Ok(Upkept { sent_at, view, leases, give_up: plan.give_up })
 }

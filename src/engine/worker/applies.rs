@@ -28,7 +28,7 @@ impl<P: Seams> Worker<P> {
             stream_arn: Arc::clone(&stream.arn),
             generation: stream.generation,
             worker: self.run.worker.clone(),
-            backfilling: self.view.load.active,
+            backfilling: self.view.backfill.active,
         };
         let tables = Arc::clone(&self.tables.key_columns);
         let ports = Arc::clone(&self.ports);

@@ -23,7 +23,7 @@ impl<P: Seams> Worker<P> {
             Job::Discovery => self.start_discovery(),
             Job::Upkeep => self.start_upkeep(now),
             Job::Publication => self.start_publication(),
-            Job::LoadStep => self.start_load_step(),
+            Job::BackfillStep => self.start_backfill_step(),
         }
     }
 
@@ -43,7 +43,7 @@ impl<P: Seams> Worker<P> {
             News::Discovered(found) => self.take_discovered(found, now),
             News::Upkept { era, upkept } => self.take_upkept(era, *upkept, now),
             News::Published(ended) => self.publishing.answered(ended),
-            News::LoadBegun(begun) => self.take_load_begun(begun, now),
+            News::BackfillBegun(begun) => self.take_load_begun(begun, now),
             News::LoadFinished(finished) => self.take_load_finished(finished, now),
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::engine::jobs::Job;
 use crate::engine::lane::LaneId;
 use crate::engine::ports::{Clock, PartitionRow, Seams};
 use crate::engine::retry::explained;
-use crate::engine::tail::freshness::{self, ShardProgress, SourceStatus};
+use crate::engine::tail::freshness::{self, ShardProgress, SourceState};
 use crate::engine::tail::lineage::{Readiness, readiness};
 use crate::telemetry::events;
 
@@ -98,7 +98,7 @@ impl<P: Seams> Worker<P> {
             };
             shards[state].1 += 1;
         }
-        let status = SourceStatus {
+        let status = SourceState {
             turned_at: wall,
             generation: self.phase.generation(),
             halted: self.view.halted.as_ref().map(explained),

@@ -11,10 +11,10 @@ use crate::apply::batch::Sealed;
 use crate::apply::page::MappedPage;
 use crate::apply::ports::Applied;
 use crate::engine::backfill::Finished;
+use crate::engine::backfilling::Backfilling;
 use crate::engine::hand::Hand;
 use crate::engine::jobs::{Job, Jobs, Rhythm};
 use crate::engine::lane::LaneId;
-use crate::engine::loading::Loading;
 use crate::engine::options::SourceRun;
 use crate::engine::phase::Phase;
 use crate::engine::ports::{Clock, LedgerView, Seams};
@@ -44,7 +44,7 @@ pub(crate) struct Worker<P: Seams> {
     pub(super) lease_deadline: Instant,
     pub(super) hand: Hand,
     pub(super) children: Children,
-    pub(super) loading: Loading,
+    pub(super) backfilling_state: Backfilling,
     pub(super) publishing: Publishing,
     pub(super) rejects: Rejects,
     pub(super) told: Told,
@@ -81,7 +81,7 @@ pub(super) enum News {
         upkept: Box<Upkept>,
     },
     Published(PublicationEnded),
-    LoadBegun(bool),
+    BackfillBegun(bool),
     LoadFinished(Finished),
 }
 
@@ -111,7 +111,7 @@ impl<P: Seams> Worker<P> {
             lease_deadline: now,
             hand: Hand::new(now),
             children: Children::default(),
-            loading: Loading::new(options.backfill, options.on_gap, now),
+            backfilling_state: Backfilling::new(options.backfill, options.on_gap, now),
             publishing: Publishing::default(),
             rejects: Rejects::new(options.reject_share_max),
             told: Told::default(),

@@ -79,7 +79,7 @@ impl<P: Seams> Worker<P> {
     }
 
     fn agenda(&self, now: Instant) -> Agenda<'_> {
-        let (seen, step) = (self.view.generation > 0, self.loading.step());
+        let (seen, step) = (self.view.generation > 0, self.backfilling_state.step());
         Agenda {
             conditions: Conditions { phase: &self.phase, seen, step },
             jobs: &self.jobs,
@@ -99,11 +99,11 @@ impl<P: Seams> Worker<P> {
             reads_at: match id {
                 LaneId::Tail => reads_at,
                 // While the tail has as much in hand as it may, its batches go first.
-                LaneId::Load => {
+                LaneId::Backfill => {
                     let tail = self.hand.lane(LaneId::Tail);
                     let stands_back = tail.is_applying() && tail.filling.is_full(limits);
                     let due = reads_at.filter(|_| !stands_back);
-                    due.map(|due| due.max(self.loading.ready_at(now)))
+                    due.map(|due| due.max(self.backfilling_state.ready_at(now)))
                 }
             },
         }

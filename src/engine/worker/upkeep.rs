@@ -57,7 +57,7 @@ impl<P: Seams> Worker<P> {
         self.view = Arc::new(view);
         self.children.share(self.view.workers);
         self.follow_halt(now);
-        self.follow_load(now);
+        self.follow_backfill(now);
         if self.phase.reads() {
             self.take_up(leases, now);
             for partition in give_up {

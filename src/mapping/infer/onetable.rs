@@ -124,7 +124,9 @@ fn model(schema: &Schema, keys: &[String], name: &str, fields: &[(&str, Field)])
     let (mut templates, mut captures) = (Vec::new(), Vec::new());
     for key in keys {
         let mut own = captures.clone();
-        let text = value(key).and_then(|value| template(value, (type_field, name), &mut own));
+        let text = value(key).and_then(|value| {
+            template(value, TypeWord { field: type_field, word: name }, &mut own)
+        });
         let text = text.unwrap_or_else(|| {
             own.clone_from(&captures);
             let capture = unique(&snake(key), &own);
@@ -146,9 +148,16 @@ fn model(schema: &Schema, keys: &[String], name: &str, fields: &[(&str, Field)])
     }
 }
 
+/// The field that says what kind of item one is, and what it says of this model.
+#[derive(Clone, Copy)]
+struct TypeWord<'a> {
+    field: &'a str,
+    word: &'a str,
+}
+
 /// `account#${id}` -> `account#{id}`; `None` if it cannot be our template, for example if two variables are
 /// adjacent.
-fn template(value: &str, kind: (&str, &str), captures: &mut Vec<String>) -> Option<String> {
+fn template(value: &str, kind: TypeWord<'_>, captures: &mut Vec<String>) -> Option<String> {
     let escaped = |text: &str| text.replace('{', "{{").replace('}', "}}");
     let (mut out, mut rest) = (String::new(), value);
     while let Some((literal, after)) = rest.split_once("${") {
@@ -156,8 +165,8 @@ fn template(value: &str, kind: (&str, &str), captures: &mut Vec<String>) -> Opti
         out.push_str(&escaped(literal));
         // A width and a padding may follow the name.
         let variable = variable.split(':').next().unwrap_or_default();
-        if variable == kind.0 {
-            out.push_str(&escaped(kind.1));
+        if variable == kind.field {
+            out.push_str(&escaped(kind.word));
         } else {
             let name = snake(variable);
             let named = name.starts_with(|char: char| char.is_ascii_lowercase());

@@ -8,7 +8,7 @@ use super::super::wire::RealPorts;
 use super::watch::LOOK_EVERY;
 use crate::config::SourceConfig;
 use crate::engine::Seams;
-use crate::engine::backfill::rewind::{self, DatedLoad};
+use crate::engine::backfill::rewind::{self, DatedBackfill};
 use crate::engine::ports::{Clock, Ledger, LedgerView};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapper;
@@ -20,13 +20,13 @@ const LISTED_WITHIN: Duration = Duration::from_secs(120);
 
 /// An export that may be read into a source's target.
 #[derive(Debug)]
-pub struct ExportLoad<P> {
+pub struct ExportBackfill<P> {
     ports: P,
     source: Arc<str>,
-    load: DatedLoad,
+    backfill: DatedBackfill,
 }
 
-impl ExportLoad<RealPorts> {
+impl ExportBackfill<RealPorts> {
     /// Reads the manifest and checks that the export is of this table and not too old; begins nothing.
     pub(super) async fn open(
         places: &[String],
@@ -37,35 +37,35 @@ impl ExportLoad<RealPorts> {
         tells_enough(&export, &source.mapper)?;
         describe(&ports.source, source).await?;
         ports.source.check_export(&export, ports.clock.wall()).await?;
-        let load = DatedLoad {
+        let backfill = DatedBackfill {
             partitions: export.partitions,
             items: export.items,
             as_of: export.as_of,
             mapping: source.mapper.fingerprint(),
         };
-        Ok(Self { ports, source: Arc::clone(&source.name), load })
+        Ok(Self { ports, source: Arc::clone(&source.name), backfill })
     }
 }
 
-impl<P: Seams> ExportLoad<P> {
+impl<P: Seams> ExportBackfill<P> {
     /// Begins the backfill as soon as the shards are listed, or resumes an active one.
     pub(super) async fn begin(&self, restart: bool) -> Result<()> {
         let clock = self.ports.clock();
         let deadline = clock.now() + LISTED_WITHIN;
         loop {
-            let view = match self.ports.ledger().load(&self.source).await {
+            let view = match self.ports.ledger().view(&self.source).await {
                 Ok(view) => Some(view),
                 // The worker of this process has not registered the source yet.
                 Err(error) if error.kind() == ErrorKind::Unknown => None,
                 Err(error) => return Err(error),
             };
             if let Some(view) = view {
-                if view.load.active && !restart {
+                if view.backfill.active && !restart {
                     return self.goes_on(&view);
                 }
                 let source = Arc::clone(&self.source);
-                let load = self.load.clone();
-                if rewind::begin(&self.ports, source, view.generation, load).await? {
+                let backfill = self.backfill.clone();
+                if rewind::begin(&self.ports, source, view.generation, backfill).await? {
                     return Ok(());
                 }
             }
@@ -81,7 +81,7 @@ impl<P: Seams> ExportLoad<P> {
     /// Whether the active load is this one.
     fn goes_on(&self, view: &LedgerView) -> Result<()> {
         let own = |file: &PartitionId| view.partitions.iter().any(|row| row.id == *file);
-        if self.load.partitions.iter().all(own) {
+        if self.backfill.partitions.iter().all(own) {
             return Ok(());
         }
         let what = format!("another backfill of source {} is active", self.source);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::service::Service;
 use super::super::start;
-use super::super::wire::{self, LoadWish, RealPorts};
+use super::super::wire::{self, BackfillWish, RealPorts};
 use crate::config::{Config, SourceConfig};
 use crate::engine::Seams;
 use crate::error::{Error, ErrorKind, Result};
@@ -35,7 +35,7 @@ pub trait Host {
     fn confirm_sweep(&self) -> impl Future<Output = Result<()>>;
 
     /// Starts a worker in this process, for this source alone.
-    fn worker(&self, wish: LoadWish) -> impl Future<Output = Result<Service>>;
+    fn worker(&self, wish: BackfillWish) -> impl Future<Output = Result<Service>>;
 
     /// Waits until the process is told to stop, and answers by what.
     fn stopped(&self) -> impl Future<Output = Result<&'static str>>;
@@ -77,7 +77,7 @@ impl Host for RealHost<'_> {
         self.ledger.confirm_sweep(&self.source.name).await
     }
 
-    async fn worker(&self, wish: LoadWish) -> Result<Service> {
+    async fn worker(&self, wish: BackfillWish) -> Result<Service> {
         let mut own = Service::new(runtime::worker_id(), fastrand::u64(..));
         let only = Some(&*self.source.name);
         start::add_sources(&mut own, self.config, only, self.pools, wish).await?;

@@ -1,12 +1,12 @@
-//! Loads tables as a whole beside their streams.
+//! Backfills tables as a whole beside their streams.
 //!
 //! A load is a state of the ledger, and the daemons that run do the work. Where none runs, this process is
 //! one until the backfill is complete.
 
 mod export;
 pub mod host;
-pub mod load;
 pub mod options;
+pub mod task;
 mod watch;
 
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use super::start::prepare_target;
 use super::wire;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, ErrorKind, Result};
-use export::ExportLoad;
+use export::ExportBackfill;
 use host::RealHost;
-use load::Load;
 use options::{Loaded, Options, Progress};
+use task::Task;
 
-/// Loads one source after the other, or the one that is named.
+/// Backfills one source after the other, or the one that is named.
 ///
 /// # Errors
 /// When the target or AWS cannot be reached, or a source is halted for a reason that a backfill cannot fix.
@@ -45,17 +45,17 @@ pub async fn backfill(
             [] => None,
             places => {
                 let ports = wire::ports(config, source, &pools).await?;
-                Some(Box::pin(ExportLoad::open(places, source, ports)).await?)
+                Some(Box::pin(ExportBackfill::open(places, source, ports)).await?)
             }
         };
-        let load = Load {
+        let backfill = Task {
             host: &RealHost::new(config, source, &pools),
             source: Arc::clone(&source.name),
             mapping: source.mapper.fingerprint(),
             options,
             progress,
         };
-        loaded.push(Box::pin(load.run(export)).await?);
+        loaded.push(Box::pin(backfill.run(export)).await?);
     }
     Ok(loaded)
 }

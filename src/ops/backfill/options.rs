@@ -1,6 +1,6 @@
 //! How a load is asked for, how its way is told, and what it came to.
 
-use super::super::wire::LoadWish;
+use super::super::wire::BackfillWish;
 use crate::engine::backfill::{Backfill, progress};
 use crate::engine::ports::LedgerView;
 
@@ -29,8 +29,8 @@ impl Options {
     }
 
     /// What a worker of this process is to do.
-    pub(super) fn wish(&self, backfill: Backfill) -> LoadWish {
-        LoadWish { backfill, segments: self.segments, rcu_max: self.rcu_max }
+    pub(super) fn wish(&self, backfill: Backfill) -> BackfillWish {
+        BackfillWish { backfill, segments: self.segments, rcu_max: self.rcu_max }
     }
 }
 
@@ -88,8 +88,8 @@ impl Reached {
     pub fn by(view: &LedgerView) -> Self {
         let items = items_read(view);
         let ratio = progress(view).unwrap_or_default();
-        let of = view.load.items.unwrap_or(items).max(items);
-        Self { items, of, ratio, sweeps: ratio >= 1.0 && view.load.sweeps }
+        let of = view.backfill.items.unwrap_or(items).max(items);
+        Self { items, of, ratio, sweeps: ratio >= 1.0 && view.backfill.sweeps }
     }
 }
 

@@ -35,12 +35,12 @@ pub(super) async fn watch<H: Host>(
     let began = clock.now();
     let mut read_at = None;
     loop {
-        let view = match host.ledger().load(source).await {
+        let view = match host.ledger().view(source).await {
             Ok(view) => view,
             Err(error) if to_begin && error.kind() == ErrorKind::Unknown => LedgerView::default(),
             Err(error) => return Err(error),
         };
-        if view.load.active {
+        if view.backfill.active {
             to_begin = false;
             let reached = Reached::by(&view);
             progress.reached(source, reached);

@@ -49,6 +49,16 @@ pub struct Subject {
     pub seed: u64,
 }
 
+/// A row whose item is known.
+#[derive(Clone, Copy)]
+pub(crate) struct RowAsked<'a> {
+    pub(crate) table: TableIndex,
+    /// Its cells, the primary key first.
+    pub(crate) row: &'a Cells,
+    /// The version that it has, as it prints.
+    pub(crate) version: Option<&'a str>,
+}
+
 /// What a row should be, given its item's current state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expected {
@@ -70,8 +80,8 @@ impl<S: Sides> Context<S> {
     pub async fn open(sides: S, subject: Subject) -> Result<Self> {
         let Subject { name, mapper, max_rcu, seed } = subject;
         let schema = sides.items().key_schema().await?;
-        let view = sides.ledger().load(&name).await?;
-        if view.load.active {
+        let view = sides.ledger().view(&name).await?;
+        if view.backfill.active {
             let what = format!("the source {name} is being backfilled");
             return Err(Error::new(ErrorKind::Conflict, what)
                 .with_hint("`dynaurora status` shows its progress; verify afterwards"));
@@ -173,9 +183,9 @@ impl<S: Sides> Context<S> {
     /// What the row should be, given its current item.
     pub(crate) fn truth(
         &self,
-        (key, item): (&Item, Option<Item>),
-        (table, row): (TableIndex, &Cells),
-        version: Option<&str>,
+        key: &Item,
+        item: Option<Item>,
+        RowAsked { table, row, version }: RowAsked<'_>,
     ) -> Expected {
         let key_columns =
             self.mapper.tables().get(usize::from(table.0)).map_or(0, |spec| spec.key_columns);

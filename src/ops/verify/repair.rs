@@ -2,7 +2,7 @@
 //!
 //! `postgres/repair/repairer.rs` says why this neither loses a newer change nor brings a deleted row back.
 
-use super::context::{Context, Expected};
+use super::context::{Context, Expected, RowAsked};
 use super::settle::Drift;
 use crate::error::{ErrorKind, Result};
 use crate::model::{Cells, Item, TableIndex};
@@ -94,7 +94,11 @@ pub(crate) async fn truth<S: Sides>(
             return Some(context.absence(table, asked.row.clone()));
         };
         let item = items.next().flatten();
-        match context.truth((key, item), (table, &asked.row), asked.version.as_deref()) {
+        match context.truth(
+            key,
+            item,
+            RowAsked { table, row: &asked.row, version: asked.version.as_deref() },
+        ) {
             Expected::Row(op) => Some(op),
             Expected::Kept | Expected::Unmappable | Expected::Silent => None,
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::context::{Context, Expected};
+use super::context::{Context, Expected, RowAsked};
 use crate::engine::ports::Clock;
 use crate::error::Result;
 use crate::model::{Cells, Item, RowOp, TableIndex, Version};
@@ -176,7 +176,7 @@ async fn look<S: Sides>(
                     continue;
                 }
                 let sighting = Sighting { expected: op, comparison, at, at_ms: progress.now_ms };
-                match judge(suspect, sighting, (at, progress), lag) {
+                match judge(suspect, sighting, at, progress, lag) {
                     Judged::Stands(drift) => stand.push(drift),
                     Judged::Open(suspect) => open.push(suspect),
                 }
@@ -195,7 +195,8 @@ enum Judged {
 fn judge(
     mut suspect: Suspect,
     now: Sighting,
-    (at, progress): (Instant, Progress),
+    at: Instant,
+    progress: Progress,
     lag: Duration,
 ) -> Judged {
     match &suspect.seen {
@@ -228,7 +229,7 @@ async fn expectations<S: Sides>(
         let Some(key) = &suspect.item else { return Expected::Row(suspect.absent(context)) };
         let item = items.next().flatten();
         let version = suspect.seen.as_ref().and_then(|seen| seen.comparison.version.as_deref());
-        context.truth((key, item), (suspect.table, &suspect.row), version)
+        context.truth(key, item, RowAsked { table: suspect.table, row: &suspect.row, version })
     };
     Ok(suspects.iter().map(truth).collect())
 }

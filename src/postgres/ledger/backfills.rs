@@ -6,7 +6,7 @@
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{PostgresLedger, positions, view};
-use crate::engine::ports::{Loads, NewLoad, NewStream, OpenLetter};
+use crate::engine::ports::{Backfills, NewBackfill, NewStream, OpenLetter};
 use crate::error::Result;
 use crate::model::{GapReason, Generation, Position};
 use crate::postgres::session::Tx;
@@ -27,10 +27,10 @@ impl PostgresLedger {
 const CONFIRM: &str = "\
     update dynaurora.sources set sweep_confirmed = true where source = $1 and backfilling";
 
-impl Loads for PostgresLedger {
-    async fn begin_load(&self, load: &NewLoad) -> Result<bool> {
+impl Backfills for PostgresLedger {
+    async fn begin_backfill(&self, backfill: &NewBackfill) -> Result<bool> {
         self.call("begin a load", async |tx| {
-            let begun = begin(tx, load).await?;
+            let begun = begin(tx, backfill).await?;
             if !begun {
                 tx.undo();
             }
@@ -39,7 +39,7 @@ impl Loads for PostgresLedger {
         .await
     }
 
-    async fn end_load(&self, source: &str, generation: Generation) -> Result<bool> {
+    async fn end_backfill(&self, source: &str, generation: Generation) -> Result<bool> {
         self.call("end a load", async |tx| {
             if tx
                 .query(AssertSqlSafe(end()))
@@ -145,31 +145,31 @@ const REPAIRING: &str = "\
 const CLEAR_CLAIMS: &str = "delete from dynaurora.claims where source = $1";
 
 /// Whether it began; what was done before the answer is no is to be undone.
-async fn begin(tx: &mut Tx, load: &NewLoad) -> Result<bool> {
-    let source = &*load.source;
-    let replaces = i64::from(load.replaces);
+async fn begin(tx: &mut Tx, backfill: &NewBackfill) -> Result<bool> {
+    let source = &*backfill.source;
+    let replaces = i64::from(backfill.replaces);
     let begun = tx
         .query(BEGIN)
         .bind(source)
         .bind(replaces)
-        .bind(load.items.and_then(|items| i64::try_from(items).ok()))
-        .bind(load.rcu_max)
-        .bind(load.stream.is_some())
-        .bind(load.mapping)
+        .bind(backfill.items.and_then(|items| i64::try_from(items).ok()))
+        .bind(backfill.rcu_max)
+        .bind(backfill.stream.is_some())
+        .bind(backfill.mapping)
         .bind(GapReason::TableChanged.label())
         .execute()
         .await?;
     if begun == 0 {
         return Ok(false);
     }
-    if let Some(NewStream { stream_arn, shards }) = &load.stream {
+    if let Some(NewStream { stream_arn, shards }) = &backfill.stream {
         positions::register(tx, source, stream_arn, shards).await?;
         let changed = tx.query(CHANGED).bind(source).bind(&**stream_arn);
         changed.bind(GapReason::StreamChanged.label()).execute().await?;
     }
     tx.query(LOCK).bind(source).execute().await?;
     let mut rewound = Vec::new();
-    if let Some(rewind) = &load.rewind {
+    if let Some(rewind) = &backfill.rewind {
         let rows = view::partitions(tx, source).await?;
         let Some(shards) = rewind.shards(&rows) else { return Ok(false) };
         rewound = shards;
@@ -181,7 +181,7 @@ async fn begin(tx: &mut Tx, load: &NewLoad) -> Result<bool> {
         .bind(printed(&rewound, |(_, position)| position))
         .execute()
         .await?;
-    let mut partitions = load.partitions.clone();
+    let mut partitions = backfill.partitions.clone();
     partitions.sort_unstable();
     tx.query(ENTER)
         .bind(source)

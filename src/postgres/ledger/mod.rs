@@ -14,12 +14,12 @@ use std::time::Duration;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use super::session::{Lane, Pools, Tx};
+use super::session::{Pools, Tx, Work};
 use super::sql::encode::texts;
 use super::sql::words::{interval, is_shard};
 use crate::engine::ports::{
-    Claim, Continuity, Enrolment, Gap, Lease, Ledger, LedgerView, Listing, Publication, Published,
-    SourceIdentity,
+    Continuity, Enrolment, Gap, Lease, LeaseRequest, Ledger, LedgerView, Listing, Publication,
+    Published, SourceIdentity,
 };
 use crate::error::Result;
 use crate::model::{
@@ -45,7 +45,7 @@ impl PostgresLedger {
         what: &'static str,
         work: impl AsyncFnOnce(&mut Tx) -> Result<T>,
     ) -> Result<T> {
-        self.pools.transact(Lane::Ledger, what, work).await
+        self.pools.transact(Work::Ledger, what, work).await
     }
 }
 
@@ -65,7 +65,7 @@ impl Ledger for PostgresLedger {
         .await
     }
 
-    async fn load(&self, source: &str) -> Result<LedgerView> {
+    async fn view(&self, source: &str) -> Result<LedgerView> {
         self.call("load the ledger", async |tx| view::load(tx, source).await).await
     }
 
@@ -107,14 +107,14 @@ impl Ledger for PostgresLedger {
         .await
     }
 
-    async fn acquire(&self, claim: &Claim<'_>) -> Result<Vec<Lease>> {
+    async fn acquire(&self, tombstone: &LeaseRequest<'_>) -> Result<Vec<Lease>> {
         self.call("acquire leases", async |tx| {
-            show_alive(tx, claim.source, claim.worker, claim.lease_ttl).await?;
+            show_alive(tx, tombstone.source, tombstone.worker, tombstone.lease_ttl).await?;
             tx.query(ACQUIRE)
-                .bind(claim.source)
-                .bind(claim.worker.as_str())
-                .bind(i64::from(claim.generation))
-                .bind(texts(claim.wanted, |id| Some(id.as_str())))
+                .bind(tombstone.source)
+                .bind(tombstone.worker.as_str())
+                .bind(i64::from(tombstone.generation))
+                .bind(texts(tombstone.wanted, |id| Some(id.as_str())))
                 .all(lease)
                 .await
         })

@@ -3,7 +3,7 @@
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use crate::engine::ports::{LedgerView, LoadView, PartitionRow, PartitionState, Verified};
+use crate::engine::ports::{BackfillView, LedgerView, PartitionRow, PartitionState, Verified};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, Halt, PartitionId, Position, UNREAD_MAX, WorkerId};
 use crate::postgres::session::{self, Tx};
@@ -75,7 +75,7 @@ fn source_view(row: &PgRow) -> sqlx::Result<LedgerView> {
         halted: row.try_get::<Option<&str>, _>("halted")?.map(Halt::parse),
         stream_arn: row.try_get::<String, _>("stream_arn")?.into(),
         listed: row.try_get("listed")?,
-        load: LoadView {
+        backfill: BackfillView {
             active: row.try_get("backfilling")?,
             loaded: row.try_get("loaded")?,
             sweeps: row.try_get("load_sweeps")?,

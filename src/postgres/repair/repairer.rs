@@ -51,7 +51,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{ColumnSpec, TableSpec, VERSION_COLUMN};
 use crate::model::{Cells, Generation, RowAction, RowOp, TableIndex, Version};
 use crate::ops::ports::{Fate, RowRepair, Truth};
-use crate::postgres::session::{Lane, Pools, Tx};
+use crate::postgres::session::{Pools, Tx, Work};
 use crate::postgres::sql::columns::{joined, key_columns, parent_key, unnested_as};
 use crate::postgres::sql::encode::texts;
 use crate::postgres::sql::ident::{quoted, quoted_table};
@@ -132,7 +132,7 @@ impl Repairer {
             }
             Ok(fates)
         };
-        self.pools.transact(Lane::Apply, WHAT, work).await
+        self.pools.transact(Work::Apply, WHAT, work).await
     }
 
     fn without_a_trace(&self, op: RowOp) -> RowOp {

@@ -106,7 +106,7 @@ pub struct Pools {
 
 /// Which of the two pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(super) enum Work {
     Apply,
     Ledger,
 }
@@ -125,7 +125,7 @@ impl Pools {
     /// `Config` for an invalid URL, `ReadOnly` if the server is a reader, and errors of the connection.
     pub async fn connect(settings: Settings) -> Result<Self> {
         let pools = Self::connect_to_read(settings).await?;
-        pools.transact(Lane::Ledger, "connect to the target", refuse_reader).await?;
+        pools.transact(Work::Ledger, "connect to the target", refuse_reader).await?;
         Ok(pools)
     }
 
@@ -158,7 +158,7 @@ impl Pools {
     /// # Errors
     /// When the password cannot be read.
     pub async fn pool(&self) -> Result<PgPool> {
-        let session = self.session(Lane::Apply);
+        let session = self.session(Work::Apply);
         session.refresh_password().await?;
         Ok(session.pool)
     }
@@ -167,7 +167,7 @@ impl Pools {
     /// committed when the work succeeds.
     pub(super) async fn transact<T>(
         &self,
-        lane: Lane,
+        lane: Work,
         what: &'static str,
         work: impl AsyncFnOnce(&mut Tx) -> Result<T>,
     ) -> Result<T> {
@@ -183,7 +183,7 @@ impl Pools {
     /// Runs some work over one pool within its time limit. Replaces pools that cannot be trusted afterwards.
     async fn attempt<T, F>(
         &self,
-        lane: Lane,
+        lane: Work,
         what: &str,
         work: impl FnOnce(Session) -> F,
     ) -> Result<T>
@@ -193,8 +193,8 @@ impl Pools {
         let pair = self.pair();
         let session = self.session(lane);
         let limit = match lane {
-            Lane::Apply => self.settings.apply_timeout,
-            Lane::Ledger => self.settings.ledger_timeout,
+            Work::Apply => self.settings.apply_timeout,
+            Work::Ledger => self.settings.ledger_timeout,
         };
         // A new connection has its own limit: it may have to wake the server up.
         let limit =
@@ -235,11 +235,11 @@ impl Pools {
         work.await
     }
 
-    fn session(&self, lane: Lane) -> Session {
+    fn session(&self, lane: Work) -> Session {
         let pair = self.pair();
         let (pool, begin) = match lane {
-            Lane::Apply => (pair.apply.clone(), &self.apply_begin),
-            Lane::Ledger => (pair.ledger.clone(), &self.ledger_begin),
+            Work::Apply => (pair.apply.clone(), &self.apply_begin),
+            Work::Ledger => (pair.ledger.clone(), &self.ledger_begin),
         };
         let password = self.settings.password.clone();
         let options = password.is_some().then(|| self.options.clone());

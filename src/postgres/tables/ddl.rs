@@ -210,7 +210,7 @@ impl Plan {
                     quoted(&column.name)?
                 );
                 let problem = format!("{place} is NOT NULL without a default and not mapped");
-                self.destructive(table, (problem, format!("let {place} be NULL")), sql);
+                self.destructive(table, problem, format!("let {place} be NULL"), sql);
             }
         }
         let keys = names(key_columns(table));
@@ -282,7 +282,7 @@ impl Plan {
                 "alter table {quoted_name} alter column {own_name} type {wanted} \
                  using {own_name}::text::{wanted}"
             );
-            self.destructive(table, (problem, done), sql);
+            self.destructive(table, problem, done, sql);
         }
         Ok(())
     }

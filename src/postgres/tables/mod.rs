@@ -1,7 +1,6 @@
 //! The target tables of one source: the apply transaction, readable from top to bottom.
 
 mod catalogue;
-mod claims;
 pub mod ddl;
 pub mod extras;
 pub(in crate::postgres) mod history;
@@ -11,14 +10,15 @@ pub mod shown;
 mod statements;
 mod steps;
 mod sweep;
+mod tombstones;
 
 use std::sync::Arc;
 
-use claims::Claims;
+use tombstones::Tombstones;
 
 use super::ledger::positions;
 use super::listings::dead_letters;
-use super::session::{Lane, Pools, Tx};
+use super::session::{Pools, Tx, Work};
 use crate::apply::ports::{Applied, Batch, Phase, Sink, TableApplied, Unit};
 use crate::engine::ports::{Stale, Sweep, Swept, Target};
 use crate::error::{Error, ErrorKind, Result};
@@ -73,11 +73,11 @@ impl PostgresSink {
     async fn write_rows(&self, tx: &mut Tx, batch: &Batch, units: &[Unit]) -> Result<Applied> {
         let tables = vec![TableApplied::default(); self.tables.len()];
         let mut applied = Applied { tables, dead_letters_superseded: 0 };
-        let of_load = batch.phase == Phase::OfBackfill;
-        let claims = Claims { source: &batch.source, of_load };
+        let of_backfill = batch.phase == Phase::OfBackfill;
+        let tombstones = Tombstones { source: &batch.source, of_backfill };
         let backfilling = batch.phase != Phase::Steady;
         if backfilling {
-            claims.take_turn(tx, units, !batch.rows.rejects.is_empty()).await?;
+            tombstones.take_turn(tx, units, !batch.rows.rejects.is_empty()).await?;
         }
         for own in units.chunk_by(|one, next| one.op.table == next.op.table) {
             let mut units: Vec<&Unit> = own.iter().collect();
@@ -87,8 +87,8 @@ impl PostgresSink {
             }
             let rows = self.entity_of(own)?;
             if backfilling {
-                units = claims.settle(tx, rows, units).await?;
-                rows.count_unclaimed(own.len() - units.len(), &mut applied)?;
+                units = tombstones.settle(tx, rows, units).await?;
+                rows.count_entombed(own.len() - units.len(), &mut applied)?;
             }
             rows.write(tx, &units, &mut applied).await?;
         }
@@ -111,7 +111,7 @@ impl PostgresSink {
 impl Sink for PostgresSink {
     async fn apply(&self, batch: &Batch) -> Result<Applied> {
         let work = async |tx: &mut Tx| self.write(tx, batch).await;
-        self.pools.transact(Lane::Apply, "apply a batch", work).await
+        self.pools.transact(Work::Apply, "apply a batch", work).await
     }
 
     async fn probe(&self, batch: &Batch, units: &[Unit]) -> Result<()> {
@@ -122,18 +122,18 @@ impl Sink for PostgresSink {
             // A deferred constraint would fail at the commit, which a probe never reaches.
             tx.run("set constraints all immediate", WHAT).await
         };
-        self.pools.transact(Lane::Apply, WHAT, work).await
+        self.pools.transact(Work::Apply, WHAT, work).await
     }
 }
 
 impl Target for PostgresSink {
     async fn stale(&self, sweep: &Sweep) -> Result<Stale> {
         let work = async |tx: &mut Tx| sweep::stale(tx, &self.tables, sweep).await;
-        self.pools.transact(Lane::Apply, "count what a sweep would delete", work).await
+        self.pools.transact(Work::Apply, "count what a sweep would delete", work).await
     }
 
     async fn sweep(&self, sweep: &Sweep) -> Result<Swept> {
         let work = async |tx: &mut Tx| sweep::step(tx, &self.tables, sweep).await;
-        self.pools.transact(Lane::Apply, "sweep", work).await
+        self.pools.transact(Work::Apply, "sweep", work).await
     }
 }

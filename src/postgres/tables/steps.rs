@@ -49,8 +49,13 @@ impl Plan {
     }
 
     /// A statement that may lose data: planned if the operator named the table, otherwise refused.
-    pub(super) fn destructive(&mut self, table: &TableSpec, what: (String, String), sql: String) {
-        let (problem, done) = what;
+    pub(super) fn destructive(
+        &mut self,
+        table: &TableSpec,
+        problem: String,
+        done: String,
+        sql: String,
+    ) {
         if self.confirmed {
             self.step(StepKind::Destructive, done, sql);
         } else {

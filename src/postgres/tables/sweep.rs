@@ -9,8 +9,8 @@
 
 use sqlx::{AssertSqlSafe, Row};
 
-use super::claims;
 use super::own_rows::own_rows;
+use super::tombstones;
 use crate::engine::ports::{Stale, Sweep, Swept};
 use crate::error::Result;
 use crate::mapping::spec::{ColumnSpec, HISTORY_COLUMNS, TableSpec, VERSION_COLUMN};
@@ -65,7 +65,7 @@ pub(super) async fn step(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> Re
     if current.is_none() {
         return Ok(Swept::Over);
     }
-    claims::alone(tx, &sweep.source).await?;
+    tombstones::alone(tx, &sweep.source).await?;
     let others: bool = tx
         .query_once(
             "select exists (select from dynaurora.dead_letters \

@@ -71,9 +71,9 @@ fn emit_all() {
     Halted { source, reason: "a gap" }.emit();
     PartitionEvent { source, partition: &partition, what: "acquired" }.emit();
     MappingsDiffer { source, others: 1, warning: None }.emit();
-    LoadBegun { source, generation: 2 }.emit();
+    BackfillBegun { source, generation: 2 }.emit();
     GenerationChanged { source, generation: 2 }.emit();
-    LoadProgress { source, ratio: 0.5 }.emit();
-    LoadWaits { source, why: "a gap" }.emit();
-    LoadEnded { source, generation: 2, swept: 8 }.emit();
+    BackfillProgress { source, ratio: 0.5 }.emit();
+    BackfillWaits { source, why: "a gap" }.emit();
+    BackfillEnded { source, generation: 2, swept: 8 }.emit();
 }

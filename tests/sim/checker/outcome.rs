@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dynaurora::model::{Change, PartitionId, Position, RowAction, SequenceNumber, TableIndex};
 
+use super::backfills::keys_of;
 use super::fold::{Effect, effect_of};
-use super::loads::keys_of;
 use super::replay::Replay;
 use super::{Invariant, Run, ShardTruth, Violation};
 use crate::sim::store::{Entry, Event, Key};

@@ -133,7 +133,7 @@ impl Replay<'_> {
         let columns = self.run.specs[usize::from(at.0.0)].key_columns;
         for shard in self.run.truth.shards.values() {
             for (change, written_at) in shard.records.iter().zip(&shard.written_at) {
-                let own = super::loads::keys_of(self.run, change.keys.clone());
+                let own = super::backfills::keys_of(self.run, change.keys.clone());
                 if !own.contains(at) {
                     continue;
                 }

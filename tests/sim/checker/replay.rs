@@ -11,8 +11,8 @@ use dynaurora::model::{
     ShardListing, TableIndex, Version, WorkerId,
 };
 
+use super::backfills::{Backfills, is_of_backfill};
 use super::fold::{Effect, Fold, Folded, effect_of};
-use super::loads::{Loads, is_of_load};
 use super::repairs::Repairs;
 use super::{Invariant, Run, Violation};
 use crate::sim::store::{Commit, Event, Key, Row};
@@ -28,7 +28,7 @@ pub struct Replay<'a> {
     lost: BTreeSet<PartitionId>,
     pub(super) leases: BTreeMap<PartitionId, (Epoch, Option<WorkerId>)>,
     pub rows: BTreeMap<(TableIndex, Key), Row>,
-    pub loads: Loads,
+    pub loads: Backfills,
     pub repairs: Repairs,
     pub fold: Fold,
     pub violations: Vec<Violation>,
@@ -46,7 +46,7 @@ pub fn replay<'a>(run: &'a Run<'a>) -> Replay<'a> {
         lost: BTreeSet::new(),
         leases: BTreeMap::new(),
         rows: BTreeMap::new(),
-        loads: Loads::default(),
+        loads: Backfills::default(),
         repairs: Repairs::default(),
         fold: Fold::default(),
         violations: Vec::new(),
@@ -87,9 +87,11 @@ impl<'a> Replay<'a> {
                     self.lost.insert(partition.clone());
                 }
             }
-            Event::LoadBegun { generation, partitions } => self.load_begun(*generation, partitions),
+            Event::BackfillBegun { generation, partitions } => {
+                self.backfill_begun(*generation, partitions)
+            }
             Event::Swept { table, key, row } => self.swept((*table, key.clone()), row.as_ref()),
-            Event::LoadEnded { generation } => self.load_ended(*generation),
+            Event::BackfillEnded { generation } => self.backfill_ended(*generation),
             Event::Damaged { table, key, row } => self.damaged((*table, key.clone()), row.as_ref()),
             Event::Repaired { since, generation, effects } => {
                 self.repaired((*since, *generation), effects);
@@ -109,7 +111,7 @@ impl<'a> Replay<'a> {
         if commit.generation != self.generation {
             self.broken(Invariant::Fence, format!("generation {}", commit.generation));
         }
-        if is_of_load(commit) {
+        if is_of_backfill(commit) {
             self.scan(commit);
             return;
         }

@@ -108,14 +108,14 @@ impl Hand {
 
     async fn lease(&self, name: &str) -> Lease {
         let leases = crate::contract::LONG;
-        let claim = dynaurora::engine::ports::Claim {
+        let tombstone = dynaurora::engine::ports::LeaseRequest {
             source: SOURCE,
             worker: &self.worker,
             generation: 1,
             wanted: &[partition(name)],
             lease_ttl: leases,
         };
-        self.store.acquire(&claim).await.unwrap().remove(0)
+        self.store.acquire(&tombstone).await.unwrap().remove(0)
     }
 
     /// A batch of the first `count` unread records, as the engine would make it.

@@ -108,8 +108,8 @@ impl Simulation {
         let store = &self.around.store;
         let positions = store.positions(SOURCE);
         let wants_load = self.around.plan.options.backfill == Backfill::Auto;
-        let loading = store.loads(SOURCE) || (wants_load && !store.loaded(SOURCE));
-        if loading || !(store.gaps(SOURCE).is_empty() || self.is_halted()) {
+        let backfilling_state = store.loads(SOURCE) || (wants_load && !store.loaded(SOURCE));
+        if backfilling_state || !(store.gaps(SOURCE).is_empty() || self.is_halted()) {
             return false;
         }
         self.truth.shards.iter().all(|(id, shard)| {

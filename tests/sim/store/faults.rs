@@ -48,7 +48,7 @@ pub enum Sabotage {
     /// Gaps are forgotten.
     NoGaps,
     /// A delete leaves no claim, so that a scan page does not meet it.
-    NoClaims,
+    NoTombstones,
     /// A sweep spares no key that a dead letter holds.
     SparesNothing,
     /// A publication counts for every lease of its worker, whatever it speaks for.

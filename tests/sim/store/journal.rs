@@ -35,11 +35,11 @@ pub enum Event {
     /// A gap was recorded for the first time.
     Gap { gap: Gap, halted: bool },
     /// A load began: the generation changed, and these partitions make it up.
-    LoadBegun { generation: Generation, partitions: Vec<PartitionId> },
+    BackfillBegun { generation: Generation, partitions: Vec<PartitionId> },
     /// A sweep deleted a row, or marked it as deleted.
     Swept { table: TableIndex, key: Key, row: Option<Row> },
     /// A load ended.
-    LoadEnded { generation: Generation },
+    BackfillEnded { generation: Generation },
     /// What is said of how far the source is has changed.
     Synced { synced_up_to: Option<EpochMillis> },
     /// Somebody damaged a row; `None` where it was deleted.
@@ -59,7 +59,7 @@ pub enum Event {
 pub struct Commit {
     pub worker: WorkerId,
     pub generation: Generation,
-    pub claims: bool,
+    pub tombstones: bool,
     pub units: Vec<Unit>,
     /// What the rows became that changed; `None` where a row was deleted.
     pub effects: Vec<(TableIndex, Key, Option<Row>)>,
@@ -90,11 +90,13 @@ impl fmt::Display for Event {
                 let reason = gap.reason.label();
                 write!(f, "gap: {reason} {:?}, halted {halted}", gap.partition)
             }
-            Self::LoadBegun { generation, partitions } => {
+            Self::BackfillBegun { generation, partitions } => {
                 write!(f, "load begun, generation {generation}, {} partitions", partitions.len())
             }
             Self::Swept { table, key, .. } => write!(f, "swept {key:?} of table {}", table.0),
-            Self::LoadEnded { generation } => write!(f, "load of generation {generation} ended"),
+            Self::BackfillEnded { generation } => {
+                write!(f, "load of generation {generation} ended")
+            }
             Self::Synced { synced_up_to } => write!(f, "synced up to {synced_up_to:?}"),
             Self::Damaged { table, key, row } => {
                 let version = row.as_ref().map(|row| row.version.to_string());
@@ -115,8 +117,8 @@ impl fmt::Display for Event {
 impl fmt::Display for Commit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (units, touched) = (self.units.len(), self.touched.len());
-        let claims = if self.claims { " with claims" } else { "" };
-        write!(f, "{} committed {units} units{claims}, {touched} keys noted", self.worker)?;
+        let tombstones = if self.tombstones { " with claims" } else { "" };
+        write!(f, "{} committed {units} units{tombstones}, {touched} keys noted", self.worker)?;
         for letter in &self.rejects {
             write!(f, ", dead letter {} of {}", letter.version.sequence, letter.key)?;
         }

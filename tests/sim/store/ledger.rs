@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dynaurora::engine::ports::{
-    Claim, Continuity, Enrolment, Gap, GapReason, Lease, Ledger, LedgerView, Listing, LoadView,
-    PartitionRow, PartitionState, Publication, Published, SourceIdentity,
+    BackfillView, Continuity, Enrolment, Gap, GapReason, Lease, LeaseRequest, Ledger, LedgerView,
+    Listing, PartitionRow, PartitionState, Publication, Published, SourceIdentity,
 };
 use dynaurora::error::Result;
 use dynaurora::model::{Epoch, Generation, PartitionId, Position, UNREAD_MAX, WorkerId};
@@ -20,7 +20,7 @@ impl Ledger for Store {
         self.call(Call::Ledger, |state| Ok(enrol(state, identity))).await
     }
 
-    async fn load(&self, source: &str) -> Result<LedgerView> {
+    async fn view(&self, source: &str) -> Result<LedgerView> {
         let mut view = self
             .call(Call::Ledger, |state| {
                 let now = state.now();
@@ -83,8 +83,8 @@ impl Ledger for Store {
         .await
     }
 
-    async fn acquire(&self, claim: &Claim<'_>) -> Result<Vec<Lease>> {
-        self.call(Call::Ledger, |state| acquire(state, claim)).await
+    async fn acquire(&self, tombstone: &LeaseRequest<'_>) -> Result<Vec<Lease>> {
+        self.call(Call::Ledger, |state| acquire(state, tombstone)).await
     }
 
     async fn renew(&self, source: &str, worker: &WorkerId, lease_ttl: Duration) -> Result<()> {
@@ -206,15 +206,15 @@ fn enrol(state: &mut State, identity: &SourceIdentity) -> Enrolment {
     Enrolment { generation: known.generation, continuity, listed_ago }
 }
 
-fn acquire(state: &mut State, claim: &Claim<'_>) -> Result<Vec<Lease>> {
+fn acquire(state: &mut State, tombstone: &LeaseRequest<'_>) -> Result<Vec<Lease>> {
     let now = state.now();
-    let source = state.source(claim.source)?;
-    if source.generation != claim.generation {
+    let source = state.source(tombstone.source)?;
+    if source.generation != tombstone.generation {
         return Ok(Vec::new());
     }
-    source.show_alive(claim.worker, now + claim.lease_ttl);
+    source.show_alive(tombstone.worker, now + tombstone.lease_ttl);
     let mut leases = Vec::new();
-    for id in claim.wanted {
+    for id in tombstone.wanted {
         let free = |row: &Partition| {
             source.is_current(id, row)
                 && row.state == PartitionState::Open
@@ -227,13 +227,13 @@ fn acquire(state: &mut State, claim: &Claim<'_>) -> Result<Vec<Lease>> {
         source.follow_parent(id);
         let Some(partition) = source.partitions.get_mut(id) else { continue };
         partition.epoch += 1;
-        partition.owner = Some(claim.worker.clone());
+        partition.owner = Some(tombstone.worker.clone());
         let position = partition.position.clone();
         leases.push(Lease { partition: id.clone(), epoch: partition.epoch, position });
     }
     for lease in &leases {
         let (partition, epoch) = (lease.partition.clone(), lease.epoch);
-        let worker = claim.worker.clone();
+        let worker = tombstone.worker.clone();
         state.record(Event::Leased { worker, partition, epoch });
     }
     Ok(leases)
@@ -283,7 +283,7 @@ impl SourceState {
             halted: self.halted.clone(),
             stream_arn: Arc::clone(&self.stream_arn),
             listed: self.listed_at.is_some(),
-            load: LoadView { replaying: self.replaying(), ..self.load },
+            backfill: BackfillView { replaying: self.replaying(), ..self.backfill },
             partitions: rows.map(|(id, row)| self.row(id, row, now)).collect(),
             workers: self.workers.values().filter(|own| own.alive_until > now).count(),
             mappings: self

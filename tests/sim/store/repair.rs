@@ -16,7 +16,7 @@ use tokio::sync::MutexGuard;
 
 use super::faults::{Call, Sabotage};
 use super::state::State;
-use super::{Event, Key, Row, Shared, Store, key_of, loads, marked, sink};
+use super::{Event, Key, Row, Shared, Store, backfills, key_of, marked, sink};
 use crate::contract::SOURCE;
 use crate::sim::clock::pause;
 
@@ -44,7 +44,7 @@ impl Rows for Store {
             let rows = state.tables[usize::from(table.0)].iter();
             let later = rows
                 .filter(|(key, _)| after.as_ref().is_none_or(|after| *key > after))
-                .filter(|(_, row)| !loads::is_marked(row, spec.deleted_at));
+                .filter(|(_, row)| !backfills::is_marked(row, spec.deleted_at));
             let met = |(key, row): (&Key, &Row)| MetRow {
                 key: key.iter().map(|cell| cell.clone().unwrap_or_default()).collect(),
                 version: Some(printed(row.version)),
@@ -77,7 +77,7 @@ impl Repairs for Store {
             let mut state = self.state();
             let since = state.elapsed;
             let source = state.source(SOURCE)?;
-            if source.load.active {
+            if source.backfill.active {
                 return Err(Error::new(ErrorKind::Conflict, "the source is being backfilled"));
             }
             let generation = source.generation;
@@ -215,7 +215,7 @@ fn compared(specs: &[TableSpec], state: &State, table: TableIndex, op: &RowOp) -
         key: row.map(|_| texts(&key)).unwrap_or_default(),
         differences: Vec::new(),
     };
-    if ends && row.is_some_and(|row| loads::is_marked(row, spec.deleted_at)) {
+    if ends && row.is_some_and(|row| backfills::is_marked(row, spec.deleted_at)) {
         return comparison;
     }
     let wanted = (!ends).then_some(&op.cells);

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::faults::{Call, Knobs, Sabotage};
 use super::state::{Row, SourceState, State, StoredLetter};
-use super::{Commit, Event, Key, Shared, Store, key_of, loads};
+use super::{Commit, Event, Key, Shared, Store, backfills, key_of};
 use dynaurora::engine::ports::Clock;
 
 impl Sink for Store {
@@ -41,7 +41,7 @@ impl Sink for Store {
 
 impl Target for Store {
     async fn stale(&self, sweep: &Sweep) -> Result<Stale> {
-        self.call(Call::Ledger, |state| Ok(loads::stale(&self.shared, state, sweep))).await
+        self.call(Call::Ledger, |state| Ok(backfills::stale(&self.shared, state, sweep))).await
     }
 
     async fn sweep(&self, sweep: &Sweep) -> Result<Swept> {
@@ -49,7 +49,7 @@ impl Target for Store {
         let fate = self.faults().draw(Call::Ledger);
         self.reach(&fate).await?;
         let turn = self.shared.writers.lock().await;
-        let result = loads::step(&self.shared, &mut self.state(), sweep);
+        let result = backfills::step(&self.shared, &mut self.state(), sweep);
         drop(turn);
         self.answer(&fate).await?;
         result
@@ -121,7 +121,7 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
     let commit = Commit {
         worker: worker.clone(),
         generation: batch.fence.generation,
-        claims: batch.phase != Phase::Steady,
+        tombstones: batch.phase != Phase::Steady,
         units: units.to_vec(),
         effects,
         rejects: rejects.to_vec(),
@@ -200,8 +200,9 @@ fn write_rows(
         let once = (unit.op.table, key.clone(), unit.op.action == RowAction::SoftDelete);
         assert!(seen.insert(once), "a key stands twice in one batch");
         let count = &mut counts[at];
-        let claims = batch.phase != Phase::Steady && knobs.sabotage != Some(Sabotage::NoClaims);
-        let claimed = !claims || take_claim(state, unit, &key);
+        let tombstones =
+            batch.phase != Phase::Steady && knobs.sabotage != Some(Sabotage::NoTombstones);
+        let claimed = !tombstones || take_claim(state, unit, &key);
         let rows = &mut state.tables[at];
         let stored = rows.get(&key).map(|row| row.version);
         let newer = stored.is_none_or(|stored| stored < unit.version)
@@ -247,10 +248,10 @@ fn take_claim(state: &mut State, unit: &Unit, key: &Key) -> bool {
     let at = (unit.op.table, key.clone());
     let scanned = unit.version.sequence == SequenceNumber::ZERO;
     if scanned {
-        return state.claims.get(&at).is_none_or(|claim| *claim < unit.version);
+        return state.tombstones.get(&at).is_none_or(|tombstone| *tombstone < unit.version);
     }
     if unit.op.action.ends_row() {
-        let newest = state.claims.entry(at).or_insert(unit.version);
+        let newest = state.tombstones.entry(at).or_insert(unit.version);
         *newest = (*newest).max(unit.version);
     }
     true

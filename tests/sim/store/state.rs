@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dynaurora::apply::ports::{Batch, DeadLetter};
-use dynaurora::engine::ports::{Gap, LoadView, PartitionState, SourceIdentity};
+use dynaurora::engine::ports::{BackfillView, Gap, PartitionState, SourceIdentity};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{
     Cells, Epoch, EpochMillis, Generation, Halt, PartitionId, Position, SequenceNumber,
@@ -21,7 +21,7 @@ use super::{Entry, Event, Key};
 pub struct State {
     pub sources: BTreeMap<Arc<str>, SourceState>,
     pub tables: Vec<BTreeMap<Key, Row>>,
-    pub claims: BTreeMap<(TableIndex, Key), Version>,
+    pub tombstones: BTreeMap<(TableIndex, Key), Version>,
     pub journal: Vec<Entry>,
     pub now: Option<Instant>,
     pub elapsed: Duration,
@@ -45,7 +45,7 @@ pub struct SourceState {
     pub stream_arn: Arc<str>,
     pub generation: Generation,
     pub halted: Option<Halt>,
-    pub load: LoadView,
+    pub backfill: BackfillView,
     pub partitions: BTreeMap<PartitionId, Partition>,
     pub listed_at: Option<Instant>,
     pub discovery: Option<(WorkerId, Instant)>,
@@ -167,7 +167,7 @@ impl SourceState {
             stream_arn: identity.stream_arn.as_str().into(),
             generation: 1,
             halted: None,
-            load: LoadView::default(),
+            backfill: BackfillView::default(),
             partitions: BTreeMap::new(),
             listed_at: None,
             discovery: None,
@@ -237,7 +237,7 @@ impl SourceState {
             }
         }
         let listed = self.listed_at.is_some();
-        reached.into_iter().min().flatten().filter(|_| listed && !self.load.active)
+        reached.into_iter().min().flatten().filter(|_| listed && !self.backfill.active)
     }
 
     /// What the owner has published, where that speaks for this shard.

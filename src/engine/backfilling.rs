@@ -9,7 +9,7 @@ use super::ports::LedgerView;
 
 /// Its wish for a load, the next step, and its share of the read units.
 #[derive(Debug)]
-pub(super) struct Loading {
+pub(super) struct Backfilling {
     /// What this worker still wants to backfill by itself.
     wish: Backfill,
     on_gap: OnGap,
@@ -18,7 +18,7 @@ pub(super) struct Loading {
     budget: RateBudget,
 }
 
-impl Loading {
+impl Backfilling {
     /// Nothing is known of the ledger yet.
     pub(super) fn new(wish: Backfill, on_gap: OnGap, now: Instant) -> Self {
         let budget = RateBudget::new(None, now);
@@ -33,12 +33,12 @@ impl Loading {
     /// Takes a new view: if another worker began a backfill, we need not, and the living workers share the
     /// budget of read units.
     pub(super) fn follow(&mut self, view: &LedgerView, now: Instant) {
-        if view.load.active && self.wish == Backfill::Force {
+        if view.backfill.active && self.wish == Backfill::Force {
             self.wish = Backfill::Never;
         }
         self.step = next_step(view, self.wish, self.on_gap);
         #[expect(clippy::cast_precision_loss, reason = "there are few workers")]
-        let share = view.load.rcu_max.map(|units| units / view.workers.max(1) as f64);
+        let share = view.backfill.rcu_max.map(|units| units / view.workers.max(1) as f64);
         if self.share != share {
             self.share = share;
             self.budget = RateBudget::new(share, now);

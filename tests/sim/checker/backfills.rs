@@ -15,7 +15,7 @@ use crate::sim::store::{Commit, Key, Row, key_of};
 
 /// What is known of the loads so far.
 #[derive(Default)]
-pub struct Loads {
+pub struct Backfills {
     /// How many began.
     pub begun: u32,
     segments: BTreeSet<PartitionId>,
@@ -30,7 +30,7 @@ pub struct Loads {
     letters: BTreeMap<KeyHash, (Version, String)>,
 }
 
-impl Loads {
+impl Backfills {
     /// The version of the newest delete of a row.
     pub fn deleted_at(&self, at: &(TableIndex, Key)) -> Option<Version> {
         self.deleted.get(at).copied()
@@ -43,13 +43,13 @@ impl Loads {
 }
 
 /// Whether a commit is of a load's partitions.
-pub fn is_of_load(commit: &Commit) -> bool {
+pub fn is_of_backfill(commit: &Commit) -> bool {
     let kinds = commit.advances.iter().map(|advance| advance.partition.kind());
     kinds.clone().count() > 0 && kinds.into_iter().all(|kind| kind != PartitionKind::Shard)
 }
 
 impl Replay<'_> {
-    pub(super) fn load_begun(&mut self, generation: Generation, partitions: &[PartitionId]) {
+    pub(super) fn backfill_begun(&mut self, generation: Generation, partitions: &[PartitionId]) {
         if generation != self.generation + 1 {
             self.broken(Invariant::Fence, format!("generation {generation} is not the next"));
         }
@@ -68,7 +68,7 @@ impl Replay<'_> {
         self.loads.ended.clear();
     }
 
-    pub(super) fn load_ended(&mut self, generation: Generation) {
+    pub(super) fn backfill_ended(&mut self, generation: Generation) {
         if generation != self.generation {
             self.broken(Invariant::Fence, format!("a load of generation {generation} ends"));
         }

@@ -3,14 +3,14 @@
 use crate::telemetry::metrics::{self, source};
 
 /// This worker began a backfill.
-pub struct LoadBegun<'a> {
+pub struct BackfillBegun<'a> {
     /// The source.
     pub source: &'a str,
     /// The backfill's generation.
     pub generation: u32,
 }
 
-impl LoadBegun<'_> {
+impl BackfillBegun<'_> {
     /// Emits the event.
     pub fn emit(&self) {
         metrics::BACKFILL_PROGRESS.gauge([source(self.source)]).set(0.0);
@@ -43,14 +43,14 @@ impl GenerationChanged<'_> {
 }
 
 /// A backfill made progress.
-pub struct LoadProgress<'a> {
+pub struct BackfillProgress<'a> {
     /// The source.
     pub source: &'a str,
     /// Its progress, from 0 to 1.
     pub ratio: f64,
 }
 
-impl LoadProgress<'_> {
+impl BackfillProgress<'_> {
     /// Emits the event.
     pub fn emit(&self) {
         metrics::BACKFILL_PROGRESS.gauge([source(self.source)]).set(self.ratio);
@@ -59,14 +59,14 @@ impl LoadProgress<'_> {
 }
 
 /// A backfill waits for an operator.
-pub struct LoadWaits<'a> {
+pub struct BackfillWaits<'a> {
     /// The source.
     pub source: &'a str,
     /// Why.
     pub why: &'a str,
 }
 
-impl LoadWaits<'_> {
+impl BackfillWaits<'_> {
     /// Emits the event.
     pub fn emit(&self) {
         tracing::error!(
@@ -78,7 +78,7 @@ impl LoadWaits<'_> {
 }
 
 /// This worker ended a backfill.
-pub struct LoadEnded<'a> {
+pub struct BackfillEnded<'a> {
     /// The source.
     pub source: &'a str,
     /// The backfill's generation.
@@ -87,7 +87,7 @@ pub struct LoadEnded<'a> {
     pub swept: u64,
 }
 
-impl LoadEnded<'_> {
+impl BackfillEnded<'_> {
     /// Emits the event.
     pub fn emit(&self) {
         metrics::BACKFILL_PROGRESS.gauge([source(self.source)]).set(1.0);

@@ -2,8 +2,8 @@
 
 use dynaurora::apply::ports::{Batch, DeadLetter, Phase, Sink, Unit};
 use dynaurora::engine::ports::{
-    Claim, Gap, GapReason, Lease, Ledger, Loads, NewLoad, NewStream, PartitionState, Stale, Sweep,
-    Swept, Target,
+    Backfills, Gap, GapReason, Lease, LeaseRequest, Ledger, NewBackfill, NewStream, PartitionState,
+    Stale, Sweep, Swept, Target,
 };
 use dynaurora::error::ErrorKind;
 use dynaurora::model::{
@@ -21,7 +21,7 @@ const SEGMENTS: [&str; 2] = ["scan/000-of-002", "scan/001-of-002"];
 /// Every sentence of the docs of loads, each over a fresh ledger and fresh tables.
 macro_rules! cases {
     ($($how:tt)*) => {
-        $crate::contract::tests! { loads [
+        $crate::contract::tests! { backfills [
             a_load_begins_at_its_time_only
             a_load_fences_what_is_in_flight
             a_later_load_has_its_own_segments
@@ -41,8 +41,8 @@ fn ann() -> WorkerId {
     worker("ann")
 }
 
-fn new_load(replaces: Generation) -> NewLoad {
-    NewLoad {
+fn new_load(replaces: Generation) -> NewBackfill {
+    NewBackfill {
         source: SOURCE.into(),
         replaces,
         stream: None,
@@ -55,7 +55,7 @@ fn new_load(replaces: Generation) -> NewLoad {
 }
 
 async fn begun(rig: &impl Rig, replaces: Generation) {
-    assert!(rig.ledger().begin_load(&new_load(replaces)).await.unwrap());
+    assert!(rig.ledger().begin_backfill(&new_load(replaces)).await.unwrap());
 }
 
 fn gap(reason: GapReason, of: Option<&str>, stream_arn: &str) -> Gap {
@@ -68,9 +68,14 @@ fn gap(reason: GapReason, of: Option<&str>, stream_arn: &str) -> Gap {
 async fn leased_in(rig: &impl Rig, generation: Generation, name: &str) -> Lease {
     let wanted = [partition(name)];
     let worker = ann();
-    let claim =
-        Claim { source: SOURCE, worker: &worker, generation, wanted: &wanted, lease_ttl: LONG };
-    let mut leases = rig.ledger().acquire(&claim).await.unwrap();
+    let tombstone = LeaseRequest {
+        source: SOURCE,
+        worker: &worker,
+        generation,
+        wanted: &wanted,
+        lease_ttl: LONG,
+    };
+    let mut leases = rig.ledger().acquire(&tombstone).await.unwrap();
     assert_eq!(leases.len(), 1, "{name} is free");
     leases.remove(0)
 }
@@ -104,21 +109,21 @@ pub async fn a_load_begins_at_its_time_only(rig: &impl Rig) {
     let mut partial = listing(&[shard("a", None, Some(1))]);
     partial.complete = false;
     ledger.register(SOURCE, STREAM, &partial).await.unwrap();
-    assert!(!ledger.begin_load(&new_load(1)).await.unwrap(), "the shards are not all known");
+    assert!(!ledger.begin_backfill(&new_load(1)).await.unwrap(), "the shards are not all known");
     ledger.register(SOURCE, STREAM, &listing(&[])).await.unwrap();
-    assert!(!ledger.begin_load(&new_load(2)).await.unwrap(), "another generation was expected");
+    assert!(!ledger.begin_backfill(&new_load(2)).await.unwrap(), "another generation was expected");
     let before = view(rig).await;
-    assert_eq!((before.generation, before.load.active), (1, false));
+    assert_eq!((before.generation, before.backfill.active), (1, false));
 
     begun(rig, 1).await;
     let after = view(rig).await;
-    assert_eq!((after.generation, after.load.active), (2, true));
-    assert_eq!((after.load.items, after.load.rcu_max), (Some(12), Some(50.0)));
-    assert_eq!(after.load.mapping, Some(-7));
-    assert!(!after.load.sweeps, "nothing was ever loaded, and nothing lost");
+    assert_eq!((after.generation, after.backfill.active), (2, true));
+    assert_eq!((after.backfill.items, after.backfill.rcu_max), (Some(12), Some(50.0)));
+    assert_eq!(after.backfill.mapping, Some(-7));
+    assert!(!after.backfill.sweeps, "nothing was ever loaded, and nothing lost");
     let segment = row(rig, SEGMENTS[0]).await;
     assert_eq!((segment.state, segment.position), (PartitionState::Open, Position::Start));
-    assert!(!ledger.begin_load(&new_load(1)).await.unwrap(), "it was begun already");
+    assert!(!ledger.begin_backfill(&new_load(1)).await.unwrap(), "it was begun already");
 }
 
 pub async fn a_load_fences_what_is_in_flight(rig: &impl Rig) {
@@ -142,13 +147,14 @@ pub async fn a_load_fences_what_is_in_flight(rig: &impl Rig) {
 pub async fn a_later_load_has_its_own_segments(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     begun(rig, 1).await;
-    let whole = NewLoad { partitions: vec![partition("scan/000-of-001")], ..new_load(2) };
-    assert!(rig.ledger().begin_load(&whole).await.unwrap());
+    let whole = NewBackfill { partitions: vec![partition("scan/000-of-001")], ..new_load(2) };
+    assert!(rig.ledger().begin_backfill(&whole).await.unwrap());
     let wanted = [partition(SEGMENTS[0]), partition("scan/000-of-001")];
     let worker = &ann();
     for (generation, expected) in [(2, None), (3, Some("scan/000-of-001"))] {
-        let claim = Claim { source: SOURCE, worker, generation, wanted: &wanted, lease_ttl: LONG };
-        let leases = rig.ledger().acquire(&claim).await.unwrap();
+        let tombstone =
+            LeaseRequest { source: SOURCE, worker, generation, wanted: &wanted, lease_ttl: LONG };
+        let leases = rig.ledger().acquire(&tombstone).await.unwrap();
         let names: Vec<_> = leases.iter().map(|lease| lease.partition.as_str()).collect();
         assert_eq!(names, Vec::from_iter(expected), "generation {generation}");
     }
@@ -166,7 +172,7 @@ pub async fn a_load_repairs_gaps_and_ends_their_halt(rig: &impl Rig) {
     begun(rig, 1).await;
     let repairing = view(rig).await;
     assert_eq!((repairing.gaps, repairing.gaps_open, repairing.halted), (1, 0, None));
-    assert!(repairing.load.sweeps, "what was deleted meanwhile is still there");
+    assert!(repairing.backfill.sweeps, "what was deleted meanwhile is still there");
     assert_eq!(row(rig, "a").await.position, Position::Horizon);
     assert_eq!(row(rig, "b").await.position, Position::At(sequence(2)), "only what was trimmed");
     ledger.record_gap(SOURCE, 1, &trimmed, true).await.unwrap();
@@ -181,7 +187,7 @@ pub async fn a_load_repairs_gaps_and_ends_their_halt(rig: &impl Rig) {
     assert_eq!(view(rig).await.gaps_open, 2, "the load began before this one");
     begun(rig, 2).await;
     read_through(rig, 3, Vec::new()).await;
-    assert!(ledger.end_load(SOURCE, 3).await.unwrap());
+    assert!(ledger.end_backfill(SOURCE, 3).await.unwrap());
     assert_eq!(view(rig).await.gaps, 0);
 }
 
@@ -204,12 +210,12 @@ async fn begins_with_a_new_stream(rig: &impl Rig, known: bool) {
         stream_arn: stream_arn.as_str().into(),
         shards: vec![shard("n", None, Some(3))],
     };
-    let load = NewLoad { stream: Some(stream), ..new_load(1) };
-    assert!(rig.ledger().begin_load(&load).await.unwrap());
+    let backfill = NewBackfill { stream: Some(stream), ..new_load(1) };
+    assert!(rig.ledger().begin_backfill(&backfill).await.unwrap());
     let after = view(rig).await;
     assert_eq!(&*after.stream_arn, stream_arn);
     assert_eq!((after.gaps, after.gaps_open), (1, 0), "what was unread is lost, and repaired");
-    assert!(after.load.sweeps, "deletes are among what was unread");
+    assert!(after.backfill.sweeps, "deletes are among what was unread");
     let names: Vec<_> = after.partitions.iter().map(|row| row.id.to_string()).collect();
     assert_eq!(names, ["n", SEGMENTS[0], SEGMENTS[1]], "the old stream's shards are history");
     assert_eq!(leased_in(rig, 2, "n").await.position, Position::At(sequence(3)));
@@ -219,24 +225,24 @@ pub async fn a_recreated_table_is_never_loaded_unasked(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let changed = gap(GapReason::TableChanged, None, STREAM);
     rig.ledger().record_gap(SOURCE, 1, &changed, true).await.unwrap();
-    assert!(!rig.ledger().begin_load(&new_load(1)).await.unwrap());
+    assert!(!rig.ledger().begin_backfill(&new_load(1)).await.unwrap());
     assert_eq!(view(rig).await.halted, Some(GapReason::TableChanged.into()));
 }
 
 pub async fn a_load_ends_when_it_is_read(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let ledger = rig.ledger();
-    assert!(!ledger.end_load(SOURCE, 1).await.unwrap(), "there is none");
+    assert!(!ledger.end_backfill(SOURCE, 1).await.unwrap(), "there is none");
     begun(rig, 1).await;
-    assert!(!ledger.end_load(SOURCE, 2).await.unwrap(), "it is not read");
+    assert!(!ledger.end_backfill(SOURCE, 2).await.unwrap(), "it is not read");
     read_through(rig, 2, Vec::new()).await;
-    assert!(!ledger.end_load(SOURCE, 1).await.unwrap(), "it is not that load's end");
-    assert!(ledger.end_load(SOURCE, 2).await.unwrap());
-    let ended = view(rig).await.load;
+    assert!(!ledger.end_backfill(SOURCE, 1).await.unwrap(), "it is not that load's end");
+    assert!(ledger.end_backfill(SOURCE, 2).await.unwrap());
+    let ended = view(rig).await.backfill;
     assert_eq!((ended.active, ended.loaded), (false, true));
-    assert!(!ledger.end_load(SOURCE, 2).await.unwrap(), "it ends once");
+    assert!(!ledger.end_backfill(SOURCE, 2).await.unwrap(), "it ends once");
     begun(rig, 2).await;
-    assert!(view(rig).await.load.sweeps, "what was loaded once may hold what is gone since");
+    assert!(view(rig).await.backfill.sweeps, "what was loaded once may hold what is gone since");
 }
 
 pub async fn a_sweep_deletes_what_was_not_found(rig: &impl Rig) {
@@ -275,7 +281,7 @@ pub async fn a_sweep_deletes_what_was_not_found(rig: &impl Rig) {
     let expected = ["42", "43", "44"].map(|child| Some(child.to_owned()));
     assert_eq!(left, expected, "found, changed since, and held by a dead letter");
 
-    assert!(rig.ledger().end_load(SOURCE, 2).await.unwrap());
+    assert!(rig.ledger().end_backfill(SOURCE, 2).await.unwrap());
     let everything = Sweep { spared: Vec::new(), ..sweep };
     assert_eq!(rig.sink().sweep(&everything).await.unwrap(), Swept::Over);
     assert_eq!(rig.rows(LETTERS).await.len(), 3, "a sweep of a load that is over deletes nothing");

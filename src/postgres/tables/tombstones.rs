@@ -1,5 +1,4 @@
-//! Claims are the tombstones of a backfill: while one is active, a delete records its version, and scan pages
-//! look for it.
+//! Tombstones: while a backfill is active, a delete records its version, and scan pages look for it.
 //!
 //! A deleted row has nothing in the target that could stop an older scan page. So a delete records its
 //! version here, and a scan page skips the keys that it finds. A read with NOT EXISTS alone is not enough:
@@ -50,20 +49,20 @@ struct Noted {
 
 /// How the units of one batch use tombstones.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Claims<'a> {
+pub(super) struct Tombstones<'a> {
     pub source: &'a str,
     /// Whether the batch holds a backfill's pages.
-    pub of_load: bool,
+    pub of_backfill: bool,
 }
 
-impl Claims<'_> {
+impl Tombstones<'_> {
     /// Waits for conflicting transactions to end. It is the first statement of its transaction, so that
     /// nobody waits for this one meanwhile. A sweep spares the rows of dead letters, so it runs alone too,
     /// and a batch with `rejects` waits for it.
     pub(super) async fn take_turn(self, tx: &mut Tx, units: &[Unit], rejects: bool) -> Result<()> {
-        let turn = if units.iter().any(leaves_claim) {
+        let turn = if units.iter().any(leaves_tombstone) {
             ALONE
-        } else if rejects || units.iter().any(|unit| self.looks_for_claims(unit)) {
+        } else if rejects || units.iter().any(|unit| self.looks_for_tombstones(unit)) {
             BESIDE_PAGES
         } else {
             return Ok(());
@@ -81,11 +80,12 @@ impl Claims<'_> {
     ) -> Result<Vec<&'u Unit>> {
         let hash_of = |unit: &&Unit| hash(&unit.op.cells, rows.key_columns());
         let noted = |unit: &&Unit| Noted { hash: hash_of(unit), version: unit.version };
-        let left: Vec<Noted> = units.iter().filter(|unit| leaves_claim(unit)).map(noted).collect();
+        let left: Vec<Noted> =
+            units.iter().filter(|unit| leaves_tombstone(unit)).map(noted).collect();
         if !left.is_empty() {
             self.leave(tx, rows.label(), left).await?;
         }
-        let looking = units.iter().filter(|unit| self.looks_for_claims(unit));
+        let looking = units.iter().filter(|unit| self.looks_for_tombstones(unit));
         if looking.clone().next().is_none() {
             return Ok(units);
         }
@@ -96,42 +96,45 @@ impl Claims<'_> {
             return Ok(units);
         }
         let looking: Vec<Noted> = looking.map(noted).collect();
-        let hashes: Vec<&[u8]> = looking.iter().map(|claim| claim.hash.as_slice()).collect();
+        let hashes: Vec<&[u8]> =
+            looking.iter().map(|tombstone| tombstone.hash.as_slice()).collect();
         let deleted = tx
             .query(FIND)
             .named(LOOK)
             .bind(self.source)
             .bind(rows.label())
             .bind(hashes)
-            .bind(printed(&looking, |claim| claim.version))
+            .bind(printed(&looking, |tombstone| tombstone.version))
             .all(|row| row.try_get::<Vec<u8>, _>(0))
             .await?;
         let deleted: HashSet<Vec<u8>> = deleted.into_iter().collect();
         let may_write = |unit: &&Unit| {
-            !self.looks_for_claims(unit) || !deleted.contains(hash_of(unit).as_slice())
+            !self.looks_for_tombstones(unit) || !deleted.contains(hash_of(unit).as_slice())
         };
         Ok(units.into_iter().filter(may_write).collect())
     }
 
     async fn leave(self, tx: &mut Tx, target: &str, mut left: Vec<Noted>) -> Result<()> {
         // A soft delete may follow a delete of the same key; the newer tombstone serves both.
-        left.sort_unstable_by_key(|claim| (claim.hash, std::cmp::Reverse(claim.version)));
-        left.dedup_by_key(|claim| claim.hash);
-        let hashes: Vec<&[u8]> = left.iter().map(|claim| claim.hash.as_slice()).collect();
+        left.sort_unstable_by_key(|tombstone| {
+            (tombstone.hash, std::cmp::Reverse(tombstone.version))
+        });
+        left.dedup_by_key(|tombstone| tombstone.hash);
+        let hashes: Vec<&[u8]> = left.iter().map(|tombstone| tombstone.hash.as_slice()).collect();
         tx.query(LEAVE)
             .named("leave the tombstones of deletes")
             .bind(self.source)
             .bind(target)
             .bind(hashes)
-            .bind(printed(&left, |claim| claim.version))
+            .bind(printed(&left, |tombstone| tombstone.version))
             .execute()
             .await
             .map(drop)
     }
 
     /// Deletes need not look for tombstones: the row's own version guards them.
-    fn looks_for_claims(self, unit: &Unit) -> bool {
-        (self.of_load || is_first(unit)) && !unit.op.action.ends_row()
+    fn looks_for_tombstones(self, unit: &Unit) -> bool {
+        (self.of_backfill || is_first(unit)) && !unit.op.action.ends_row()
     }
 }
 
@@ -141,7 +144,7 @@ pub(super) async fn alone(tx: &mut Tx, source: &str) -> Result<()> {
 }
 
 /// A removal by the scan itself, for an item that left the filter, is older than all that a backfill writes.
-fn leaves_claim(unit: &Unit) -> bool {
+fn leaves_tombstone(unit: &Unit) -> bool {
     unit.op.action.ends_row() && !is_first(unit)
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use dynaurora::engine::ports::{
-    Gap, GapReason, Listing, LoadView, Loads, NewLoad, NewStream, OpenLetter, PartitionState,
-    Stale, Sweep, Swept,
+    BackfillView, Backfills, Gap, GapReason, Listing, NewBackfill, NewStream, OpenLetter,
+    PartitionState, Stale, Sweep, Swept,
 };
 use dynaurora::error::Result;
 use dynaurora::model::{
@@ -24,7 +24,7 @@ impl Store {
         let mut state = self.state();
         let Ok(known) = state.source(source) else { return false };
         let (source, replaces) = (Arc::from(source), known.generation);
-        let load = NewLoad {
+        let backfill = NewBackfill {
             source,
             replaces,
             stream: None,
@@ -34,16 +34,16 @@ impl Store {
             mapping: None,
             rewind: None,
         };
-        begin(&mut state, &load).unwrap_or(false)
+        begin(&mut state, &backfill).unwrap_or(false)
     }
 }
 
-impl Loads for Store {
-    async fn begin_load(&self, load: &NewLoad) -> Result<bool> {
-        self.call(Call::Ledger, |state| begin(state, load)).await
+impl Backfills for Store {
+    async fn begin_backfill(&self, backfill: &NewBackfill) -> Result<bool> {
+        self.call(Call::Ledger, |state| begin(state, backfill)).await
     }
 
-    async fn end_load(&self, source: &str, generation: Generation) -> Result<bool> {
+    async fn end_backfill(&self, source: &str, generation: Generation) -> Result<bool> {
         self.call(Call::Ledger, |state| end(state, source, generation)).await
     }
 
@@ -59,39 +59,39 @@ impl Loads for Store {
     }
 }
 
-fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
+fn begin(state: &mut State, backfill: &NewBackfill) -> Result<bool> {
     let now = state.now();
-    let source = state.source(&load.source)?;
+    let source = state.source(&backfill.source)?;
     let open_gaps = source.gaps.iter().filter(|gap| gap.state == GapState::Open);
     let open = |reason| open_gaps.clone().any(|gap| gap.gap.reason == reason);
     let halted = source.halted.as_ref();
     let halted = halted.is_some_and(|halt| !matches!(halt, Halt::Gap(of) if open(*of)));
-    let refused = source.generation != load.replaces
-        || (source.listed_at.is_none() && load.stream.is_none())
+    let refused = source.generation != backfill.replaces
+        || (source.listed_at.is_none() && backfill.stream.is_none())
         || halted
         || open(GapReason::TableChanged);
     if refused {
         return Ok(false);
     }
-    let Some(rewound) = rewound(source, load, now) else { return Ok(false) };
+    let Some(rewound) = rewound(source, backfill, now) else { return Ok(false) };
     let unrepaired = |gap: &StoredGap| gap.state != GapState::Repaired;
-    source.load = LoadView {
+    source.backfill = BackfillView {
         active: true,
-        loaded: source.load.loaded,
-        sweeps: (source.load.active && source.load.sweeps)
-            || source.load.loaded
-            || load.stream.is_some()
+        loaded: source.backfill.loaded,
+        sweeps: (source.backfill.active && source.backfill.sweeps)
+            || source.backfill.loaded
+            || backfill.stream.is_some()
             || source.gaps.iter().any(unrepaired),
         replaying: 0,
         sweep_confirmed: false,
-        items: load.items,
-        rcu_max: load.rcu_max,
-        mapping: load.mapping,
+        items: backfill.items,
+        rcu_max: backfill.rcu_max,
+        mapping: backfill.mapping,
     };
     source.generation += 1;
     source.halted = None;
     let mut found = None;
-    if let Some(NewStream { stream_arn, shards }) = &load.stream {
+    if let Some(NewStream { stream_arn, shards }) = &backfill.stream {
         source.listed_at = Some(now);
         source.add_shards(stream_arn, shards, now);
         let changed = Gap {
@@ -112,7 +112,7 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
             rewind(shard, start);
         }
     }
-    for id in &load.partitions {
+    for id in &backfill.partitions {
         let epoch = source.partitions.get(id).map_or(0, |known| known.epoch);
         source.partitions.insert(id.clone(), fresh(source.generation, epoch, now));
     }
@@ -120,24 +120,24 @@ fn begin(state: &mut State, load: &NewLoad) -> Result<bool> {
         gap.state = GapState::Repairing;
     }
     let generation = source.generation;
-    let partitions = load.partitions.clone();
-    state.claims.clear();
+    let partitions = backfill.partitions.clone();
+    state.tombstones.clear();
     found.into_iter().for_each(|gap| state.record(gap));
-    if let Some(NewStream { shards, .. }) = &load.stream {
+    if let Some(NewStream { shards, .. }) = &backfill.stream {
         let listing = Arc::new(Listing { shards: shards.clone(), complete: true });
         state.record(Event::Registered { listing });
     }
-    state.record(Event::LoadBegun { generation, partitions });
+    state.record(Event::BackfillBegun { generation, partitions });
     Ok(true)
 }
 
 /// The shards that the load rewinds; none of a new stream, of which nothing was applied yet.
 fn rewound(
     source: &SourceState,
-    load: &NewLoad,
+    backfill: &NewBackfill,
     now: Instant,
 ) -> Option<Vec<(PartitionId, Position)>> {
-    let Some(rewind) = load.rewind.as_ref().filter(|_| load.stream.is_none()) else {
+    let Some(rewind) = backfill.rewind.as_ref().filter(|_| backfill.stream.is_none()) else {
         return Some(Vec::new());
     };
     let rows = source.partitions.iter().filter(|(_, row)| row.stream_arn == source.stream_arn);
@@ -206,19 +206,19 @@ fn end(state: &mut State, source: &str, generation: Generation) -> Result<bool> 
         !id.is_shard() && row.generation == generation && row.state == PartitionState::Open
     };
     if source.generation != generation
-        || !source.load.active
+        || !source.backfill.active
         || source.partitions.iter().any(unread)
         || source.replaying() > 0
     {
         return Ok(false);
     }
-    source.load.active = false;
-    source.load.loaded = true;
+    source.backfill.active = false;
+    source.backfill.loaded = true;
     for gap in source.gaps.iter_mut().filter(|gap| gap.state == GapState::Repairing) {
         gap.state = GapState::Repaired;
     }
-    state.claims.clear();
-    state.record(Event::LoadEnded { generation });
+    state.tombstones.clear();
+    state.record(Event::BackfillEnded { generation });
     Ok(true)
 }
 
@@ -250,7 +250,7 @@ pub fn stale(shared: &Shared, state: &State, sweep: &Sweep) -> Stale {
 pub fn step(shared: &Shared, state: &mut State, sweep: &Sweep) -> Result<Swept> {
     let sabotage = shared.knobs().sabotage;
     let source = state.source(&sweep.source)?;
-    if source.generation != sweep.generation || !source.load.active {
+    if source.generation != sweep.generation || !source.backfill.active {
         return Ok(Swept::Over);
     }
     let mut letters = (1..).zip(&source.dead_letters).filter(|(_, letter)| letter.open);

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use super::super::service::Service;
-use super::export::ExportLoad;
+use super::export::ExportBackfill;
 use super::host::Host;
 use super::options::{Loaded, Options, Progress, items_read};
 use super::watch::{Watched, served, watch};
-use crate::engine::backfill::{self, Backfill, LoadOptions};
+use crate::engine::backfill::{self, Backfill, BackfillOptions};
 use crate::engine::ports::{Clock, Ledger, LedgerView};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{GapReason, Halt};
 
 /// The load of one source.
 #[derive(Debug)]
-pub struct Load<'a, H, G> {
+pub struct Task<'a, H, G> {
     /// The process that asks for it.
     pub host: &'a H,
     /// The source's name.
@@ -27,16 +27,16 @@ pub struct Load<'a, H, G> {
     pub progress: &'a G,
 }
 
-impl<H: Host, G: Progress> Load<'_, H, G> {
+impl<H: Host, G: Progress> Task<'_, H, G> {
     /// Begins the load, of the export where there is one, and goes on until it is over.
     ///
     /// # Errors
     /// `Usage` where nobody runs that could do the work, `Conflict` where it cannot begin, and as the ledger,
     /// the source and the worker of this process answer.
-    pub async fn run(&self, mut export: Option<ExportLoad<H::Ports>>) -> Result<Loaded> {
+    pub async fn run(&self, mut export: Option<ExportBackfill<H::Ports>>) -> Result<Loaded> {
         let Self { host, options, .. } = self;
         let started = host.clock().now();
-        let known = match host.ledger().load(&self.source).await {
+        let known = match host.ledger().view(&self.source).await {
             Ok(view) => Some(view),
             // This process registers a source that no daemon ever ran.
             Err(error) if error.kind() == ErrorKind::Unknown => None,
@@ -55,7 +55,8 @@ impl<H: Host, G: Progress> Load<'_, H, G> {
         }
         let mut service = None;
         if workers == 0 {
-            let active = known.as_ref().is_some_and(|view| view.load.active) && !options.restart;
+            let active =
+                known.as_ref().is_some_and(|view| view.backfill.active) && !options.restart;
             let scans = !active && options.scans();
             let when = if scans { Backfill::Force } else { Backfill::Never };
             service = Some(self.own_worker(when).await?);
@@ -75,7 +76,7 @@ impl<H: Host, G: Progress> Load<'_, H, G> {
     async fn end(
         &self,
         service: Option<Service>,
-        export: Option<ExportLoad<H::Ports>>,
+        export: Option<ExportBackfill<H::Ports>>,
     ) -> Result<(LedgerView, bool)> {
         // This process's worker begins a scan once it has listed the shards.
         let begins = service.is_some() && self.options.scans();
@@ -87,7 +88,7 @@ impl<H: Host, G: Progress> Load<'_, H, G> {
         };
         match service {
             None if self.options.detach => {
-                Ok((self.host.ledger().load(&self.source).await?, false))
+                Ok((self.host.ledger().view(&self.source).await?, false))
             }
             None => match watch.await? {
                 Watched::Over(view) => Ok((*view, true)),
@@ -110,19 +111,19 @@ impl<H: Host, G: Progress> Load<'_, H, G> {
 
     /// Begins a backfill that the running daemons do.
     async fn begin(&self, view: &LedgerView) -> Result<()> {
-        if view.load.active && !self.options.restart {
+        if view.backfill.active && !self.options.restart {
             self.progress.active_already(&self.source);
             return Ok(());
         }
         let ports = self.host.ports().await?;
         let Options { segments, rcu_max, .. } = *self.options;
-        let options = LoadOptions { segments, rcu_max, mapping: self.mapping };
+        let options = BackfillOptions { segments, rcu_max, mapping: self.mapping };
         let source = Arc::clone(&self.source);
         if backfill::begin(&ports, source, view.generation, &options).await? {
             return Ok(());
         }
-        let now = self.host.ledger().load(&self.source).await?;
-        if now.load.active { Ok(()) } else { Err(self.refused(now.halted.as_ref())) }
+        let now = self.host.ledger().view(&self.source).await?;
+        if now.backfill.active { Ok(()) } else { Err(self.refused(now.halted.as_ref())) }
     }
 
     /// Why a load could not begin.

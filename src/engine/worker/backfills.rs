@@ -1,4 +1,4 @@
-//! Loads: begun and ended, as the ledger's view asks for it.
+//! Backfills: begun and ended, as the ledger's view asks for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::state::{News, Worker};
-use crate::engine::backfill::{self, Finish, Finished, LoadOptions, Step, progress};
+use crate::engine::backfill::{self, BackfillOptions, Finish, Finished, Step, progress};
 use crate::engine::jobs::Job;
 use crate::engine::ports::Seams;
 use crate::engine::retry::Stage;
@@ -17,18 +17,18 @@ const WAIT_FOR_OPERATOR: Duration = Duration::from_secs(60);
 
 impl<P: Seams> Worker<P> {
     /// Starts the next step of a load.
-    pub(super) fn start_load_step(&mut self) {
+    pub(super) fn start_backfill_step(&mut self) {
         let (ports, source) = (Arc::clone(&self.ports), Arc::clone(&self.run.name));
         let (options, mapping) = (&self.run.options, self.tables.mapping);
-        let (generation, load) = (self.view.generation, self.view.load);
-        match self.loading.step() {
+        let (generation, backfill) = (self.view.generation, self.view.backfill);
+        match self.backfilling_state.step() {
             Step::Rest => debug_assert!(false, "there is no step to do"),
             Step::Begin => {
                 let (segments, rcu_max) = (options.segments, options.rcu_max);
-                let options = LoadOptions { segments, rcu_max, mapping };
-                self.spawn(Job::LoadStep, async move {
+                let options = BackfillOptions { segments, rcu_max, mapping };
+                self.spawn(Job::BackfillStep, async move {
                     let begun = backfill::begin(&*ports, source, generation, &options).await;
-                    begun.map(News::LoadBegun)
+                    begun.map(News::BackfillBegun)
                 });
             }
             Step::Finish => {
@@ -36,12 +36,12 @@ impl<P: Seams> Worker<P> {
                     source,
                     mapper: Arc::clone(&self.run.mapper),
                     generation,
-                    remapped: load.mapping.is_some_and(|begun_with| begun_with != mapping),
-                    sweeps: load.sweeps,
-                    confirmed: load.sweep_confirmed,
+                    remapped: backfill.mapping.is_some_and(|begun_with| begun_with != mapping),
+                    sweeps: backfill.sweeps,
+                    confirmed: backfill.sweep_confirmed,
                     share_max: options.sweep_share_max,
                 };
-                self.spawn(Job::LoadStep, async move {
+                self.spawn(Job::BackfillStep, async move {
                     backfill::finish(&*ports, &finish).await.map(News::LoadFinished)
                 });
             }
@@ -51,9 +51,9 @@ impl<P: Seams> Worker<P> {
     pub(super) fn take_load_begun(&mut self, begun: bool, now: Instant) {
         self.jobs.due_at(Job::Upkeep, now);
         if begun {
-            self.loading.begun(&self.view);
+            self.backfilling_state.begun(&self.view);
             let (source, generation) = (&*self.run.name, self.view.generation + 1);
-            events::LoadBegun { source, generation }.emit();
+            events::BackfillBegun { source, generation }.emit();
         }
     }
 
@@ -61,21 +61,21 @@ impl<P: Seams> Worker<P> {
         self.jobs.due_at(Job::Upkeep, now);
         let (source, generation) = (&*self.run.name, self.view.generation);
         match finished {
-            Finished::Ended { swept } => events::LoadEnded { source, generation, swept }.emit(),
+            Finished::Ended { swept } => events::BackfillEnded { source, generation, swept }.emit(),
             Finished::Waits(why) => {
-                self.jobs.due_at(Job::LoadStep, now + WAIT_FOR_OPERATOR);
-                events::LoadWaits { source, why: &why }.emit();
-                self.told.fails(Stage::Load, &why);
+                self.jobs.due_at(Job::BackfillStep, now + WAIT_FOR_OPERATOR);
+                events::BackfillWaits { source, why: &why }.emit();
+                self.told.fails(Stage::Backfill, &why);
             }
             Finished::NotYet => {}
         }
     }
 
     /// Takes note of a new view.
-    pub(super) fn follow_load(&mut self, now: Instant) {
-        self.loading.follow(&self.view, now);
+    pub(super) fn follow_backfill(&mut self, now: Instant) {
+        self.backfilling_state.follow(&self.view, now);
         if let Some(ratio) = progress(&self.view) {
-            events::LoadProgress { source: &self.run.name, ratio }.emit();
+            events::BackfillProgress { source: &self.run.name, ratio }.emit();
         }
     }
 }

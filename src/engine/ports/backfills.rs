@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::model::{Cells, Generation, PartitionId, ShardListing, TableIndex};
 
 /// Begins and ends backfills; a part of the ledger.
-pub trait Loads: Send + Sync + 'static {
+pub trait Backfills: Send + Sync + 'static {
     /// Begins a backfill in one transaction. The generation and every partition's epoch grow, so that each
     /// batch in flight fails at the fence. Its partitions are added, old tombstones are deleted, open gaps
     /// are marked as being repaired, a trimmed shard continues at its horizon, and a halt for a gap ends.
@@ -21,12 +21,12 @@ pub trait Loads: Send + Sync + 'static {
     /// A backfill of older items rewinds the shards that were applied past them ([`Rewind::shards`]): such a
     /// shard is open at its start again, and its old position is kept, because the backfill ends only once
     /// the shard is back there. If a start is not known it returns false too.
-    fn begin_load(&self, load: &NewLoad) -> impl Future<Output = Result<bool>> + Send;
+    fn begin_backfill(&self, backfill: &NewBackfill) -> impl Future<Output = Result<bool>> + Send;
 
     /// Ends the backfill of this generation once all its partitions are drained and every shard is back at
     /// the position from which it was rewound: tombstones are deleted, its gaps are repaired. False if there
     /// is no such backfill, or it is not at its end.
-    fn end_load(
+    fn end_backfill(
         &self,
         source: &str,
         generation: Generation,
@@ -42,7 +42,7 @@ pub trait Loads: Send + Sync + 'static {
 
 /// A backfill to begin.
 #[derive(Debug, Clone)]
-pub struct NewLoad {
+pub struct NewBackfill {
     /// The source.
     pub source: Arc<str>,
     /// The generation that the backfill replaces.
