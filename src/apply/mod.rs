@@ -2,7 +2,7 @@
 //! transaction that applies the rest.
 //!
 //! All that it needs is a [`Sink`]. [`page`] maps what was read, [`batch`] adds pages up and seals them,
-//! [`bisect`] finds what the database refuses.
+//! [`mod@bisect`] finds what the database refuses.
 
 pub mod batch;
 pub mod bisect;

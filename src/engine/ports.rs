@@ -179,7 +179,7 @@ pub trait Ledger: Backfills {
     ) -> impl Future<Output = Result<Vec<Lease>>> + Send;
 
     /// A sign of life: the worker is alive for `lease_ttl` from now. A lease lasts as long as its owner
-    /// lives, so this renews all of them at once. [`Ledger::load`] shows which leases the worker still has:
+    /// lives, so this renews all of them at once. [`Ledger::view`] shows which leases the worker still has:
     /// one that another worker took has a new epoch.
     fn renew(
         &self,

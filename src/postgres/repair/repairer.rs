@@ -31,7 +31,8 @@
 //! items are read, consistently. A delete that was applied before the lock happened before the read, which
 //! shows the item as gone, and nothing is brought back; a delete that was not yet applied finds the row when
 //! the lock is gone. Nothing in between exists. The lock is held for one round of reads and one write,
-//! [`REPAIR_ROWS_MAX`] rows at most, and is given up when DynamoDB takes longer than a few seconds.
+//! [`crate::ops::ports::REPAIR_ROWS_MAX`] rows at most, and is given up when DynamoDB takes longer than
+//! a few seconds.
 //!
 //! Whoever compared before says which version was compared: a row that has another one by now was written
 //! by the stream meanwhile, and is left alone. A crash at any point leaves either nothing or all of it.
@@ -76,9 +77,9 @@ impl Repairer {
         Self { pools, source, tables: tables.to_vec() }
     }
 
-    /// Repairs up to [`REPAIR_ROWS_MAX`] rows of one entity's table. `truth` is asked once nobody else
-    /// can write: for each row what it should be by a consistent read of its item, a delete where it
-    /// should not be.
+    /// Repairs up to [`crate::ops::ports::REPAIR_ROWS_MAX`] rows of one entity's table. `truth` is asked
+    /// once nobody else can write: for each row what it should be by a consistent read of its item, a
+    /// delete where it should not be.
     ///
     /// # Errors
     /// `Conflict` when the lock is not to be had, DynamoDB is too slow, or the source is being backfilled;

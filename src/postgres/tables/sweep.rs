@@ -50,7 +50,7 @@ pub(super) async fn stale(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> R
 }
 
 /// Deletes some of them, if the backfill is still the same and no dead letter has arrived; a later one waits,
-/// as [`claims`] explains.
+/// as [`super::tombstones`] explains.
 pub(super) async fn step(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> Result<Swept> {
     let current = tx
         .query_once(
