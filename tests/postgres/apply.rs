@@ -8,10 +8,8 @@ use dynaurora::model::{EpochMillis, PartitionId, Position, SequenceNumber, Versi
 use dynaurora::sink::PostgresSink;
 use tokio::task::JoinSet;
 
-use super::rig::{
-    LETTERS, Rig, SOURCE, batch, burnt, dead_letter, letter, moved, sequence, shard, tables,
-    version, wishing, worker,
-};
+use super::rig::{Rig, burnt, dead_letter, letter, shard, tables};
+use crate::rig::{LETTERS, SOURCE, batch, moved, sequence, version, wishing, worker};
 
 const ROWS: &str = "select child || '=' || body from letters order by child";
 const TOYS: &str = "select child || position || sku from toys order by 1";

@@ -1,32 +1,17 @@
 //! The contract of ledger and sink over the real server.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use dynaurora::mapping::spec::VERSION_COLUMN;
 use dynaurora::model::{Cells, SequenceNumber, TableIndex, Version};
-use dynaurora::sink::{Pools, PostgresLedger, PostgresSink, ddl, ident, migrations};
-use sqlx::{AssertSqlSafe, PgPool, Row};
+use dynaurora::sink::{PostgresLedger, PostgresSink, ident};
+use sqlx::{AssertSqlSafe, Row};
 
-use super::cluster::fresh_database;
-use super::rig::settings;
+use super::rig::Rig;
 use crate::contract::{self, StoredRow};
 
-struct Rig {
-    ledger: PostgresLedger,
-    sink: PostgresSink,
-    pool: PgPool,
-}
-
 async fn fresh() -> Rig {
-    let url = fresh_database().await;
-    let pool = PgPool::connect(&url).await.unwrap();
-    migrations::migrate(&pool).await.unwrap();
-    let steps = ddl::plan(&pool, &contract::tables()).await.unwrap();
-    ddl::apply(&pool, &steps).await.unwrap();
-    let pools = Arc::new(Pools::connect(settings(&url)).await.unwrap());
-    let sink = PostgresSink::new(Arc::clone(&pools), &contract::tables()).unwrap();
-    Rig { ledger: PostgresLedger::new(pools), sink, pool }
+    Rig::with_tables(&contract::tables()).await
 }
 
 impl contract::Rig for Rig {

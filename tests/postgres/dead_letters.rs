@@ -6,7 +6,8 @@ use dynaurora::sink::dead_letters::{
     DeadLetterFilter, DeadLetterState, counts, list, open_ids, settle, show,
 };
 
-use super::rig::{Rig, SOURCE, batch, dead_letter, moved, version, worker};
+use super::rig::{Rig, dead_letter};
+use crate::rig::{SOURCE, batch, moved, version, worker};
 
 #[tokio::test]
 async fn dead_letters_are_stored_whole_superseded_listed_and_settled() {

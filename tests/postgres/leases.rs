@@ -12,7 +12,8 @@ use dynaurora::model::{Epoch, PartitionId, PartitionKind};
 use dynaurora::sink::{Pools, PostgresLedger, PostgresSink, Settings};
 use tokio::task::JoinSet;
 
-use super::rig::{LEASE_TTL, Rig, SOURCE, STREAM, batch, letter, settings, shard, tables, worker};
+use super::rig::{LEASE_TTL, Rig, letter, settings, shard, tables};
+use crate::rig::{SOURCE, STREAM, batch, worker};
 
 /// Renews, and tells what the worker then has.
 async fn renew(rig: &Rig, who: &WorkerId) -> Vec<(PartitionId, Epoch)> {

@@ -4,10 +4,11 @@ use dynaurora::config::Config;
 use dynaurora::engine::batch::{Filling, Label, MappedPage, PageContext};
 use dynaurora::engine::ports::{Applied, Batch, Lease, Page, Sink, Sweep, Swept, WorkerId};
 use dynaurora::mapping::Mapper;
-use dynaurora::model::{Change, ChangeOp, EpochMillis, Generation, Item, Position, SequenceNumber};
+use dynaurora::model::{Change, ChangeOp, EpochMillis, Generation, Position, SequenceNumber};
 use dynaurora::sink::compare::compare;
 
-use super::rig::{Rig, SOURCE, STREAM, moved, sequence, worker};
+use super::rig::Rig;
+use crate::rig::{SOURCE, STREAM, item, moved, sequence, worker};
 
 const MAPPING: &str = r#"
     version = 1
@@ -105,10 +106,6 @@ impl Play {
     pub(super) async fn texts(&self, sql: &str) -> Vec<String> {
         self.rig.texts(sql).await.into_iter().flatten().collect()
     }
-}
-
-pub(super) fn item(json: &str) -> Item {
-    serde_json::from_str(json).unwrap()
 }
 
 /// A change of the letter `id` with this number, which is its time too.

@@ -10,9 +10,8 @@ use dynaurora::runtime::SystemClock;
 use dynaurora::sink::mend::{Guard, Mended, Mender, Recorded, Wound};
 
 use super::lifecycle::{HISTORY, Play, put, remove, scan};
-use super::rig::{
-    LETTERS, Rig, SOURCE, batch, burnt, cells, letter, moved, tables, version, wishing, worker,
-};
+use super::rig::{Rig, burnt, letter, tables};
+use crate::rig::{LETTERS, SOURCE, batch, cells, moved, version, wishing, worker};
 
 fn mender(rig: &Rig) -> Mender {
     Mender::new(Arc::clone(&rig.pools), SOURCE.into(), &tables())
