@@ -1,6 +1,6 @@
 //! Dead letters as people see them.
 
-use dynaurora::engine::ports::{Batch, Ledger};
+use dynaurora::engine::ports::{Batch, DeadLetter, Lease, Ledger};
 use dynaurora::error::ErrorKind;
 use dynaurora::sink::dead_letters::{
     DeadLetterFilter, DeadLetterState, counts, list, open_ids, settle, show,
@@ -11,14 +11,9 @@ use crate::rig::{SOURCE, batch, moved, version, worker};
 
 #[tokio::test]
 async fn dead_letters_are_stored_whole_superseded_listed_and_settled() {
-    let rig = Rig::new().await;
-    let ann = worker("ann");
-    let lease = rig.lease(&ann, "a").await;
-    let letters = ["1", "2", "3"].map(|child| dead_letter(child, 5));
-    let first = Batch { rejects: letters.to_vec(), ..batch(&ann, &lease, 5, vec![]) };
-    rig.apply(&first).await.unwrap();
+    let (rig, lease, letters) = three_letters().await;
     let touched = vec![(letters[0].key_hash, version(6)), (letters[1].key_hash, version(5))];
-    let next = Batch { touched, ..batch(&ann, &moved(&lease, 5), 6, vec![]) };
+    let next = Batch { touched, ..batch(&worker("ann"), &moved(&lease, 5), 6, vec![]) };
     assert_eq!(rig.apply(&next).await.unwrap().dead_letters_superseded, 1);
 
     let all = list(&rig.pool, DeadLetterFilter::default()).await.unwrap();
@@ -54,12 +49,7 @@ async fn dead_letters_are_stored_whole_superseded_listed_and_settled() {
 
 #[tokio::test]
 async fn settled_dead_letters_are_kept_for_a_month_and_open_ones_for_ever() {
-    let rig = Rig::new().await;
-    let ann = worker("ann");
-    let lease = rig.lease(&ann, "a").await;
-    let letters = ["1", "2", "3"].map(|child| dead_letter(child, 5));
-    let first = Batch { rejects: letters.to_vec(), ..batch(&ann, &lease, 5, vec![]) };
-    rig.apply(&first).await.unwrap();
+    let (rig, ..) = three_letters().await;
     let ids = open_ids(&rig.pool, SOURCE, Some("nul")).await.unwrap();
     assert_eq!(ids.len(), 3);
     assert!(open_ids(&rig.pool, SOURCE, Some("range")).await.unwrap().is_empty());
@@ -75,4 +65,15 @@ async fn settled_dead_letters_are_kept_for_a_month_and_open_ones_for_ever() {
     rig.register(&["a", "b"]).await;
     let left = list(&rig.pool, DeadLetterFilter::default()).await.unwrap();
     assert_eq!(left.iter().map(|letter| letter.id).collect::<Vec<_>>(), [ids[2], ids[1]]);
+}
+
+/// Three open dead letters of a batch, and the lease that it moved.
+async fn three_letters() -> (Rig, Lease, [DeadLetter; 3]) {
+    let rig = Rig::new().await;
+    let ann = worker("ann");
+    let lease = rig.lease(&ann, "a").await;
+    let letters = ["1", "2", "3"].map(|child| dead_letter(child, 5));
+    let first = Batch { rejects: letters.to_vec(), ..batch(&ann, &lease, 5, vec![]) };
+    rig.apply(&first).await.unwrap();
+    (rig, lease, letters)
 }
