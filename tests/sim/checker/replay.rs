@@ -88,7 +88,7 @@ impl<'a> Replay<'a> {
                 }
             }
             Event::BackfillBegun { generation, partitions } => {
-                self.backfill_begun(*generation, partitions)
+                self.backfill_begun(*generation, partitions);
             }
             Event::Swept { table, key, row } => self.swept((*table, key.clone()), row.as_ref()),
             Event::BackfillEnded { generation } => self.backfill_ended(*generation),
