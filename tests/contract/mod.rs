@@ -62,32 +62,26 @@ mod before_the_sdk {
     );
 }
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use dynaurora::apply::ports::{Advance, Batch, Fence, Lineage, Phase, RecordRef, Rows, Unit};
+use dynaurora::apply::ports::Unit;
 use dynaurora::engine::ports::{
-    Lease, LeaseRequest, Ledger, LedgerView, Listing, PartitionRow, SourceIdentity, Target,
+    Lease, LeaseRequest, Ledger, LedgerView, Listing, PartitionRow, Target,
 };
-use dynaurora::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableName, TableSpec};
-use dynaurora::model::{
-    Cells, PartitionId, Position, RowAction, RowOp, SequenceNumber, ShardListing, TableIndex,
-    Version, WorkerId,
+use dynaurora::mapping::spec::{ColumnType, TableSpec};
+use dynaurora::model::{Cells, RowAction, ShardListing, TableIndex, Version, WorkerId};
+
+use crate::rig::tables::{Build, table};
+use crate::rig::{self, unit};
+pub use crate::rig::{
+    LETTERS, SOURCE, STREAM, TOYS, advance, batch, identity, moved, partition, sequence, version,
+    worker,
 };
 
-/// The source of every case.
-pub const SOURCE: &str = "santa";
-/// Its stream.
-pub const STREAM: &str = "arn:aws:dynamodb:eu-west-1:000000000000:table/NorthPole/stream/a";
 /// A lease that outlives every case.
 pub const LONG: Duration = Duration::from_secs(600);
 /// A lease whose end a case awaits.
 pub const SHORT: Duration = Duration::from_millis(150);
-
-/// The entity's own table: `letters (child text, number bigint, body text, weight numeric)`.
-pub const LETTERS: TableIndex = TableIndex(0);
-/// Its child table: `toys (child text, number bigint, position bigint, sku text)`.
-pub const TOYS: TableIndex = TableIndex(1);
 
 /// An implementation under test: an empty ledger and the empty tables of [`tables`].
 pub trait Rig {
@@ -120,68 +114,17 @@ pub struct StoredRow {
 
 /// The target tables of every case.
 pub fn tables() -> Vec<TableSpec> {
-    let column = |name: &str, column_type, not_null| ColumnSpec {
-        name: name.to_owned(),
-        column_type,
-        not_null,
-    };
-    let name = |name: &str| TableName { schema: None, name: name.to_owned() };
-    let letters = TableSpec {
-        name: name("letters"),
-        entity: Arc::from("letter"),
-        columns: vec![
-            column("child", ColumnType::Text, true),
-            column("number", ColumnType::BigInt, true),
-            column("body", ColumnType::Text, false),
-            column("weight", ColumnType::Numeric(None), false),
-        ],
-        key_columns: 2,
-        ..TableSpec::default()
-    };
-    let toys = TableSpec {
-        name: name("toys"),
-        entity: Arc::from("letter"),
-        columns: vec![
-            column("child", ColumnType::Text, true),
-            column("number", ColumnType::BigInt, true),
-            column("position", ColumnType::BigInt, true),
-            column("sku", ColumnType::Text, false),
-        ],
-        key_columns: 3,
-        parent: Some(ParentSpec { table: LETTERS, key_columns: 2 }),
-        ..TableSpec::default()
-    };
-    vec![letters, toys]
-}
-
-/// The source as every case enrols it.
-pub fn identity() -> SourceIdentity {
-    SourceIdentity {
-        source: SOURCE.into(),
-        table_arn: "arn:aws:dynamodb:eu-west-1:000000000000:table/NorthPole".to_owned(),
-        table_id: "11111111-2222-3333-4444-555555555555".to_owned(),
-        stream_arn: STREAM.to_owned(),
-    }
-}
-
-/// A worker.
-pub fn worker(name: &str) -> WorkerId {
-    WorkerId::new(name)
-}
-
-/// A partition's id.
-pub fn partition(name: &str) -> PartitionId {
-    PartitionId::new(name)
-}
-
-/// A sequence number of a width that the service uses.
-pub fn sequence(number: u64) -> SequenceNumber {
-    SequenceNumber::parse(&format!("{number:021}")).unwrap()
-}
-
-/// A version of the first generation.
-pub fn version(number: u64) -> Version {
-    Version { generation: 1, sequence: sequence(number) }
+    let letters = table("letters")
+        .key("child", ColumnType::Text)
+        .key("number", ColumnType::BigInt)
+        .column("body", ColumnType::Text)
+        .column("weight", ColumnType::Numeric(None));
+    let toys = table("toys")
+        .key("child", ColumnType::Text)
+        .key("number", ColumnType::BigInt)
+        .key("position", ColumnType::BigInt)
+        .column("sku", ColumnType::Text);
+    vec![letters, toys.below(LETTERS, 2)]
 }
 
 /// A shard as a listing shows it.
@@ -211,54 +154,10 @@ pub fn burnt(child: &str, number: u64, at: Version) -> Unit {
     unit(RowAction::Delete, [Some(child), Some(number.as_str())].into_iter().collect(), at)
 }
 
-/// The same letter with toys wished for.
-pub fn wishing(mut unit: Unit, toys: &[&str]) -> Unit {
-    let key = unit.op.cells.prefix(2);
-    unit.op.children = toys
-        .iter()
-        .enumerate()
-        .map(|(position, sku)| {
-            let mut cells = key.clone();
-            cells.push_display(position);
-            cells.push(sku);
-            (TOYS, cells)
-        })
-        .collect();
-    unit
-}
-
-fn unit(action: RowAction, cells: Cells, version: Version) -> Unit {
-    let op = RowOp { table: LETTERS, action, cells, children: Vec::new() };
-    Unit { op, version, record: RecordRef { page: 0, index: 0 } }
-}
-
-/// A batch that moves one lease to a position.
-pub fn batch(who: &WorkerId, lease: &Lease, to: u64, units: Vec<Unit>) -> Batch {
-    Batch {
-        source: SOURCE.into(),
-        phase: Phase::Steady,
-        rows: Rows { units, ..Rows::default() },
-        lineage: Lineage { stream_arn: STREAM.into(), ..Lineage::default() },
-        fence: Fence { worker: who.clone(), generation: 1, advances: vec![advance(lease, to)] },
-    }
-}
-
-/// The step of a lease to a position.
-pub fn advance(lease: &Lease, to: u64) -> Advance {
-    Advance {
-        partition: lease.partition.clone(),
-        epoch: lease.epoch,
-        from: lease.position.clone(),
-        to: Position::After(sequence(to)),
-        drained: false,
-        records: 0,
-        last_event_at: None,
-    }
-}
-
-/// The lease once its partition has come to a position.
-pub fn moved(lease: &Lease, to: u64) -> Lease {
-    Lease { position: Position::After(sequence(to)), ..lease.clone() }
+/// The same letter with toys wished for, in their order.
+pub fn wishing(unit: Unit, toys: &[&str]) -> Unit {
+    let numbered: Vec<_> = (0..).zip(toys.iter().copied()).collect();
+    rig::wishing(unit, &numbered)
 }
 
 /// Enrols the source and registers shards.

@@ -15,6 +15,7 @@ use dynaurora::runtime::SystemClock;
 use dynaurora::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
 use tokio::time::Instant;
 
+use crate::rig::item;
 use crate::world::{World, WorldServer, WorldSource};
 
 pub(super) const TABLE: &str = "letters";
@@ -75,10 +76,6 @@ pub(super) async fn dynamo_source(endpoint: &str, options: SourceOptions) -> Dyn
     let endpoint = Some(endpoint.to_owned());
     let config = connect(&ConnectOptions { endpoint, ..ConnectOptions::default() }).await.unwrap();
     DynamoSource::new(TABLE, &config, options)
-}
-
-pub(super) fn item(json: &str) -> Item {
-    serde_json::from_str(json).unwrap()
 }
 
 pub(super) fn letter(child: u32, wishes: u32) -> Item {

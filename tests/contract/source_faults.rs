@@ -11,8 +11,9 @@ use dynaurora::model::{PartitionId, Position};
 use dynaurora::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
 
 use super::source::{
-    InWorld, TABLE, at, drain, dynamo_source, item, key, letter, listed, over_http, shards,
+    InWorld, TABLE, at, drain, dynamo_source, key, letter, listed, over_http, shards,
 };
+use crate::rig::item;
 use crate::world::{Fault, Operation, WorldError};
 
 /// What a source says of a world that changes and fails, each case over an empty table.

@@ -58,8 +58,7 @@ async fn letter(stage: &Stage, status: Option<&str>, sent: &str) {
 #[tokio::test]
 async fn a_retry_is_a_version_of_the_history() {
     let stage = Stage::start().await;
-    let mut daemon = stage.daemon();
-    daemon.readyz(200).await;
+    let daemon = stage.ready_daemon().await;
     let history = async || -> Vec<String> {
         let sql = "select op || ' ' || coalesce(status, '-') || (valid_to is null) \
                    from letters_history order by dynaurora_version";
@@ -108,8 +107,7 @@ async fn a_retry_is_a_version_of_the_history() {
 #[tokio::test]
 async fn a_retry_applies_what_the_item_is_now_and_a_drop_keeps_the_reason() {
     let stage = Stage::start().await;
-    let mut daemon = stage.daemon();
-    daemon.readyz(200).await;
+    let daemon = stage.ready_daemon().await;
     for id in ["1", "2", "3"] {
         child(&stage, id, "Ada", "2020-01-01").await;
     }
@@ -181,8 +179,7 @@ async fn a_retry_applies_what_the_item_is_now_and_a_drop_keeps_the_reason() {
 #[tokio::test]
 async fn an_item_that_no_entity_matches_is_settled_by_its_removal() {
     let stage = Stage::start().await;
-    let mut daemon = stage.daemon();
-    daemon.readyz(200).await;
+    let daemon = stage.ready_daemon().await;
     let key = |sk: &str| {
         let text = |value: &str| AttributeValue::S(value.to_owned());
         [("pk".to_owned(), text("ELF#1")), ("sk".to_owned(), text(sk))].into()

@@ -290,18 +290,24 @@ async fn a_damaged_file_halts_the_load_until_it_is_mended() {
     stage.converge().await;
 }
 
-/// The manifest's own checksums hold, and a line is named, where the MD5 says nothing.
-#[tokio::test]
-async fn a_line_too_few_or_none_at_all_is_named() {
+/// A stage with some dozens of items that nobody changes.
+pub(super) async fn with_items(seed: u64) -> Stage {
     let stage = Stage::start().await;
-    let mut writers = Writers::start(&stage, 1, 3, f64::INFINITY);
-    writers.bring_many(&stage, 3);
+    let mut writers = Writers::start(&stage, 1, seed, f64::INFINITY);
+    writers.bring_many(&stage, seed);
     within(SOON_SECS, "there are items", async || {
         let scan = stage.client.scan().table_name("NorthPole").send().await.unwrap();
         (scan.count() > 30).then_some(())
     })
     .await;
     writers.stop().await;
+    stage
+}
+
+/// The manifest's own checksums hold, and a line is named, where the MD5 says nothing.
+#[tokio::test]
+async fn a_line_too_few_or_none_at_all_is_named() {
+    let stage = with_items(3).await;
     for (text, told) in [("", "0 lines"), ("{\"Item\":{\"x\":{\"S\":\"a\"}}}\n", "at line 1")] {
         let export = Written::of(&stage).await;
         let place = export.path().display().to_string();

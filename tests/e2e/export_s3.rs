@@ -14,9 +14,7 @@ use dynaurora::model::Position;
 use dynaurora::source::{ConnectOptions, DynamoSource, SourceOptions, connect};
 use md5::{Digest, Md5};
 
-use super::export::Written;
-use super::stage::{SOON_SECS, Stage, within};
-use super::writers::Writers;
+use super::export::{Written, with_items};
 use crate::world::server::Server;
 
 /// Serves the files of a folder as the objects of the bucket `exports` under `a b/0169-a1`.
@@ -58,15 +56,7 @@ async fn answer(
 
 #[tokio::test]
 async fn an_export_is_read_from_s3() {
-    let stage = Stage::start().await;
-    let mut writers = Writers::start(&stage, 1, 5, f64::INFINITY);
-    writers.bring_many(&stage, 5);
-    within(SOON_SECS, "there are items", async || {
-        let scan = stage.client.scan().table_name("NorthPole").send().await.unwrap();
-        (scan.count() > 30).then_some(())
-    })
-    .await;
-    writers.stop().await;
+    let stage = with_items(5).await;
     let export = Written::of(&stage).await;
     let bucket = Arc::new(Bucket {
         folder: export.path().to_owned(),

@@ -1,18 +1,13 @@
 //! How long the shards of a killed daemon wait for another one, with the lease that ships.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dynaurora::demo::santa::TABLE;
-use dynaurora::engine::ports::{Clock, StreamView};
+use dynaurora::engine::ports::Clock;
 use dynaurora::runtime::SystemClock;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use super::sharing::{live, look, open};
+use super::sharing::{Life, look, open};
 use super::stage::{SOON_SECS, Setting, Stage, within};
 use super::writers::Writers;
-use crate::world::{World, WorldServer};
 
 /// The default of `worker.lease_ttl_secs`.
 const LEASE_SECS: u64 = 10;
@@ -20,17 +15,10 @@ const LEASE_SECS: u64 = 10;
 /// I11: a lease that nobody renews has another owner within two lease times, and rows flow again.
 #[tokio::test]
 async fn a_killed_daemons_shards_flow_again_within_two_lease_times() {
-    let mut world = World::new(23);
-    world.set_now(SystemClock.wall());
-    world.initial_shards = 4;
-    world.create_table(TABLE, &["pk", "sk"], StreamView::NewAndOldImages);
-    let server = Arc::new(WorldServer::start(Arc::new(Mutex::new(world))));
-    let endpoint = Some(server.endpoint().to_owned());
+    let mut life = Life::of(23, 4);
+    let endpoint = life.endpoint();
     let setting = Setting { endpoint, lease_ttl_secs: LEASE_SECS, ..Setting::default() };
     let stage = Stage::with(setting).await;
-    let end_of_life = CancellationToken::new();
-    let mut living = JoinSet::new();
-    living.spawn(live(Arc::clone(&server), end_of_life.clone()));
     let (mut one, mut other) = (stage.daemon(), stage.daemon());
     within(SOON_SECS, "both read shards", async || {
         one.still_runs();
@@ -64,8 +52,7 @@ async fn a_killed_daemons_shards_flow_again_within_two_lease_times() {
         flowing.as_secs_f64()
     );
     assert!(owned < Duration::from_secs(2 * LEASE_SECS), "{owned:?}");
-    end_of_life.cancel();
-    living.join_next().await.unwrap().unwrap();
+    life.end().await;
     stage.converge().await;
     other.stop().await;
 }
@@ -76,8 +63,7 @@ async fn a_worker_that_cannot_renew_stops_before_its_leases_end() {
     let setting = Setting { lease_ttl_secs: LEASE_SECS, ..Setting::default() };
     let stage = Stage::with(setting).await;
     let writers = Writers::start(&stage, 1, 5, 20.0);
-    let mut daemon = stage.daemon();
-    daemon.readyz(200).await;
+    let mut daemon = stage.ready_daemon().await;
     let mut renewals = stage.pool.begin().await.unwrap();
     let rows = sqlx::query("select from dynaurora.workers for update");
     rows.execute(&mut *renewals).await.unwrap();

@@ -126,8 +126,7 @@ async fn whoever_changes_a_table_is_told_to_restart_the_daemons() {
 #[tokio::test]
 async fn a_load_that_begins_is_no_reason_to_worry() {
     let stage = Stage::start().await;
-    let mut daemon = stage.daemon();
-    daemon.readyz(200).await;
+    let daemon = stage.ready_daemon().await;
     let writers = Writers::start(&stage, 3, 11, f64::INFINITY);
     for generation in 2..5 {
         let loaded = stage.command(&["backfill", "--source", "santa"]).await;

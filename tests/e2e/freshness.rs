@@ -82,8 +82,7 @@ async fn misses(stage: &Stage, pool: &PgPool, groups: u32, writes: u32) -> u32 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_writes_are_read_once_they_were_waited_for() {
     let stage = Stage::start().await;
-    let mut daemon = stage.daemon();
-    daemon.readyz(200).await;
+    let daemon = stage.ready_daemon().await;
     let pool = pool(&cluster().await.url(&stage.database)).await;
     assert_eq!(misses(&stage, &pool, 100, 10).await, 0);
 

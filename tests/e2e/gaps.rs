@@ -169,8 +169,7 @@ async fn i6_shards_that_nobody_listed_for_a_day_are_a_gap() {
     scene.shows(&[(1, "Noor")]).await;
     daemon.stop().await;
     listed_ago(22).await;
-    let mut daemon = scene.stage.daemon();
-    daemon.readyz(200).await;
+    let daemon = scene.stage.ready_daemon().await;
     daemon.stop().await;
     assert!(scene.gaps().await.is_empty());
 

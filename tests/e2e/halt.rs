@@ -13,8 +13,7 @@ const BATCH_MAX: usize = 25;
 #[tokio::test]
 async fn a_stream_that_is_mostly_rejected_halts_and_everybody_says_so() {
     let stage = Stage::start().await;
-    let mut daemon = stage.daemon();
-    daemon.readyz(200).await;
+    let mut daemon = stage.ready_daemon().await;
     for first in (0..STRAYS).step_by(BATCH_MAX) {
         let puts = (first..first + BATCH_MAX).map(stray).collect();
         stage.client.batch_write_item().request_items(TABLE, puts).send().await.unwrap();

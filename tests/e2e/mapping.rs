@@ -72,8 +72,7 @@ async fn the_worked_example_runs_as_it_stands() {
     let stage = Stage::with(ALL).await;
     let ended = stage.command(&["test"]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stdout);
-    let mut daemon = stage.daemon();
-    daemon.readyz(200).await;
+    let _daemon = stage.ready_daemon().await;
     let toys = AttributeValue::L(vec![
         AttributeValue::M([("sku".to_owned(), text("train"))].into()),
         AttributeValue::M(

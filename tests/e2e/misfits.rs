@@ -2,21 +2,14 @@
 //! a right that is missing, clocks that are wrong.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 
 use dynaurora::demo::compare::full_comparison;
-use dynaurora::demo::santa::TABLE;
-use dynaurora::engine::ports::{Clock, StreamView};
-use dynaurora::runtime::SystemClock;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use super::daemon::{Daemon, command};
 use super::refusals::says;
-use super::sharing::{live, look, open};
+use super::sharing::{Life, look, open};
 use super::stage::{SOON_SECS, Setting, Stage, within};
 use super::writers::Writers;
-use crate::world::{World, WorldServer};
 
 /// What makes a config another one: a column that comes from elsewhere.
 const OTHERWISE: &str = "source.santa.entity.child.columns.city=address.town";
@@ -99,17 +92,10 @@ async fn clocks_that_are_an_hour_off_change_nothing() {
         eprintln!("skipped: faketime is not installed here (scripts/install-test-tools.sh)");
         return;
     };
-    let mut world = World::new(17);
-    world.set_now(SystemClock.wall());
-    world.initial_shards = 3;
-    world.create_table(TABLE, &["pk", "sk"], StreamView::NewAndOldImages);
-    let server = Arc::new(WorldServer::start(Arc::new(Mutex::new(world))));
-    let endpoint = Some(server.endpoint().to_owned());
+    let mut life = Life::of(17, 3);
+    let endpoint = life.endpoint();
     // Long enough for a renewal that a busy machine delays.
     let stage = Stage::with(Setting { endpoint, lease_ttl_secs: 10, ..Setting::default() }).await;
-    let end_of_life = CancellationToken::new();
-    let mut living = JoinSet::new();
-    living.spawn(live(Arc::clone(&server), end_of_life.clone()));
     let skewed = |offset: &str| {
         let mut command = command("run");
         command.env("LD_PRELOAD", &faketime).env("FAKETIME", offset);
@@ -147,8 +133,7 @@ async fn clocks_that_are_an_hour_off_change_nothing() {
         open(&ledger).all(|row| slow.owns(row.owner.as_deref())).then_some(())
     })
     .await;
-    end_of_life.cancel();
-    living.join_next().await.unwrap().unwrap();
+    life.end().await;
     let kept = "select dynaurora.wait_for('santa', clock_timestamp(), '60 s')::int::bigint";
     assert_eq!(stage.number(kept).await, 1);
     let (source, mapper) = (stage.source().await, &stage.plan().mapper);

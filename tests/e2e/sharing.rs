@@ -24,20 +24,13 @@ const OPEN_SHARDS_MAX: usize = 8;
 
 #[tokio::test]
 async fn two_share_the_shards_and_the_survivor_takes_them_over() {
-    let mut world = World::new(11);
-    world.set_now(SystemClock.wall());
-    world.initial_shards = 3;
-    world.faults.late_end = 0.5;
-    world.faults.listing_delay_millis = 200;
-    world.create_table(TABLE, &["pk", "sk"], StreamView::NewAndOldImages);
-    let server = WorldServer::start(Arc::new(Mutex::new(world)));
-    let endpoint = Some(server.endpoint().to_owned());
-    let stage = Stage::with(Setting { endpoint, ..Setting::default() }).await;
-
-    let end_of_life = CancellationToken::new();
-    let server = Arc::new(server);
-    let mut living = JoinSet::new();
-    living.spawn(live(Arc::clone(&server), end_of_life.clone()));
+    let mut life = Life::of(11, 3);
+    {
+        let mut world = life.server.world();
+        world.faults.late_end = 0.5;
+        world.faults.listing_delay_millis = 200;
+    }
+    let stage = Stage::with(Setting { endpoint: life.endpoint(), ..Setting::default() }).await;
 
     let mut one = stage.daemon();
     let mut other = stage.daemon();
@@ -72,8 +65,7 @@ async fn two_share_the_shards_and_the_survivor_takes_them_over() {
     .await;
     drained_more(&stage, 3).await;
     other.stop().await;
-    end_of_life.cancel();
-    living.join_next().await.unwrap().unwrap();
+    life.end().await;
     let found = stage.converge().await;
     assert!(found.rows > 20, "{found:?}");
     assert_eq!(stage.number("select count(*) from dynaurora.gaps").await, 0);
@@ -110,8 +102,40 @@ async fn drained_more(stage: &Stage, more: usize) {
     .await;
 }
 
+/// A world with one table that is written to and whose shards change, from its start to its end.
+pub(super) struct Life {
+    server: Arc<WorldServer>,
+    ending: CancellationToken,
+    living: JoinSet<()>,
+}
+
+impl Life {
+    pub(super) fn of(seed: u64, shards: usize) -> Self {
+        let mut world = World::new(seed);
+        world.set_now(SystemClock.wall());
+        world.initial_shards = shards;
+        world.create_table(TABLE, &["pk", "sk"], StreamView::NewAndOldImages);
+        let server = Arc::new(WorldServer::start(Arc::new(Mutex::new(world))));
+        let ending = CancellationToken::new();
+        let mut living = JoinSet::new();
+        living.spawn(live(Arc::clone(&server), ending.clone()));
+        Self { server, ending, living }
+    }
+
+    /// What a stage has as its endpoint.
+    pub(super) fn endpoint(&self) -> Option<String> {
+        Some(self.server.endpoint().to_owned())
+    }
+
+    /// Lets it come to rest; the server stays.
+    pub(super) async fn end(&mut self) {
+        self.ending.cancel();
+        self.living.join_next().await.unwrap().unwrap();
+    }
+}
+
 /// Writes, and lets the shards change, until it is told to stop.
-pub(super) async fn live(server: Arc<WorldServer>, stop: CancellationToken) {
+async fn live(server: Arc<WorldServer>, stop: CancellationToken) {
     let mut random = fastrand::Rng::with_seed(5);
     let mut writes = 0_u32;
     while !stop.is_cancelled() {

@@ -196,6 +196,13 @@ impl Stage {
         self.daemon_with(&["--backfill", "never"])
     }
 
+    /// Starts a daemon, and waits until it is ready.
+    pub(super) async fn ready_daemon(&self) -> Daemon {
+        let mut daemon = self.daemon();
+        daemon.readyz(200).await;
+        daemon
+    }
+
     /// Starts a daemon with more arguments.
     pub(super) fn daemon_with(&self, more: &[&str]) -> Daemon {
         self.daemon_from(command("run"), more)

@@ -8,22 +8,15 @@ use super::stage::{SOON_SECS, Setting, Stage, within};
 use super::writers::Writers;
 
 /// A lease that outlives the test: who takes a partition over got it given back.
-const LONG_LEASE: Setting = Setting {
-    lease_ttl_secs: 300,
-    more: "",
-    endpoint: None,
-    applied: true,
-    reindeer: false,
-    postgres: None,
-    server: None,
-};
+fn long_lease() -> Setting {
+    Setting { lease_ttl_secs: 300, ..Setting::default() }
+}
 
 #[tokio::test]
 async fn the_first_signal_drains_and_the_next_daemon_reads_nothing_twice() {
-    let stage = Stage::with(LONG_LEASE).await;
+    let stage = Stage::with(long_lease()).await;
     let writers = Writers::start(&stage, 3, 2, f64::INFINITY);
-    let mut daemon = stage.daemon();
-    daemon.readyz(200).await;
+    let mut daemon = stage.ready_daemon().await;
     within(SOON_SECS, "a thousand records are applied", async || {
         (daemon.metric("dynaurora_records_total").await >= 1_000.0).then_some(())
     })
@@ -49,7 +42,7 @@ async fn the_first_signal_drains_and_the_next_daemon_reads_nothing_twice() {
 
 #[tokio::test]
 async fn the_second_signal_and_the_end_of_the_grace_stop_it_at_once() {
-    let stage = Stage::with(LONG_LEASE).await;
+    let stage = Stage::with(long_lease()).await;
     let writers = Writers::start(&stage, 1, 3, 50.0);
     let mut daemon = stage.daemon();
     let held = hold_up(&stage, &mut daemon).await;

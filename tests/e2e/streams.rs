@@ -10,8 +10,7 @@ use super::stage::{SOON_SECS, within};
 #[tokio::test]
 async fn what_follows_a_stream_without_records_is_read_by_the_next_daemon() {
     let scene = Scene::start().await;
-    let mut daemon = scene.stage.daemon();
-    daemon.readyz(200).await;
+    let daemon = scene.stage.ready_daemon().await;
     daemon.kill().await;
     scene.put(1, "Noor");
     scene.put(2, "Ole");

@@ -98,8 +98,7 @@ const VANDALS: &str = "\
 #[tokio::test]
 async fn what_was_done_by_hand_is_found_and_mended_and_the_stream_still_wins() {
     let stage = Stage::start().await;
-    let mut daemon = stage.daemon();
-    daemon.readyz(200).await;
+    let mut daemon = stage.ready_daemon().await;
     for id in ["1", "2", "3", "4", "5", "6"] {
         child(&stage, id, "Ada").await;
     }
@@ -172,8 +171,7 @@ async fn what_was_done_by_hand_is_found_and_mended_and_the_stream_still_wins() {
 #[tokio::test]
 async fn while_writers_write_nothing_is_found_and_repairs_do_no_harm() {
     let stage = Stage::start().await;
-    let mut daemon = stage.daemon();
-    daemon.readyz(200).await;
+    let mut daemon = stage.ready_daemon().await;
     let writers = Writers::start(&stage, 3, 17, f64::INFINITY);
     within(SOON_SECS, "some hundred rows are there", async || {
         (stage.number("select count(*) from children").await > 100).then_some(())
@@ -222,8 +220,7 @@ name = "name"
 #[tokio::test]
 async fn rows_that_name_no_item_are_settled_by_a_second_reading() {
     let stage = Stage::with(Setting { more: BY_MAIL, ..Setting::default() }).await;
-    let mut daemon = stage.daemon();
-    daemon.readyz(200).await;
+    let daemon = stage.ready_daemon().await;
     for id in ["1", "2"] {
         let mail = format!("{id}@north.pole");
         put(&stage, (&format!("ELF#{id}"), "PROFILE"), &[("mail", text(&mail))]).await;
@@ -253,8 +250,7 @@ async fn rows_that_name_no_item_are_settled_by_a_second_reading() {
 #[tokio::test]
 async fn what_waits_as_a_dead_letter_is_left_out_and_counted() {
     let stage = Stage::start().await;
-    let mut daemon = stage.daemon();
-    daemon.readyz(200).await;
+    let daemon = stage.ready_daemon().await;
     child(&stage, "1", "Ada").await;
     rows(&stage, 1, 0).await;
     let bad = [("name", text("Ada")), ("born", text("never"))];

@@ -9,9 +9,9 @@ use dynaurora::model::{EpochMillis, PartitionId, Position, SequenceNumber, Versi
 use dynaurora::postgres::tables::PostgresSink;
 use tokio::task::JoinSet;
 
-use super::rig::{
-    LETTERS, Rig, SOURCE, batch, beside, burnt, changed, dead_letter, letter, moved, sequence,
-    shard, tables, version, wishing, worker,
+use super::rig::{Rig, burnt, dead_letter, letter, shard, tables};
+use crate::rig::{
+    LETTERS, SOURCE, batch, beside, changed, moved, sequence, version, wishing, worker,
 };
 
 const ROWS: &str = "select child || '=' || body from letters order by child";

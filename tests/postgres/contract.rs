@@ -1,40 +1,21 @@
 //! The contract of ledger and sink over the real server.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use dynaurora::mapping::spec::VERSION_COLUMN;
 use dynaurora::model::{Cells, SequenceNumber, TableIndex, Version};
 use dynaurora::postgres::ledger::PostgresLedger;
-use dynaurora::postgres::migrations;
 use dynaurora::postgres::repair::ports::PostgresTarget;
-use dynaurora::postgres::session::Pools;
 use dynaurora::postgres::sql::ident;
-use dynaurora::postgres::tables::{PostgresSink, ddl};
-use sqlx::{AssertSqlSafe, PgPool, Row};
+use dynaurora::postgres::tables::PostgresSink;
+use sqlx::{AssertSqlSafe, Row};
 
-use super::cluster::fresh_database;
-use super::rig::settings;
+use super::rig::Rig;
 use crate::contract::repair::RepairRig;
 use crate::contract::{self, StoredRow};
 
-struct Rig {
-    ledger: PostgresLedger,
-    sink: PostgresSink,
-    target: PostgresTarget,
-    pool: PgPool,
-}
-
 async fn fresh() -> Rig {
-    let url = fresh_database().await;
-    let pool = PgPool::connect(&url).await.unwrap();
-    migrations::migrate(&pool).await.unwrap();
-    let steps = ddl::plan(&pool, &contract::tables()).await.unwrap();
-    ddl::apply(&pool, &steps).await.unwrap();
-    let pools = Arc::new(Pools::connect(settings(&url)).await.unwrap());
-    let sink = PostgresSink::new(Arc::clone(&pools), &contract::tables()).unwrap();
-    let target = PostgresTarget::new(&pools, &contract::SOURCE.into(), &contract::tables());
-    Rig { ledger: PostgresLedger::new(pools), sink, target, pool }
+    Rig::with_tables(&contract::tables()).await
 }
 
 impl RepairRig for Rig {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dynaurora::apply::ports::Sink;
 use dynaurora::engine::ports::Ledger;
 use dynaurora::error::ErrorKind;
-use dynaurora::mapping::spec::{ColumnType, TableName, TableSpec};
+use dynaurora::mapping::spec::{ColumnType, TableName};
 use dynaurora::postgres::ledger::PostgresLedger;
 use dynaurora::postgres::listings::grants;
 use dynaurora::postgres::migrations;
@@ -14,10 +14,9 @@ use dynaurora::postgres::tables::{PostgresSink, ddl};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::cluster::fresh_database;
-use super::rig::{
-    LEASE_TTL, Rig, SOURCE, batch, beside, column, dead_letter, letter, settings, tables, version,
-    wishing, worker,
-};
+use super::rig::{LEASE_TTL, Rig, dead_letter, letter, settings, tables};
+use crate::rig::tables::{Build, table};
+use crate::rig::{SOURCE, batch, beside, version, wishing, worker};
 
 async fn database() -> PgPool {
     PgPool::connect(&fresh_database().await).await.unwrap()
@@ -64,7 +63,7 @@ async fn rule_8_a_plan_makes_what_is_missing_and_then_nothing() {
     assert!(columns.contains(&"letters.dynaurora_version NO".to_owned()));
     assert!(!columns.iter().any(|name| name.starts_with("toys.dynaurora")));
 
-    specs[0].columns.push(column("wish", array(ColumnType::Varchar(10))));
+    specs[0] = specs[0].clone().column("wish", array(ColumnType::Varchar(10)));
     let steps = ddl::plan(&pool, &specs).await.unwrap();
     assert_eq!(whats(&steps), ["add the column wish to north pole.letters"]);
     let broken = ddl::Step {
@@ -139,7 +138,7 @@ async fn what_only_the_owner_can_resolve_is_told_at_once_with_the_remedy() {
     .await;
     let mut specs = tables();
     let mood = TableName { schema: None, name: "mood".to_owned() };
-    specs[0].columns.push(column("mood", ColumnType::Named(mood)));
+    specs[0] = specs[0].clone().column("mood", ColumnType::Named(mood));
     let error = ddl::plan(&pool, &specs[..1]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Schema);
     let text = error.to_string();
@@ -163,7 +162,7 @@ async fn what_only_the_owner_can_resolve_is_told_at_once_with_the_remedy() {
     );
     let error = ddl::plan(&pool, &specs[1..]).await.unwrap_err();
     assert_eq!(error.to_string(), "toys exists but is not a table");
-    let long: Vec<TableSpec> = vec![super::rig::table(&"x".repeat(64), 1, vec![])];
+    let long = [table(&"x".repeat(64))];
     assert_eq!(ddl::plan(&pool, &long).await.unwrap_err().kind(), ErrorKind::Config);
 }
 
@@ -245,8 +244,8 @@ async fn full_cycle(ledger: &PostgresLedger, sink: &PostgresSink) {
     let ann = worker("ann");
     let listing =
         dynaurora::engine::ports::Listing { shards: vec![super::rig::shard("a")], complete: true };
-    ledger.enrol(&super::rig::identity()).await.unwrap();
-    ledger.register(SOURCE, super::rig::STREAM, &listing).await.unwrap();
+    ledger.enrol(&crate::rig::identity()).await.unwrap();
+    ledger.register(SOURCE, crate::rig::STREAM, &listing).await.unwrap();
     let wanted = [PartitionId::new("a")];
     let tombstone = LeaseRequest {
         source: SOURCE,

@@ -1,23 +1,21 @@
 //! Dead letters as people see them.
 
-use dynaurora::engine::ports::Ledger;
+use dynaurora::apply::ports::DeadLetter;
+use dynaurora::engine::ports::{Lease, Ledger};
 use dynaurora::error::ErrorKind;
 use dynaurora::postgres::listings::dead_letters::{
     DeadLetterFilter, DeadLetterState, counts, list, open_ids, settle, show,
 };
 
-use super::rig::{Rig, SOURCE, batch, changed, dead_letter, moved, version, worker};
+use super::rig::{Rig, dead_letter};
+use crate::rig::{SOURCE, batch, changed, moved, version, worker};
 
 #[tokio::test]
 async fn dead_letters_are_stored_whole_superseded_listed_and_settled() {
-    let rig = Rig::new().await;
-    let ann = worker("ann");
-    let lease = rig.lease(&ann, "a").await;
-    let letters = ["1", "2", "3"].map(|child| dead_letter(child, 5));
-    let first = changed(batch(&ann, &lease, 5, vec![]), |own| own.rows.rejects = letters.to_vec());
-    rig.apply(&first).await.unwrap();
+    let (rig, lease, letters) = three_letters().await;
     let touched = vec![(letters[0].key_hash, version(6)), (letters[1].key_hash, version(5))];
-    let next = changed(batch(&ann, &moved(&lease, 5), 6, vec![]), |own| own.rows.touched = touched);
+    let empty = batch(&worker("ann"), &moved(&lease, 5), 6, vec![]);
+    let next = changed(empty, |own| own.rows.touched = touched);
     assert_eq!(rig.apply(&next).await.unwrap().dead_letters_superseded, 1);
 
     let all = list(&rig.pool, DeadLetterFilter::default()).await.unwrap();
@@ -53,12 +51,7 @@ async fn dead_letters_are_stored_whole_superseded_listed_and_settled() {
 
 #[tokio::test]
 async fn settled_dead_letters_are_kept_for_a_month_and_open_ones_for_ever() {
-    let rig = Rig::new().await;
-    let ann = worker("ann");
-    let lease = rig.lease(&ann, "a").await;
-    let letters = ["1", "2", "3"].map(|child| dead_letter(child, 5));
-    let first = changed(batch(&ann, &lease, 5, vec![]), |own| own.rows.rejects = letters.to_vec());
-    rig.apply(&first).await.unwrap();
+    let (rig, ..) = three_letters().await;
     let ids = open_ids(&rig.pool, SOURCE, Some("nul")).await.unwrap();
     assert_eq!(ids.len(), 3);
     assert!(open_ids(&rig.pool, SOURCE, Some("range")).await.unwrap().is_empty());
@@ -74,4 +67,15 @@ async fn settled_dead_letters_are_kept_for_a_month_and_open_ones_for_ever() {
     rig.register(&["a", "b"]).await;
     let left = list(&rig.pool, DeadLetterFilter::default()).await.unwrap();
     assert_eq!(left.iter().map(|letter| letter.id).collect::<Vec<_>>(), [ids[2], ids[1]]);
+}
+
+/// Three open dead letters of a batch, and the lease that it moved.
+async fn three_letters() -> (Rig, Lease, [DeadLetter; 3]) {
+    let rig = Rig::new().await;
+    let ann = worker("ann");
+    let lease = rig.lease(&ann, "a").await;
+    let letters = ["1", "2", "3"].map(|child| dead_letter(child, 5));
+    let first = changed(batch(&ann, &lease, 5, vec![]), |own| own.rows.rejects = letters.to_vec());
+    rig.apply(&first).await.unwrap();
+    (rig, lease, letters)
 }

@@ -14,8 +14,9 @@ use sqlx::PgPool;
 use tokio::task::JoinSet;
 
 use super::cluster::{cluster, fresh_database};
-use super::rig::{Rig, SOURCE, batch, letter, moved, settings, tables, worker};
+use super::rig::{Rig, letter, settings, tables};
 use crate::e2e::proxy::Proxy;
+use crate::rig::{SOURCE, batch, moved, worker};
 
 /// How long what should be a matter of moments may take on a busy machine.
 const SOON: Duration = Duration::from_secs(60);

@@ -8,7 +8,8 @@ use dynaurora::model::{EpochMillis, PartitionId, WorkerId};
 use dynaurora::runtime::SystemClock;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
-use super::rig::{Rig, SOURCE, worker};
+use super::rig::Rig;
+use crate::rig::{SOURCE, worker};
 
 const LEASE_TTL: Duration = Duration::from_secs(600);
 

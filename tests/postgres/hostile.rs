@@ -1,8 +1,6 @@
 //! Names by chance: whatever they hold, each statement is one statement and means the tables that it names.
 
-use dynaurora::mapping::spec::{
-    ColumnSpec, ColumnType, HISTORY_COLUMNS, ParentSpec, TableSpec, VERSION_COLUMN,
-};
+use dynaurora::mapping::spec::{ColumnType, HISTORY_COLUMNS, TableSpec, VERSION_COLUMN};
 use dynaurora::model::{RowAction, RowOp, TableIndex};
 use dynaurora::postgres::sql::ident::NAME_BYTES_MAX;
 use dynaurora::postgres::tables::shown::shown;
@@ -10,7 +8,9 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use sqlx::{AssertSqlSafe, Executor, PgPool, SqlSafeStr};
 
-use super::rig::{Rig, cells, column, table, version};
+use super::rig::Rig;
+use crate::rig::tables::{Build, table};
+use crate::rig::{cells, version};
 
 const CASES: usize = 24;
 const HISTORY: TableIndex = TableIndex(2);
@@ -29,26 +29,28 @@ fn names() -> impl Strategy<Value = Vec<String>> {
     proptest::collection::hash_set(name, 9).prop_map(|set| set.into_iter().collect())
 }
 
-fn text(name: &str) -> ColumnSpec {
-    column(name, ColumnType::Text)
-}
-
 /// A table with every kind of column that statements treat apart, its children and its history.
 fn tables(names: &[String]) -> Vec<TableSpec> {
     let [own, children, history, key, other, mark, child, last, schema] = names else {
         panic!("nine names")
     };
-    let mut parent = table(own, 1, vec![text(key), text(other)]);
-    parent.name.schema = Some(schema.clone());
-    parent.columns.push(column(mark, ColumnType::Timestamptz));
+    let text = ColumnType::Text;
+    let mut parent = table(own)
+        .key(key, text.clone())
+        .column(other, text.clone())
+        .column(mark, ColumnType::Timestamptz)
+        .in_schema(schema);
     parent.deleted_at = Some(2);
-    let mut toys = table(children, 2, vec![text(key), text(child), text(last)]);
-    toys.parent = Some(ParentSpec { table: TableIndex(0), key_columns: 1 });
+    let toys = table(children).key(key, text.clone()).key(child, text.clone());
+    let toys = toys.column(last, text.clone()).below(TableIndex(0), 1);
     let [op, from, to] = HISTORY_COLUMNS;
-    let mut versions = vec![text(key), column(VERSION_COLUMN, ColumnType::Numeric(None))];
-    versions.extend([text(other), text(op), column(from, ColumnType::Timestamptz)]);
-    versions.push(column(to, ColumnType::Timestamptz));
-    let mut versions = table(history, 2, versions);
+    let mut versions = table(history)
+        .key(key, text.clone())
+        .key(VERSION_COLUMN, ColumnType::Numeric(None))
+        .column(other, text.clone())
+        .column(op, text)
+        .column(from, ColumnType::Timestamptz)
+        .column(to, ColumnType::Timestamptz);
     versions.history_of = Some(TableIndex(0));
     vec![parent, toys, versions]
 }

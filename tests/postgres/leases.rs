@@ -14,7 +14,8 @@ use dynaurora::postgres::session::{Pools, Settings};
 use dynaurora::postgres::tables::PostgresSink;
 use tokio::task::JoinSet;
 
-use super::rig::{LEASE_TTL, Rig, SOURCE, STREAM, batch, letter, settings, shard, tables, worker};
+use super::rig::{LEASE_TTL, Rig, letter, settings, shard, tables};
+use crate::rig::{SOURCE, STREAM, batch, worker};
 
 /// Renews, and tells what the worker then has.
 async fn renew(rig: &Rig, who: &WorkerId) -> Vec<(PartitionId, Epoch)> {

@@ -7,11 +7,12 @@ use dynaurora::config::Config;
 use dynaurora::engine::ports::{Lease, Page, Sweep, Swept, Target};
 use dynaurora::mapping::Mapper;
 use dynaurora::model::{
-    Change, ChangeOp, EpochMillis, Generation, Item, Position, SequenceNumber, WorkerId,
+    Change, ChangeOp, EpochMillis, Generation, Position, SequenceNumber, WorkerId,
 };
 use dynaurora::postgres::repair::compare::compare;
 
-use super::rig::{Rig, SOURCE, STREAM, moved, sequence, worker};
+use super::rig::Rig;
+use crate::rig::{SOURCE, STREAM, item, moved, sequence, worker};
 
 const MAPPING: &str = r#"
     version = 1
@@ -109,10 +110,6 @@ impl Play {
     pub(super) async fn texts(&self, sql: &str) -> Vec<String> {
         self.rig.texts(sql).await.into_iter().flatten().collect()
     }
-}
-
-pub(super) fn item(json: &str) -> Item {
-    serde_json::from_str(json).unwrap()
 }
 
 /// A change of the letter `id` with this number, which is its time too.

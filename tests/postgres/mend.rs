@@ -12,9 +12,8 @@ use dynaurora::postgres::repair::repairer::Repairer;
 use dynaurora::runtime::SystemClock;
 
 use super::lifecycle::{HISTORY, Play, put, remove, scan};
-use super::rig::{
-    LETTERS, Rig, SOURCE, batch, burnt, cells, letter, moved, tables, version, wishing, worker,
-};
+use super::rig::{Rig, burnt, letter, tables};
+use crate::rig::{LETTERS, SOURCE, batch, cells, moved, version, wishing, worker};
 
 fn repairer(rig: &Rig) -> Repairer {
     Repairer::new(Arc::clone(&rig.pools), SOURCE.into(), &tables())

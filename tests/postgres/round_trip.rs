@@ -14,7 +14,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value, json};
 
-use super::rig::{Rig, batch, version, worker};
+use super::rig::Rig;
+use crate::rig::{batch, version, worker};
 
 const ITEMS: usize = 400;
 

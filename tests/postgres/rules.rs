@@ -5,8 +5,8 @@
 use dynaurora::apply::ports::TableApplied;
 use dynaurora::model::{Change, ChangeOp, EpochMillis};
 
-use super::lifecycle::{Play, item};
-use super::rig::sequence;
+use super::lifecycle::Play;
+use crate::rig::{item, sequence};
 
 const MAPPING: &str = r#"
     version = 1

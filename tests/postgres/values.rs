@@ -2,13 +2,13 @@
 
 use dynaurora::apply::ports::{Sink, Unit};
 use dynaurora::error::{Error, ErrorKind};
-use dynaurora::mapping::spec::{ColumnSpec, ColumnType, ParentSpec, TableName, TableSpec};
+use dynaurora::mapping::spec::{ColumnType, TableName};
 use dynaurora::model::RowAction;
 use sqlx::AssertSqlSafe;
 
-use super::rig::{
-    LETTERS, Rig, SOURCE, TOYS, batch, burnt, cells, column, letter, moved, table, unit, worker,
-};
+use super::rig::{Rig, burnt, letter, unit};
+use crate::rig::tables::{Build, table};
+use crate::rig::{LETTERS, SOURCE, TOYS, batch, cells, moved, worker};
 
 fn array(element: ColumnType) -> ColumnType {
     ColumnType::Array(Box::new(element))
@@ -49,24 +49,17 @@ fn exact() -> Vec<(ColumnType, &'static str)> {
 #[tokio::test]
 async fn every_type_comes_out_as_it_went_in() {
     let cases = exact();
-    let mut columns = vec![column("id", ColumnType::Text)];
-    let numbered = cases.iter().enumerate();
-    columns.extend(numbered.map(|(at, (kind, _))| column(&format!("c{at}"), kind.clone())));
+    let mut spec = table("values of all types").key("id", ColumnType::Text);
+    for (at, (kind, _)) in cases.iter().enumerate() {
+        spec = spec.column(&format!("c{at}"), kind.clone());
+    }
     let names: Vec<String> = (0..cases.len()).map(|at| format!("c{at}::text")).collect();
-    let specs = [table("values of all types", 1, columns)];
+    let specs = [spec];
 
-    let url = super::cluster::fresh_database().await;
-    let pool = sqlx::PgPool::connect(&url).await.unwrap();
-    sqlx::raw_sql("create type \"Mood \"\"\u{1f385}\"\"\" as enum ('glad; --', 'sad')")
-        .execute(&pool)
-        .await
-        .unwrap();
-    dynaurora::postgres::migrations::migrate(&pool).await.unwrap();
-    let steps = dynaurora::postgres::tables::ddl::plan(&pool, &specs).await.unwrap();
-    dynaurora::postgres::tables::ddl::apply(&pool, &steps).await.unwrap();
-    let again = dynaurora::postgres::tables::ddl::plan(&pool, &specs).await.unwrap();
+    let mood = "create type \"Mood \"\"\u{1f385}\"\"\" as enum ('glad; --', 'sad')";
+    let rig = Rig::prepared(mood, &specs).await;
+    let again = dynaurora::postgres::tables::ddl::plan(&rig.pool, &specs).await.unwrap();
     assert_eq!(again, [], "what was made fits");
-    let rig = Rig::open(url, pool, &specs).await;
     rig.register(&["a"]).await;
 
     let mut full: Vec<Option<&str>> = vec![Some("full")];
@@ -104,22 +97,11 @@ async fn rule_7_hostile_names_mean_themselves() {
     ];
     for (at, name) in nasty.iter().enumerate() {
         let key = nasty[(at + 1) % nasty.len()].as_str();
-        let schema = Some(nasty[(at + 2) % nasty.len()].clone());
-        let text = |name: &str| ColumnSpec {
-            name: name.to_owned(),
-            column_type: ColumnType::Text,
-            not_null: false,
-        };
-        let mut parent = table(name, 1, vec![text(key), text(name)]);
-        parent.name.schema.clone_from(&schema);
-        let child_name = TableName { schema, name: "unnest".to_owned() };
-        let child = TableSpec {
-            name: child_name,
-            columns: vec![text(name), text("n"), text("c")],
-            key_columns: 2,
-            parent: Some(ParentSpec { table: LETTERS, key_columns: 1 }),
-            ..parent.clone()
-        };
+        let schema = nasty[(at + 2) % nasty.len()].as_str();
+        let parent = table(name).key(key, ColumnType::Text).column(name, ColumnType::Text);
+        let parent = parent.in_schema(schema);
+        let child = table("unnest").key(name, ColumnType::Text).key("n", ColumnType::Text);
+        let child = child.column("c", ColumnType::Text).below(LETTERS, 1).in_schema(schema);
         let specs = [parent.clone(), child];
         let rig = Rig::with_tables(&specs).await;
         rig.register(&["a"]).await;
@@ -140,14 +122,13 @@ async fn rule_7_hostile_names_mean_themselves() {
 
 /// A table that refuses much, and rows that it refuses.
 async fn strict() -> Rig {
-    let columns = vec![
-        column("id", ColumnType::Text),
-        column("small", ColumnType::SmallInt),
-        column("short", ColumnType::Varchar(3)),
-        column("day", ColumnType::Date),
-        column("note", ColumnType::Text),
-    ];
-    let rig = Rig::with_tables(&[table("strict", 1, columns)]).await;
+    let strict = table("strict")
+        .key("id", ColumnType::Text)
+        .column("small", ColumnType::SmallInt)
+        .column("short", ColumnType::Varchar(3))
+        .column("day", ColumnType::Date)
+        .column("note", ColumnType::Text);
+    let rig = Rig::with_tables(&[strict]).await;
     rig.run(
         "alter table strict add unique (note), add check (small < 100), \
          alter column note set not null; \

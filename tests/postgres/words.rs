@@ -6,7 +6,8 @@ use dynaurora::engine::ports::{Backfills, Ledger, NewBackfill, Rewind};
 use dynaurora::model::{EpochMillis, GapReason, PartitionId, PartitionKind, Position};
 use dynaurora::model::{SequenceNumber, Version};
 
-use super::rig::{Rig, SOURCE, tables};
+use super::rig::{Rig, tables};
+use crate::rig::SOURCE;
 
 fn number(text: &str) -> SequenceNumber {
     SequenceNumber::parse(text).unwrap()

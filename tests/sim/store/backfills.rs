@@ -114,7 +114,7 @@ fn begin(state: &mut State, backfill: &NewBackfill) -> Result<bool> {
     }
     for id in &backfill.partitions {
         let epoch = source.partitions.get(id).map_or(0, |known| known.epoch);
-        source.partitions.insert(id.clone(), fresh(source.generation, epoch, now));
+        source.partitions.insert(id.clone(), Partition::fresh(source.generation, epoch, now));
     }
     for gap in source.gaps.iter_mut().filter(|gap| gap.state == GapState::Open) {
         gap.state = GapState::Repairing;
@@ -178,26 +178,6 @@ fn rewind(shard: &mut Partition, start: Position) {
     shard.state = PartitionState::Open;
     shard.position = start;
     shard.last_event_at = None;
-}
-
-fn fresh(generation: Generation, epoch: i64, now: Instant) -> Partition {
-    Partition {
-        stream_arn: Arc::from(""),
-        generation,
-        parent: None,
-        state: PartitionState::Open,
-        position: Position::Start,
-        records: 0,
-        replays_to: None,
-        epoch,
-        owner: None,
-        last_event_at: None,
-        synced_up_to: None,
-        covered_epoch: None,
-        continued: false,
-        entered_at: now,
-        drained_at: None,
-    }
 }
 
 fn end(state: &mut State, source: &str, generation: Generation) -> Result<bool> {

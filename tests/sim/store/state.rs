@@ -193,20 +193,9 @@ impl SourceState {
             let epoch = known.map_or(0, |known| known.epoch);
             let fresh = Partition {
                 stream_arn: Arc::clone(stream_arn),
-                generation: self.generation,
                 parent: shard.parent.clone(),
-                state: PartitionState::Open,
                 position: shard.start(),
-                records: 0,
-                replays_to: None,
-                epoch,
-                owner: None,
-                last_event_at: None,
-                synced_up_to: None,
-                covered_epoch: None,
-                continued: false,
-                entered_at: now,
-                drained_at: None,
+                ..Partition::fresh(self.generation, epoch, now)
             };
             self.partitions.insert(shard.id.clone(), fresh);
         }
@@ -304,6 +293,27 @@ impl SourceState {
 }
 
 impl Partition {
+    /// A partition of no stream that nobody has read.
+    pub fn fresh(generation: Generation, epoch: i64, now: Instant) -> Self {
+        Self {
+            stream_arn: Arc::from(""),
+            generation,
+            parent: None,
+            state: PartitionState::Open,
+            position: Position::Start,
+            records: 0,
+            replays_to: None,
+            epoch,
+            owner: None,
+            last_event_at: None,
+            synced_up_to: None,
+            covered_epoch: None,
+            continued: false,
+            entered_at: now,
+            drained_at: None,
+        }
+    }
+
     /// Whether it is not back where it was before a load rewound it.
     pub fn is_replaying(&self) -> bool {
         let back = match (&self.position, self.replays_to) {
