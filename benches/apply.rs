@@ -161,14 +161,14 @@ mod measured {
         let shard = ShardListing { id: wanted[0].clone(), parent: None, starting: None };
         let listing = Listing { shards: vec![shard], complete: true };
         ledger.register(SOURCE, STREAM, &listing).await.unwrap();
-        let tombstone = LeaseRequest {
+        let request = LeaseRequest {
             source: SOURCE,
             worker,
             generation: 1,
             wanted: &wanted,
             lease_ttl: Duration::from_secs(3_600),
         };
-        ledger.acquire(&tombstone).await.unwrap().pop().unwrap()
+        ledger.acquire(&request).await.unwrap().pop().unwrap()
     }
 
     /// What one writes by hand: typed where a type is at hand, no guard, no position, autocommit.

@@ -7,7 +7,7 @@ use super::backfill::{Step, next_step};
 use super::options::{Backfill, OnGap};
 use super::ports::LedgerView;
 
-/// Its wish for a load, the next step, and its share of the read units.
+/// Its wish for a backfill, the next step, and its share of the read units.
 #[derive(Debug)]
 pub(super) struct Backfilling {
     /// What this worker still wants to backfill by itself.
@@ -45,7 +45,7 @@ impl Backfilling {
         }
     }
 
-    /// This worker has begun a load: its wish is fulfilled.
+    /// This worker has begun a backfill: its wish is fulfilled.
     pub(super) fn begun(&mut self, view: &LedgerView) {
         self.wish = Backfill::Never;
         self.step = next_step(view, self.wish, self.on_gap);

@@ -50,7 +50,7 @@ impl Phase {
         matches!(self, Self::Draining { .. })
     }
 
-    /// Whether partitions are taken up and read, and loads begun and ended.
+    /// Whether partitions are taken up and read, and backfills begun and ended.
     pub(super) fn reads(&self) -> bool {
         matches!(self, Self::Running(_))
     }

@@ -175,7 +175,7 @@ pub trait Ledger: Backfills {
     /// a new epoch. Two workers never get the same one. Counts as a sign of life, like a renewal.
     fn acquire(
         &self,
-        tombstone: &LeaseRequest<'_>,
+        request: &LeaseRequest<'_>,
     ) -> impl Future<Output = Result<Vec<Lease>>> + Send;
 
     /// A sign of life: the worker is alive for `lease_ttl` from now. A lease lasts as long as its owner

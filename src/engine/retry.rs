@@ -49,8 +49,6 @@ pub enum Directive {
     /// Forget what is buffered and restart from the ledger's positions after a pause: the outcome of the last
     /// transaction may be unknown, and only the ledger knows it.
     Reload,
-    /// Find the rows that the database refuses.
-    Bisect,
     /// Changes were lost: record it, then follow `on_gap`.
     Gap(GapReason),
     /// Stop this source and say why; the others continue.
@@ -65,7 +63,6 @@ pub fn directive(stage: Stage, kind: ErrorKind) -> Directive {
         (Stage::Read, Kind::Expired) => Directive::Rederive,
         (Stage::Read, Kind::Trimmed) => Directive::Gap(GapReason::Trimmed),
         (Stage::Read, Kind::Gone) => Directive::Gap(GapReason::Vanished),
-        (Stage::Apply, Kind::Data) => Directive::Bisect,
         (Stage::Apply | Stage::Ledger, Kind::Fenced) => Directive::Reload,
         (
             Stage::Apply,

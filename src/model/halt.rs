@@ -45,7 +45,7 @@ impl GapReason {
 /// prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Halt {
-    /// Changes were lost. A load repairs it, or an operator accepts it.
+    /// Changes were lost. A backfill repairs it, or an operator accepts it.
     Gap(GapReason),
     /// Something else, in words.
     Other(String),

@@ -68,14 +68,14 @@ fn gap(reason: GapReason, of: Option<&str>, stream_arn: &str) -> Gap {
 async fn leased_in(rig: &impl Rig, generation: Generation, name: &str) -> Lease {
     let wanted = [partition(name)];
     let worker = ann();
-    let tombstone = LeaseRequest {
+    let request = LeaseRequest {
         source: SOURCE,
         worker: &worker,
         generation,
         wanted: &wanted,
         lease_ttl: LONG,
     };
-    let mut leases = rig.ledger().acquire(&tombstone).await.unwrap();
+    let mut leases = rig.ledger().acquire(&request).await.unwrap();
     assert_eq!(leases.len(), 1, "{name} is free");
     leases.remove(0)
 }
@@ -152,9 +152,9 @@ pub async fn a_later_load_has_its_own_segments(rig: &impl Rig) {
     let wanted = [partition(SEGMENTS[0]), partition("scan/000-of-001")];
     let worker = &ann();
     for (generation, expected) in [(2, None), (3, Some("scan/000-of-001"))] {
-        let tombstone =
+        let request =
             LeaseRequest { source: SOURCE, worker, generation, wanted: &wanted, lease_ttl: LONG };
-        let leases = rig.ledger().acquire(&tombstone).await.unwrap();
+        let leases = rig.ledger().acquire(&request).await.unwrap();
         let names: Vec<_> = leases.iter().map(|lease| lease.partition.as_str()).collect();
         assert_eq!(names, Vec::from_iter(expected), "generation {generation}");
     }

@@ -175,9 +175,9 @@ pub async fn acquire(
     lease_ttl: Duration,
 ) -> Vec<Lease> {
     let wanted: Vec<_> = wanted.iter().copied().map(partition).collect();
-    let tombstone =
+    let request =
         LeaseRequest { source: SOURCE, worker: who, generation: 1, wanted: &wanted, lease_ttl };
-    rig.ledger().acquire(&tombstone).await.unwrap()
+    rig.ledger().acquire(&request).await.unwrap()
 }
 
 /// Leases one partition that must be free.

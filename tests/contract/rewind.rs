@@ -96,14 +96,14 @@ pub async fn what_was_applied_since_is_read_again(rig: &impl Rig) {
 async fn moves(rig: &impl Rig, name: &str, to: Position, drained: bool) {
     let ann = worker("ann");
     let wanted = [partition(name)];
-    let tombstone = LeaseRequest {
+    let request = LeaseRequest {
         source: SOURCE,
         worker: &ann,
         generation: 2,
         wanted: &wanted,
         lease_ttl: LONG,
     };
-    let mut leases: Vec<Lease> = rig.ledger().acquire(&tombstone).await.unwrap();
+    let mut leases: Vec<Lease> = rig.ledger().acquire(&request).await.unwrap();
     let lease = leases.pop().expect("it is free");
     let step = Advance { to, drained, ..advance(&lease, 1) };
     let mut batch = batch(&ann, &lease, 1, vec![]);

@@ -247,14 +247,14 @@ async fn full_cycle(ledger: &PostgresLedger, sink: &PostgresSink) {
     ledger.enrol(&crate::rig::identity()).await.unwrap();
     ledger.register(SOURCE, crate::rig::STREAM, &listing).await.unwrap();
     let wanted = [PartitionId::new("a")];
-    let tombstone = LeaseRequest {
+    let request = LeaseRequest {
         source: SOURCE,
         worker: &ann,
         generation: 1,
         wanted: &wanted,
         lease_ttl: LEASE_TTL,
     };
-    let lease = ledger.acquire(&tombstone).await.unwrap().pop().unwrap();
+    let lease = ledger.acquire(&request).await.unwrap().pop().unwrap();
     let units = vec![wishing(letter("1", "a", 5), &[(0, "kite")]), super::rig::burnt("2", 5)];
     let touched = vec![(dead_letter("1", 1).key_hash, version(5))];
     let rejects = vec![dead_letter("1", 3)];

@@ -39,14 +39,14 @@ async fn many_workers_never_get_one_lease_twice() {
             let who = worker(&format!("worker-{number}"));
             let mut leases = Vec::new();
             for wanted in wanted.chunks(9) {
-                let tombstone = LeaseRequest {
+                let request = LeaseRequest {
                     source: SOURCE,
                     worker: &who,
                     generation: 1,
                     wanted,
                     lease_ttl: LEASE_TTL,
                 };
-                leases.extend(ledger.acquire(&tombstone).await.unwrap());
+                leases.extend(ledger.acquire(&request).await.unwrap());
             }
             leases
         });

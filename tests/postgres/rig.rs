@@ -77,14 +77,14 @@ impl Rig {
 
     pub(crate) async fn acquire(&self, who: &WorkerId, wanted: &[&str]) -> Vec<Lease> {
         let wanted: Vec<_> = wanted.iter().map(|name| PartitionId::new(*name)).collect();
-        let tombstone = LeaseRequest {
+        let request = LeaseRequest {
             source: SOURCE,
             worker: who,
             generation: 1,
             wanted: &wanted,
             lease_ttl: LEASE_TTL,
         };
-        self.ledger.acquire(&tombstone).await.unwrap()
+        self.ledger.acquire(&request).await.unwrap()
     }
 
     pub(crate) async fn lease(&self, who: &WorkerId, shard: &str) -> Lease {

@@ -129,7 +129,7 @@ pub struct PartitionRow {
     /// The time of the newest applied record.
     pub last_event_at: Option<EpochMillis>,
     /// Whether it stands at its horizon for so long that records of since then may be gone:
-    /// [`crate::model::UNREAD_MAX`] after it was entered, or set there by a load or an operator.
+    /// [`crate::model::UNREAD_MAX`] after it was entered, or set there by a backfill or an operator.
     pub overdue: bool,
 }
 

@@ -49,14 +49,14 @@ pub(crate) async fn keep_up<P: Seams>(ports: &P, ask: Ask) -> Result<Upkept> {
     let plan = lease::plan(&view, &mine, partitions_max);
     let mut leases = Vec::new();
     if acquire && view.halted.is_none() && !plan.acquire.is_empty() {
-        let tombstone = LeaseRequest {
+        let request = LeaseRequest {
             source: &source,
             worker: &worker,
             generation: view.generation,
             wanted: &plan.acquire,
             lease_ttl,
         };
-        leases = ports.ledger().acquire(&tombstone).await?;
+        leases = ports.ledger().acquire(&request).await?;
     }
     Ok(Upkept { sent_at, view, leases, give_up: plan.give_up })
 }

@@ -16,7 +16,7 @@ use crate::telemetry::events;
 const WAIT_FOR_OPERATOR: Duration = Duration::from_secs(60);
 
 impl<P: Seams> Worker<P> {
-    /// Starts the next step of a load.
+    /// Starts the next step of a backfill.
     pub(super) fn start_backfill_step(&mut self) {
         let (ports, source) = (Arc::clone(&self.ports), Arc::clone(&self.run.name));
         let (options, mapping) = (&self.run.options, self.tables.mapping);

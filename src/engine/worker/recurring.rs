@@ -67,7 +67,7 @@ impl<P: Seams> Worker<P> {
                 self.told.fails(stage, &error.chain());
                 Ok(delay)
             }
-            Directive::Bisect | Directive::Gap(_) | Directive::Halt => Err(error),
+            Directive::Gap(_) | Directive::Halt => Err(error),
         }
     }
 }

@@ -78,7 +78,7 @@ impl<P: Seams> ExportBackfill<P> {
         }
     }
 
-    /// Whether the active load is this one.
+    /// Whether the active backfill is this one.
     fn goes_on(&self, view: &LedgerView) -> Result<()> {
         let own = |file: &PartitionId| view.partitions.iter().any(|row| row.id == *file);
         if self.backfill.partitions.iter().all(own) {

@@ -17,7 +17,7 @@ pub type LedgerOf<H> = <<H as Host>::Ports as Seams>::Ledger;
 /// The clock of a host.
 pub type ClockOf<H> = <<H as Host>::Ports as Seams>::Clock;
 
-/// What the load of one source needs of the process that asks for it.
+/// What the backfill of one source needs of the process that asks for it.
 pub trait Host {
     /// The source's seams.
     type Ports: Seams;
@@ -28,7 +28,7 @@ pub trait Host {
     /// Time.
     fn clock(&self) -> &ClockOf<Self>;
 
-    /// The source's seams: a load that is active already needs none.
+    /// The source's seams: a backfill that is active already needs none.
     fn ports(&self) -> impl Future<Output = Result<Self::Ports>>;
 
     /// Records an operator's consent: the active backfill's sweep may delete as much as it must.
@@ -51,7 +51,7 @@ pub struct RealHost<'a> {
 }
 
 impl<'a> RealHost<'a> {
-    /// For a load of this source.
+    /// For a backfill of this source.
     #[must_use]
     pub fn new(config: &'a Config, source: &'a SourceConfig, pools: &'a Arc<Pools>) -> Self {
         Self { config, source, pools, ledger: PostgresLedger::new(Arc::clone(pools)) }

@@ -1,10 +1,10 @@
-//! How a load is asked for, how its way is told, and what it came to.
+//! How a backfill is asked for, how its way is told, and what it came to.
 
 use super::super::wire::BackfillWish;
 use crate::engine::backfill::{Backfill, progress};
 use crate::engine::ports::LedgerView;
 
-/// How a load is asked for.
+/// How a backfill is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The number of segments; by default the number of items decides.
@@ -13,7 +13,7 @@ pub struct Options {
     pub rcu_max: Option<f64>,
     /// The places of a full export and of those that follow it, in place of a scan.
     pub from_export: Vec<String>,
-    /// Whether to begin anew even though a load is active.
+    /// Whether to begin anew even though a backfill is active.
     pub restart: bool,
     /// Whether the sweep may delete more than the usual share.
     pub confirm_sweep: bool,
@@ -34,24 +34,24 @@ impl Options {
     }
 }
 
-/// Who is told of a load's way; `()` does not listen.
+/// Who is told of a backfill's way; `()` does not listen.
 pub trait Progress {
     /// No daemon runs, so this process does its work.
     fn own_worker(&self);
 
-    /// A load of the source is active already, and is watched.
+    /// A backfill of the source is active already, and is watched.
     fn active_already(&self, source: &str);
 
-    /// The load is watched from now on.
+    /// The backfill is watched from now on.
     fn watching(&self, source: &str);
 
-    /// How far the load is, every second.
+    /// How far the backfill is, every second.
     fn reached(&self, source: &str, reached: Reached);
 
-    /// All is read, and the load has not ended for some time.
+    /// All is read, and the backfill has not ended for some time.
     fn waits(&self, source: &str);
 
-    /// The load is watched no more.
+    /// The backfill is watched no more.
     fn watched(&self);
 }
 
@@ -69,7 +69,7 @@ impl Progress for () {
     fn watched(&self) {}
 }
 
-/// How far a load is.
+/// How far a backfill is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reached {
     /// The items read.
@@ -108,7 +108,7 @@ pub struct Loaded {
     pub seconds: f64,
 }
 
-/// The items that the load has read.
+/// The items that the backfill has read.
 pub(super) fn items_read(view: &LedgerView) -> u64 {
     let rows = view.partitions.iter().filter(|row| !row.id.is_shard());
     rows.map(|row| row.records).sum()

@@ -1,4 +1,4 @@
-//! The load of one source: begun, then watched to its end, whoever does the work.
+//! The backfill of one source: begun, then watched to its end, whoever does the work.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::engine::ports::{Clock, Ledger, LedgerView};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{GapReason, Halt};
 
-/// The load of one source.
+/// The backfill of one source.
 #[derive(Debug)]
 pub struct Task<'a, H, G> {
     /// The process that asks for it.
@@ -28,7 +28,7 @@ pub struct Task<'a, H, G> {
 }
 
 impl<H: Host, G: Progress> Task<'_, H, G> {
-    /// Begins the load, of the export where there is one, and goes on until it is over.
+    /// Begins the backfill, of the export where there is one, and goes on until it is over.
     ///
     /// # Errors
     /// `Usage` where nobody runs that could do the work, `Conflict` where it cannot begin, and as the ledger,
@@ -72,7 +72,7 @@ impl<H: Host, G: Progress> Task<'_, H, G> {
         Ok(Loaded { source, generation, complete, items: items_read(&view), seconds })
     }
 
-    /// The ledger's view at the end of the load, and whether that is reached.
+    /// The ledger's view at the end of the backfill, and whether that is reached.
     async fn end(
         &self,
         service: Option<Service>,
@@ -126,7 +126,7 @@ impl<H: Host, G: Progress> Task<'_, H, G> {
         if now.backfill.active { Ok(()) } else { Err(self.refused(now.halted.as_ref())) }
     }
 
-    /// Why a load could not begin.
+    /// Why a backfill could not begin.
     fn refused(&self, halted: Option<&Halt>) -> Error {
         let why = match halted {
             Some(reason) => format!("source {} is halted: {reason}", self.source),

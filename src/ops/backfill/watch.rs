@@ -1,4 +1,4 @@
-//! A load is watched to its end; where this process works on it, the worker too.
+//! A backfill is watched to its end; where this process works on it, the worker too.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(super) enum Watched {
     Abandoned,
 }
 
-/// Watches how far the load is until it is over. With `to_begin` it is not begun yet.
+/// Watches how far the backfill is until it is over. With `to_begin` it is not begun yet.
 pub(super) async fn watch<H: Host>(
     host: &H,
     source: &str,
@@ -61,7 +61,7 @@ pub(super) async fn watch<H: Host>(
     }
 }
 
-/// Runs the worker until the load that it does is watched to its end, or the process is told to stop.
+/// Runs the worker until the backfill that it does is watched to its end, or the process is told to stop.
 pub(super) async fn served<H: Host>(
     host: &H,
     service: Service,

@@ -107,14 +107,14 @@ impl Ledger for PostgresLedger {
         .await
     }
 
-    async fn acquire(&self, tombstone: &LeaseRequest<'_>) -> Result<Vec<Lease>> {
+    async fn acquire(&self, request: &LeaseRequest<'_>) -> Result<Vec<Lease>> {
         self.call("acquire leases", async |tx| {
-            show_alive(tx, tombstone.source, tombstone.worker, tombstone.lease_ttl).await?;
+            show_alive(tx, request.source, request.worker, request.lease_ttl).await?;
             tx.query(ACQUIRE)
-                .bind(tombstone.source)
-                .bind(tombstone.worker.as_str())
-                .bind(i64::from(tombstone.generation))
-                .bind(texts(tombstone.wanted, |id| Some(id.as_str())))
+                .bind(request.source)
+                .bind(request.worker.as_str())
+                .bind(i64::from(request.generation))
+                .bind(texts(request.wanted, |id| Some(id.as_str())))
                 .all(lease)
                 .await
         })

@@ -15,7 +15,7 @@ pub(in crate::postgres) fn word(word: impl Display) -> String {
     format!("'{word}'")
 }
 
-/// Whether a partition is a shard; else a load made it.
+/// Whether a partition is a shard; else a backfill made it.
 pub(in crate::postgres) fn is_shard(alias: &str) -> String {
     format!("{alias}.kind = {}", word(PartitionKind::Shard.label()))
 }

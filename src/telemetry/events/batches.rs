@@ -15,7 +15,7 @@ pub struct BatchApplied<'a> {
     pub tables: &'a [(String, u64, u64, u64)],
     /// How many partitions it advanced.
     pub partitions: usize,
-    /// The transaction's time.
+    /// From the first attempt to the commit, the probes of a bisection included.
     pub took: Duration,
     /// The time of its newest change.
     pub last_event_at: Option<EpochMillis>,

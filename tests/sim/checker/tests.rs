@@ -108,14 +108,14 @@ impl Hand {
 
     async fn lease(&self, name: &str) -> Lease {
         let leases = crate::contract::LONG;
-        let tombstone = dynaurora::engine::ports::LeaseRequest {
+        let request = dynaurora::engine::ports::LeaseRequest {
             source: SOURCE,
             worker: &self.worker,
             generation: 1,
             wanted: &[partition(name)],
             lease_ttl: leases,
         };
-        self.store.acquire(&tombstone).await.unwrap().remove(0)
+        self.store.acquire(&request).await.unwrap().remove(0)
     }
 
     /// A batch of the first `count` unread records, as the engine would make it.

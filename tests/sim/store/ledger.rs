@@ -83,8 +83,8 @@ impl Ledger for Store {
         .await
     }
 
-    async fn acquire(&self, tombstone: &LeaseRequest<'_>) -> Result<Vec<Lease>> {
-        self.call(Call::Ledger, |state| acquire(state, tombstone)).await
+    async fn acquire(&self, request: &LeaseRequest<'_>) -> Result<Vec<Lease>> {
+        self.call(Call::Ledger, |state| acquire(state, request)).await
     }
 
     async fn renew(&self, source: &str, worker: &WorkerId, lease_ttl: Duration) -> Result<()> {
@@ -206,15 +206,15 @@ fn enrol(state: &mut State, identity: &SourceIdentity) -> Enrolment {
     Enrolment { generation: known.generation, continuity, listed_ago }
 }
 
-fn acquire(state: &mut State, tombstone: &LeaseRequest<'_>) -> Result<Vec<Lease>> {
+fn acquire(state: &mut State, request: &LeaseRequest<'_>) -> Result<Vec<Lease>> {
     let now = state.now();
-    let source = state.source(tombstone.source)?;
-    if source.generation != tombstone.generation {
+    let source = state.source(request.source)?;
+    if source.generation != request.generation {
         return Ok(Vec::new());
     }
-    source.show_alive(tombstone.worker, now + tombstone.lease_ttl);
+    source.show_alive(request.worker, now + request.lease_ttl);
     let mut leases = Vec::new();
-    for id in tombstone.wanted {
+    for id in request.wanted {
         let free = |row: &Partition| {
             source.is_current(id, row)
                 && row.state == PartitionState::Open
@@ -227,13 +227,13 @@ fn acquire(state: &mut State, tombstone: &LeaseRequest<'_>) -> Result<Vec<Lease>
         source.follow_parent(id);
         let Some(partition) = source.partitions.get_mut(id) else { continue };
         partition.epoch += 1;
-        partition.owner = Some(tombstone.worker.clone());
+        partition.owner = Some(request.worker.clone());
         let position = partition.position.clone();
         leases.push(Lease { partition: id.clone(), epoch: partition.epoch, position });
     }
     for lease in &leases {
         let (partition, epoch) = (lease.partition.clone(), lease.epoch);
-        let worker = tombstone.worker.clone();
+        let worker = request.worker.clone();
         state.record(Event::Leased { worker, partition, epoch });
     }
     Ok(leases)
