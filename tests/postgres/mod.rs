@@ -7,6 +7,7 @@ mod ddl;
 mod dead_letters;
 mod faults;
 mod freshness;
+mod gaps;
 mod hostile;
 mod leases;
 mod lifecycle;

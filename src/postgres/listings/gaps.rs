@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, GapReason, Position};
-use crate::postgres::session::in_transaction;
+use crate::postgres::session::{Tx, in_transaction};
 use crate::postgres::sql::words::word;
 
 /// A gap in the table.
@@ -67,7 +67,7 @@ const ACCEPT: &str = "\
         round(extract(epoch from recorded_at) * 1000)::bigint as recorded_ms";
 
 /// The new state of shard, stream or table, so that the same gap is not found again.
-fn go_on() -> [String; 4] {
+fn go_on() -> [String; 5] {
     let horizon = word(Position::Horizon);
     let [trimmed, unpolled, stream_changed, table_changed] = [
         GapReason::Trimmed,
@@ -88,11 +88,24 @@ fn go_on() -> [String; 4] {
              where g.id = $1 and g.reason = {unpolled} and p.source = g.source \
              and p.position = {horizon} and p.stream_arn = g.stream_arn"
         ),
-        // The next listing registers the new stream's shards.
+        // The next listing registers the new stream's shards. Sequence numbers of two streams do not compare,
+        // so the rows of the old one must count as older, whatever their numbers: a new generation.
         format!(
-            "update dynaurora.sources s set stream_arn = g.stream_arn from dynaurora.gaps g \
+            "update dynaurora.sources s set stream_arn = g.stream_arn, \
+             generation = s.generation + 1 from dynaurora.gaps g \
              where g.id = $1 and g.reason in ({stream_changed}, {table_changed}) \
              and s.source = g.source"
+        ),
+        // What was read of the old stream and not applied yet fails at the fence.
+        format!(
+            "with held as (select p.source, p.partition, s.generation \
+                 from dynaurora.gaps g join dynaurora.sources s on s.source = g.source \
+                     join dynaurora.partitions p on p.source = s.source \
+                 where g.id = $1 and g.reason in ({stream_changed}, {table_changed}) \
+                 order by p.partition for no key update of p) \
+             update dynaurora.partitions p set generation = h.generation, \
+                 epoch = p.epoch + 1, owner = null, covered_epoch = null \
+             from held h where p.source = h.source and p.partition = h.partition"
         ),
         // An empty id takes whatever table the daemon finds next.
         format!(
@@ -111,7 +124,8 @@ const RESUME: &str = "\
 /// Accepts an open gap: its changes stay lost, and the source continues.
 ///
 /// # Errors
-/// `Usage` if there is no such gap or it is not open; errors of the database.
+/// `Usage` if there is no such gap or it is not open; `Conflict` if the stream changed and a backfill is
+/// active; errors of the database.
 pub async fn accept(pool: &PgPool, id: i64) -> Result<StoredGap> {
     in_transaction(pool, "accept a gap", async |tx| {
         let accepted = tx.query(ACCEPT).bind(id).optional(gap).await?;
@@ -119,6 +133,10 @@ pub async fn accept(pool: &PgPool, id: i64) -> Result<StoredGap> {
             Error::new(ErrorKind::Usage, format!("there is no open gap {id}"))
                 .with_hint("`dynaurora gaps list` shows the open ones")
         })?;
+        let anew = [GapReason::StreamChanged, GapReason::TableChanged];
+        if anew.iter().any(|reason| reason.label() == accepted.reason) {
+            refuse_beside_backfill(tx, &accepted.source).await?;
+        }
         for sql in go_on() {
             tx.query(AssertSqlSafe(sql)).bind(id).execute().await?;
         }
@@ -127,3 +145,18 @@ pub async fn accept(pool: &PgPool, id: i64) -> Result<StoredGap> {
     })
     .await
 }
+
+/// A new generation would leave the backfill's segments in the old one.
+async fn refuse_beside_backfill(tx: &mut Tx, source: &str) -> Result<()> {
+    let backfilling = tx.query(BACKFILLING).bind(source).optional(|row| row.try_get(0)).await?;
+    if backfilling != Some(true) {
+        return Ok(());
+    }
+    let what = format!("source {source} is being backfilled");
+    Err(Error::new(ErrorKind::Conflict, what).with_hint(format!(
+        "dynaurora backfill --source {source} --restart, which repairs the gap"
+    )))
+}
+
+const BACKFILLING: &str =
+    "select backfilling from dynaurora.sources where source = $1 for no key update";
