@@ -21,7 +21,7 @@ impl<P: Seams> Worker<P> {
         let (ports, source) = (Arc::clone(&self.ports), Arc::clone(&self.run.name));
         let (options, mapping) = (&self.run.options, self.tables.mapping);
         let (generation, backfill) = (self.view.generation, self.view.backfill);
-        match self.backfilling_state.step() {
+        match self.backfilling.step() {
             Step::Rest => debug_assert!(false, "there is no step to do"),
             Step::Begin => {
                 let (segments, rcu_max) = (options.segments, options.rcu_max);
@@ -42,22 +42,22 @@ impl<P: Seams> Worker<P> {
                     share_max: options.sweep_share_max,
                 };
                 self.spawn(Job::BackfillStep, async move {
-                    backfill::finish(&*ports, &finish).await.map(News::LoadFinished)
+                    backfill::finish(&*ports, &finish).await.map(News::BackfillFinished)
                 });
             }
         }
     }
 
-    pub(super) fn take_load_begun(&mut self, begun: bool, now: Instant) {
+    pub(super) fn take_backfill_begun(&mut self, begun: bool, now: Instant) {
         self.jobs.due_at(Job::Upkeep, now);
         if begun {
-            self.backfilling_state.begun(&self.view);
+            self.backfilling.begun(&self.view);
             let (source, generation) = (&*self.run.name, self.view.generation + 1);
             events::BackfillBegun { source, generation }.emit();
         }
     }
 
-    pub(super) fn take_load_finished(&mut self, finished: Finished, now: Instant) {
+    pub(super) fn take_backfill_finished(&mut self, finished: Finished, now: Instant) {
         self.jobs.due_at(Job::Upkeep, now);
         let (source, generation) = (&*self.run.name, self.view.generation);
         match finished {
@@ -73,7 +73,7 @@ impl<P: Seams> Worker<P> {
 
     /// Takes note of a new view.
     pub(super) fn follow_backfill(&mut self, now: Instant) {
-        self.backfilling_state.follow(&self.view, now);
+        self.backfilling.follow(&self.view, now);
         if let Some(ratio) = progress(&self.view) {
             events::BackfillProgress { source: &self.run.name, ratio }.emit();
         }

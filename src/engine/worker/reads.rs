@@ -69,7 +69,7 @@ impl<P: Seams> Worker<P> {
         let at = Moment { now: self.ports.clock().now(), wall: self.ports.clock().wall() };
         self.told.well(Stage::Read);
         let page = &mapped.page;
-        self.backfilling_state.take(page.consumed_capacity.unwrap_or(0.0), at.now);
+        self.backfilling.take(page.consumed_capacity.unwrap_or(0.0), at.now);
         let id = LaneId::of(&ticket.partition);
         let lane = self.hand.lane_mut(id);
         let pace = self.run.options.pace;

@@ -43,8 +43,8 @@ impl<P: Seams> Worker<P> {
             News::Discovered(found) => self.take_discovered(found, now),
             News::Upkept { era, upkept } => self.take_upkept(era, *upkept, now),
             News::Published(ended) => self.publishing.answered(ended),
-            News::BackfillBegun(begun) => self.take_load_begun(begun, now),
-            News::LoadFinished(finished) => self.take_load_finished(finished, now),
+            News::BackfillBegun(begun) => self.take_backfill_begun(begun, now),
+            News::BackfillFinished(finished) => self.take_backfill_finished(finished, now),
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ pub(crate) struct Worker<P: Seams> {
     pub(super) lease_deadline: Instant,
     pub(super) hand: Hand,
     pub(super) children: Children,
-    pub(super) backfilling_state: Backfilling,
+    pub(super) backfilling: Backfilling,
     pub(super) publishing: Publishing,
     pub(super) rejects: Rejects,
     pub(super) told: Told,
@@ -82,7 +82,7 @@ pub(super) enum News {
     },
     Published(PublicationEnded),
     BackfillBegun(bool),
-    LoadFinished(Finished),
+    BackfillFinished(Finished),
 }
 
 /// The result of applying a batch.
@@ -111,7 +111,7 @@ impl<P: Seams> Worker<P> {
             lease_deadline: now,
             hand: Hand::new(now),
             children: Children::default(),
-            backfilling_state: Backfilling::new(options.backfill, options.on_gap, now),
+            backfilling: Backfilling::new(options.backfill, options.on_gap, now),
             publishing: Publishing::default(),
             rejects: Rejects::new(options.reject_share_max),
             told: Told::default(),

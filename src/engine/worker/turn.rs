@@ -79,7 +79,7 @@ impl<P: Seams> Worker<P> {
     }
 
     fn agenda(&self, now: Instant) -> Agenda<'_> {
-        let (seen, step) = (self.view.generation > 0, self.backfilling_state.step());
+        let (seen, step) = (self.view.generation > 0, self.backfilling.step());
         Agenda {
             conditions: Conditions { phase: &self.phase, seen, step },
             jobs: &self.jobs,
@@ -103,7 +103,7 @@ impl<P: Seams> Worker<P> {
                     let tail = self.hand.lane(LaneId::Tail);
                     let stands_back = tail.is_applying() && tail.filling.is_full(limits);
                     let due = reads_at.filter(|_| !stands_back);
-                    due.map(|due| due.max(self.backfilling_state.ready_at(now)))
+                    due.map(|due| due.max(self.backfilling.ready_at(now)))
                 }
             },
         }
