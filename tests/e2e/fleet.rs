@@ -159,6 +159,7 @@ impl Fleet {
             Fault::Kill | Fault::Stop | Fault::Drain => {
                 let Some(daemon) = seat.daemon.take_if(|_| !seat.stopped) else { return };
                 match fault {
+                    Fault::Kill if seat.leaving => daemon.kill_leaving().await,
                     Fault::Kill => daemon.kill().await,
                     _ => {
                         let stop = fault == Fault::Stop;

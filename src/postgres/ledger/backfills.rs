@@ -29,7 +29,7 @@ const CONFIRM: &str = "\
 
 impl Backfills for PostgresLedger {
     async fn begin_backfill(&self, backfill: &NewBackfill) -> Result<bool> {
-        self.call("begin a load", async |tx| {
+        self.call("begin a backfill", async |tx| {
             let begun = begin(tx, backfill).await?;
             if !begun {
                 tx.undo();
@@ -40,7 +40,7 @@ impl Backfills for PostgresLedger {
     }
 
     async fn end_backfill(&self, source: &str, generation: Generation) -> Result<bool> {
-        self.call("end a load", async |tx| {
+        self.call("end a backfill", async |tx| {
             if tx
                 .query(AssertSqlSafe(end()))
                 .bind(source)

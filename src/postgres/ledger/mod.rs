@@ -66,7 +66,7 @@ impl Ledger for PostgresLedger {
     }
 
     async fn view(&self, source: &str) -> Result<LedgerView> {
-        self.call("load the ledger", async |tx| view::load(tx, source).await).await
+        self.call("view the ledger", async |tx| view::read(tx, source).await).await
     }
 
     async fn lead_discovery(

@@ -43,7 +43,7 @@ const PARTITIONS: &str = "\
     order by p.partition";
 
 /// The source's view; fails on a reader, whose view may be old.
-pub(super) async fn load(tx: &mut Tx, source: &str) -> Result<LedgerView> {
+pub(super) async fn read(tx: &mut Tx, source: &str) -> Result<LedgerView> {
     session::refuse_reader(tx).await?;
     let known = tx.query(SOURCE).bind(source).optional(source_view).await?;
     let view = known.ok_or_else(|| never_enrolled(source))?;

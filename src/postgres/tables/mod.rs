@@ -88,7 +88,7 @@ impl PostgresSink {
             let rows = self.entity_of(own)?;
             if backfilling {
                 units = tombstones.settle(tx, rows, units).await?;
-                rows.count_entombed(own.len() - units.len(), &mut applied)?;
+                rows.count_skipped(own.len() - units.len(), &mut applied)?;
             }
             rows.write(tx, &units, &mut applied).await?;
         }

@@ -91,7 +91,7 @@ impl EntityRows {
     }
 
     /// Counts scanned rows that were deleted meanwhile and are not written.
-    pub(in crate::postgres) fn count_entombed(
+    pub(in crate::postgres) fn count_skipped(
         &self,
         rows: usize,
         applied: &mut Applied,

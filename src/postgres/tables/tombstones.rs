@@ -24,7 +24,7 @@ use crate::postgres::sql::encode::printed;
 const BESIDE_PAGES: &str = "select pg_advisory_xact_lock_shared($1)";
 const ALONE: &str = "select pg_advisory_xact_lock($1)";
 
-const WAIT: &str = "wait for the pages of a load";
+const WAIT: &str = "wait for the pages of a backfill";
 
 const LEAVE: &str = "\
     insert into dynaurora.claims as c (source, target, key_hash, version) \
