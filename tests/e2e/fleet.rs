@@ -159,8 +159,7 @@ impl Fleet {
             Fault::Kill | Fault::Stop | Fault::Drain => {
                 let Some(daemon) = seat.daemon.take_if(|_| !seat.stopped) else { return };
                 match fault {
-                    Fault::Kill if seat.leaving => daemon.kill_leaving().await,
-                    Fault::Kill => daemon.kill().await,
+                    Fault::Kill => daemon.kill_while(seat.leaving).await,
                     _ => {
                         let stop = fault == Fault::Stop;
                         daemon.signal(if stop { "STOP" } else { "TERM" }).await;
