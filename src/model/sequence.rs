@@ -15,10 +15,19 @@ pub struct SequenceNumber {
 impl SequenceNumber {
     /// The longest sequence number that the service's model allows, in digits.
     pub const DIGITS_MAX: usize = 40;
+    /// The highest number that a row of a load has: an export's place in its chain. The stream's own numbers
+    /// have at least 21 digits.
+    pub const OF_LOADS_MAX: u16 = 1_000;
     const LOW_DIGITS: usize = 19;
 
     /// Below every sequence number: the sequence part of a scanned row's version.
     pub const ZERO: Self = Self { high: 0, low: 0, width: 1 };
+
+    /// Whether no record of a stream, but a load has given it: a scan, or an export.
+    #[must_use]
+    pub fn is_of_load(self) -> bool {
+        self.high == 0 && self.low <= u64::from(Self::OF_LOADS_MAX)
+    }
 
     /// Parses decimal digits; `None` if the text is empty, too long or has anything else.
     #[must_use]
@@ -83,6 +92,8 @@ mod tests {
         assert!(seq("9".repeat(40).as_str()) > seq("9".repeat(39).as_str()));
         assert_eq!(seq("000000000000000000000000000042"), seq("42"));
         assert!(SequenceNumber::ZERO < seq("000000000000000000001"));
+        assert!(SequenceNumber::ZERO.is_of_load() && seq("1000").is_of_load());
+        assert!(!seq("1001").is_of_load() && !seq("100000000000000000000").is_of_load());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use dynaurora::ops::ports::{Fate, Guard, Recorded, RowRepair};
 use dynaurora::postgres::repair::repairer::Repairer;
 use dynaurora::runtime::SystemClock;
 
-use super::lifecycle::{HISTORY, Play, put, remove, scan};
+use super::lifecycle::{FIRST, HISTORY, Play, put, remove, scan};
 use super::rig::{Rig, burnt, letter, tables};
 use crate::rig::{LETTERS, SOURCE, batch, cells, moved, version, wishing, worker};
 
@@ -184,7 +184,7 @@ async fn settle(play: &Play, change: &Change, at: u64) {
     let mut rows = Vec::new();
     play.mapper.map(change, &mut rows);
     rows.retain(|op| op.action != RowAction::Record);
-    let recorded = Recorded { version: version(at).to_string(), end: "remove".to_owned() };
+    let recorded = Recorded { version: version(FIRST + at).to_string(), end: "remove".to_owned() };
     let wanted =
         RowRepair { key: cells(&[Some("1")]), guard: Guard::Any, recorded: Some(recorded) };
     let truth = std::future::ready(Ok(rows.into_iter().map(Some).collect()));

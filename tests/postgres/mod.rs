@@ -8,6 +8,7 @@ mod dead_letters;
 mod faults;
 mod freshness;
 mod gaps;
+mod history;
 mod hostile;
 mod leases;
 mod lifecycle;

@@ -47,7 +47,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::verify::hangs_on;
-use crate::apply::ports::{Applied, RecordRef, TableApplied, Unit};
+use crate::apply::ports::{Applied, Phase, RecordRef, TableApplied, Unit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{ColumnSpec, TableSpec, VERSION_COLUMN};
 use crate::model::{Cells, Generation, RowAction, RowOp, TableIndex, Version};
@@ -186,7 +186,7 @@ impl Repairer {
         let units: Vec<&Unit> = units.iter().collect();
         let tables = vec![TableApplied::default(); self.tables.len()];
         let mut applied = Applied { tables, dead_letters_superseded: 0 };
-        history.write(tx, &units, &mut applied).await
+        history.write(tx, &units, Phase::Steady, &mut applied).await
     }
 
     async fn lock(&self, tx: &mut Tx, table: TableIndex) -> Result<()> {

@@ -2,9 +2,9 @@
 //! prefixes that no quoted name can match.
 
 use crate::error::Result;
-use crate::mapping::spec::{ColumnSpec, ColumnType, TableSpec, VERSION_COLUMN};
+use crate::mapping::spec::{ColumnSpec, TableSpec, VERSION_COLUMN};
 use crate::postgres::sql::columns::{
-    joined, key_columns, listed, mark, names, paired, parent_key, unnested_as,
+    distinct, joined, key_columns, listed, mark, names, paired, parent_key, unnested_as,
 };
 use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
 use crate::postgres::tables::own_rows::own_rows;
@@ -136,17 +136,6 @@ fn differences(
     }
     let array = |list: Vec<String>, of: &str| format!("array[{}]::{of}[]", list.join(", "));
     Ok((array(differ, "boolean"), array(found, "text")))
-}
-
-/// A user's own type may have no equality, or one that ignores case, so such values are compared as texts.
-fn distinct(column: &ColumnSpec, own: &str, other: &str) -> String {
-    let as_text = match &column.column_type {
-        ColumnType::Named(_) => true,
-        ColumnType::Array(element) => matches!(**element, ColumnType::Named(_)),
-        _ => false,
-    };
-    let cast = if as_text { "::text" } else { "" };
-    format!("({own}{cast} is distinct from {other}{cast})")
 }
 
 fn key_array(keys: &[ColumnSpec], own: &str) -> Result<String> {

@@ -4,7 +4,7 @@
 //! a prefix and a number for a name: `k0`, `k1`, …
 
 use crate::error::Result;
-use crate::mapping::spec::{ColumnSpec, TableSpec};
+use crate::mapping::spec::{ColumnSpec, ColumnType, TableSpec};
 use crate::postgres::sql::ident::{cast_type, quoted};
 
 /// The columns of a table's key, which come first.
@@ -87,4 +87,15 @@ pub(in crate::postgres) fn paired(
     let pairs = names.iter().zip(&others);
     let pairs = pairs.map(|(name, theirs)| format!("{own}.{name} = {other}.{theirs}"));
     Ok(pairs.collect::<Vec<_>>().join(" and "))
+}
+
+/// A user's own type may have no equality, or one that ignores case, so such values are compared as texts.
+pub(in crate::postgres) fn distinct(column: &ColumnSpec, own: &str, other: &str) -> String {
+    let as_text = match &column.column_type {
+        ColumnType::Named(_) => true,
+        ColumnType::Array(element) => matches!(**element, ColumnType::Named(_)),
+        _ => false,
+    };
+    let cast = if as_text { "::text" } else { "" };
+    format!("({own}{cast} is distinct from {other}{cast})")
 }

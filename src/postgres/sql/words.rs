@@ -31,6 +31,17 @@ pub(in crate::postgres) fn is_scanned(version: &str) -> String {
     format!("mod({version}, 1e{}) = 0", SequenceNumber::DIGITS_MAX)
 }
 
+/// Whether this is the version of a row that a load read: of a scan, or of an export's file.
+pub(in crate::postgres) fn is_of_load(version: &str) -> String {
+    let (digits, most) = (SequenceNumber::DIGITS_MAX, SequenceNumber::OF_LOADS_MAX);
+    format!("mod({version}, 1e{digits}) <= {most}")
+}
+
+/// The generation in a version, as a number.
+pub(in crate::postgres) fn generation_of(version: &str) -> String {
+    format!("div({version}, 1e{})", SequenceNumber::DIGITS_MAX)
+}
+
 /// A span of time.
 pub(in crate::postgres) fn interval(span: Duration) -> String {
     format!("interval '{} seconds'", span.as_secs())
@@ -53,5 +64,7 @@ mod tests {
         let first = Version { generation: 1, sequence: SequenceNumber::ZERO };
         assert_eq!(first.to_string(), format!("1{}", "0".repeat(40)));
         assert_eq!(is_scanned("v"), "mod(v, 1e40) = 0");
+        assert_eq!(is_of_load("v"), "mod(v, 1e40) <= 1000");
+        assert_eq!(generation_of("v"), "div(v, 1e40)");
     }
 }

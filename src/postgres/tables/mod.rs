@@ -4,6 +4,7 @@ mod catalogue;
 pub mod ddl;
 pub mod extras;
 pub(in crate::postgres) mod history;
+pub(in crate::postgres) mod history_sql;
 pub(in crate::postgres) mod own_rows;
 pub(in crate::postgres) mod rows;
 pub mod shown;
@@ -82,15 +83,22 @@ impl PostgresSink {
         for own in units.chunk_by(|one, next| one.op.table == next.op.table) {
             let mut units: Vec<&Unit> = own.iter().collect();
             if let Some(history) = self.history_of(own) {
-                history.write(tx, &units, &mut applied).await?;
+                history.write(tx, &units, batch.phase, &mut applied).await?;
                 continue;
             }
             let rows = self.entity_of(own)?;
+            let mut marks = Vec::new();
             if backfilling {
-                units = tombstones.settle(tx, rows, units).await?;
+                let settled = tombstones.settle(tx, rows, units).await?;
+                (units, marks) = (settled.units, settled.marks);
                 rows.count_skipped(own.len() - units.len(), &mut applied)?;
             }
             rows.write(tx, &units, &mut applied).await?;
+            if !marks.is_empty() {
+                // They were counted when they came.
+                let marks: Vec<&Unit> = marks.iter().collect();
+                rows.write(tx, &marks, &mut applied.clone()).await?;
+            }
         }
         Ok(applied)
     }

@@ -1,6 +1,6 @@
 //! Shows the statements of one row with their parameters, for people; nothing is executed.
 
-use super::history;
+use super::history_sql::{Adding, Histories};
 use super::rows::malformed;
 use super::statements::{delete, prune_children, soft_delete, upsert, upsert_children};
 use crate::error::Result;
@@ -52,11 +52,12 @@ pub fn shown(tables: &[TableSpec], row: &RowOp, version: Version) -> Result<Vec<
             let cells = all.into_iter().enumerate().filter(|(at, _)| *at != of.key_columns);
             let mut added: Vec<_> = cells.map(|(_, cell)| cell).collect();
             added.push(versions(1));
-            let mut closed = columns(&[&row.cells], of.key_columns);
-            closed.push(versions(1));
+            let mut settled = columns(&[&row.cells], of.key_columns);
+            settled.push(versions(1));
+            let history = Histories::new(spec, of)?;
             vec![
-                Shown { sql: history::add(spec, of)?, parameters: added },
-                Shown { sql: history::close(spec, of)?, parameters: closed },
+                Shown { sql: history.add(Adding::Batch)?, parameters: added },
+                Shown { sql: history.settle()?, parameters: settled },
             ]
         }
         RowAction::Upsert => {

@@ -162,9 +162,10 @@ fn ended(history: &TableSpec, keys: &[ColumnSpec]) -> Result<String> {
     let (op, valid_from, valid_to) = (op?, valid_from?, valid_to?);
     Ok(format!(
         ", dynaurora_ended as (update {table} h set {valid_to} = greatest(h.{valid_from}, now()) \
-         from dynaurora_gone g where ({}) = ({}) and h.{valid_to} is null returning {}), \
+         from dynaurora_gone g where ({}) = ({}) and h.{valid_to} is null \
+         returning {}, h.{valid_to} as dynaurora_at), \
          dynaurora_end as (insert into {table} ({}, {version}, {op}, {valid_from}, {valid_to}) \
-         select {}, $1::numeric, 'remove', now(), now() from dynaurora_ended e \
+         select {}, $1::numeric, 'remove', e.dynaurora_at, e.dynaurora_at from dynaurora_ended e \
          on conflict do nothing)",
         listed("h", keys)?,
         listed("g", keys)?,

@@ -6,8 +6,12 @@
 //! that the page has not committed. So the two take turns: pages run side by side, and a transaction with
 //! deletes runs alone. A claim upserted for each row of the backfill would also work, but costs twice as much
 //! as the rows.
+//!
+//! A soft delete marks a row, if there is one. If the row comes after it, in a page that was read before or in
+//! another file of an export, the row is written and marked at once: it ends the same in whatever order the
+//! two are read.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 use sqlx::Row;
@@ -15,9 +19,9 @@ use sqlx::Row;
 use super::rows::EntityRows;
 use crate::apply::ports::{KeyHash, Unit};
 use crate::error::Result;
-use crate::model::{Cells, SequenceNumber, Version};
+use crate::model::{Cells, RowAction, RowOp, SequenceNumber, Version};
 use crate::postgres::session::Tx;
-use crate::postgres::sql::encode::printed;
+use crate::postgres::sql::encode::{printed, texts};
 
 /// Both locks end with the transaction. A statement sees what was committed when it began, so reads that
 /// depend on the lock must be later statements.
@@ -27,9 +31,12 @@ const ALONE: &str = "select pg_advisory_xact_lock($1)";
 const WAIT: &str = "wait for the pages of a backfill";
 
 const LEAVE: &str = "\
-    insert into dynaurora.claims as c (source, target, key_hash, version) \
-    select $1, $2, unnest($3::bytea[]), unnest($4::text[])::numeric \
-    on conflict (source, target, key_hash) do update set version = excluded.version \
+    insert into dynaurora.claims as c (source, target, key_hash, version, deleted_at) \
+    select $1, $2, n.hash, n.version, case when n.soft then coalesce(n.at, now()) end \
+    from (select unnest($3::bytea[]) as hash, unnest($4::text[])::numeric as version, \
+        unnest($5::boolean[]) as soft, unnest($6::text[])::timestamptz as at) n \
+    on conflict (source, target, key_hash) do update \
+    set version = excluded.version, deleted_at = excluded.deleted_at \
     where c.version < excluded.version";
 
 /// Most pages meet a table without a tombstone, and need not hash their keys.
@@ -37,14 +44,31 @@ const ANY: &str = "\
     select exists (select from dynaurora.claims where source = $1 and target = $2)";
 
 const FIND: &str = "\
-    select c.key_hash from (select unnest($3::bytea[]) as key_hash, \
+    select c.key_hash, c.version::text, c.deleted_at::text from (select unnest($3::bytea[]) as key_hash, \
             unnest($4::text[])::numeric as version) own \
         join dynaurora.claims c on c.source = $1 and c.target = $2 and c.key_hash = own.key_hash \
     where c.version > own.version";
 
-struct Noted {
+struct Noted<'u> {
     hash: KeyHash,
     version: Version,
+    soft: bool,
+    /// When the item was deleted softly, if that is known.
+    at: Option<&'u str>,
+}
+
+/// A newer delete that a row of a load has met.
+struct Met {
+    version: String,
+    /// Of a soft delete.
+    deleted_at: Option<String>,
+}
+
+/// What to write of one table's units.
+pub(super) struct Settled<'u> {
+    pub units: Vec<&'u Unit>,
+    /// Soft deletes that came before the rows among these units; each marks its own again.
+    pub marks: Vec<Unit>,
 }
 
 /// How the units of one batch use tombstones.
@@ -71,50 +95,78 @@ impl Tombstones<'_> {
     }
 
     /// Leaves the tombstones of one table's deletes; returns the units to write: all except backfilled ones
-    /// whose key was deleted since.
+    /// whose key was deleted since, unless the row stays, marked.
     pub(super) async fn settle<'u>(
         self,
         tx: &mut Tx,
         rows: &EntityRows,
         units: Vec<&'u Unit>,
-    ) -> Result<Vec<&'u Unit>> {
-        let hash_of = |unit: &&Unit| hash(&unit.op.cells, rows.key_columns());
-        let noted = |unit: &&Unit| Noted { hash: hash_of(unit), version: unit.version };
-        let left: Vec<Noted> =
+    ) -> Result<Settled<'u>> {
+        let noted = |unit: &&'u Unit| {
+            let soft = unit.op.action == RowAction::SoftDelete;
+            Noted {
+                hash: hash(&unit.op.cells, rows.key_columns()),
+                version: unit.version,
+                soft,
+                at: soft.then(|| unit.op.cells.cell(rows.key_columns())).flatten(),
+            }
+        };
+        let left: Vec<Noted<'_>> =
             units.iter().filter(|unit| leaves_tombstone(unit)).map(noted).collect();
         if !left.is_empty() {
             self.leave(tx, rows.label(), left).await?;
         }
         let looking = units.iter().filter(|unit| self.looks_for_tombstones(unit));
-        if looking.clone().next().is_none() {
-            return Ok(units);
+        let looking: Vec<Noted<'_>> = looking.map(noted).collect();
+        let met = self.find(tx, rows.label(), &looking).await?;
+        let mut settled = Settled { units: Vec::with_capacity(units.len()), marks: Vec::new() };
+        for unit in units {
+            let own = hash(&unit.op.cells, rows.key_columns());
+            match met.get(own.as_slice()).filter(|_| self.looks_for_tombstones(unit)) {
+                None => settled.units.push(unit),
+                Some(Met { version, deleted_at: Some(at) }) => {
+                    settled.units.push(unit);
+                    settled.marks.extend(mark(unit, rows.key_columns(), version, at));
+                }
+                Some(Met { deleted_at: None, .. }) => {}
+            }
         }
+        Ok(settled)
+    }
+
+    /// The newer deletes of these rows, by the hash of the key.
+    async fn find(
+        self,
+        tx: &mut Tx,
+        target: &str,
+        looking: &[Noted<'_>],
+    ) -> Result<HashMap<Vec<u8>, Met>> {
         const LOOK: &str = "look for deletes during a backfill";
-        let any = tx.query(ANY).named(LOOK).bind(self.source).bind(rows.label());
+        if looking.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let any = tx.query(ANY).named(LOOK).bind(self.source).bind(target);
         let any: bool = any.one(|row| row.try_get(0)).await?;
         if !any {
-            return Ok(units);
+            return Ok(HashMap::new());
         }
-        let looking: Vec<Noted> = looking.map(noted).collect();
         let hashes: Vec<&[u8]> =
             looking.iter().map(|tombstone| tombstone.hash.as_slice()).collect();
-        let deleted = tx
+        let met = tx
             .query(FIND)
             .named(LOOK)
             .bind(self.source)
-            .bind(rows.label())
+            .bind(target)
             .bind(hashes)
-            .bind(printed(&looking, |tombstone| tombstone.version))
-            .all(|row| row.try_get::<Vec<u8>, _>(0))
-            .await?;
-        let deleted: HashSet<Vec<u8>> = deleted.into_iter().collect();
-        let may_write = |unit: &&Unit| {
-            !self.looks_for_tombstones(unit) || !deleted.contains(hash_of(unit).as_slice())
-        };
-        Ok(units.into_iter().filter(may_write).collect())
+            .bind(printed(looking, |tombstone| tombstone.version))
+            .all(|row| {
+                let met = Met { version: row.try_get(1)?, deleted_at: row.try_get(2)? };
+                Ok((row.try_get::<Vec<u8>, _>(0)?, met))
+            });
+        Ok(met.await?.into_iter().collect())
     }
 
-    async fn leave(self, tx: &mut Tx, target: &str, mut left: Vec<Noted>) -> Result<()> {
+    async fn leave(self, tx: &mut Tx, target: &str, mut left: Vec<Noted<'_>>) -> Result<()> {
         // A soft delete may follow a delete of the same key; the newer tombstone serves both.
         left.sort_unstable_by_key(|tombstone| {
             (tombstone.hash, std::cmp::Reverse(tombstone.version))
@@ -127,6 +179,8 @@ impl Tombstones<'_> {
             .bind(target)
             .bind(hashes)
             .bind(printed(&left, |tombstone| tombstone.version))
+            .bind(left.iter().map(|tombstone| tombstone.soft).collect::<Vec<_>>())
+            .bind(texts(&left, |tombstone| tombstone.at))
             .execute()
             .await
             .map(drop)
@@ -136,6 +190,14 @@ impl Tombstones<'_> {
     fn looks_for_tombstones(self, unit: &Unit) -> bool {
         (self.of_backfill || is_first(unit)) && !unit.op.action.ends_row()
     }
+}
+
+/// The soft delete that a row has met, once more.
+fn mark(unit: &Unit, key_columns: usize, version: &str, at: &str) -> Option<Unit> {
+    let mut cells = unit.op.cells.prefix(key_columns);
+    cells.push(at);
+    let op = RowOp { action: RowAction::SoftDelete, cells, children: Vec::new(), ..unit.op };
+    Some(Unit { op, version: Version::parse(version)?, record: unit.record })
 }
 
 /// Waits like a transaction with deletes; the rare statement does not stay prepared.

@@ -17,7 +17,7 @@ use crate::model::{Change, ChangeOp, EpochMillis, Item, SequenceNumber};
 use crate::source::decode;
 
 /// The most exports in one backfill: one a day would be more than the service can go back.
-const EXPORTS_MAX: usize = 1_000;
+const EXPORTS_MAX: usize = SequenceNumber::OF_LOADS_MAX as usize;
 
 /// Puts one full export and its incremental ones in order.
 ///
