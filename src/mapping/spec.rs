@@ -70,6 +70,15 @@ pub struct TableSpec {
     pub extras: Extras,
 }
 
+impl TableSpec {
+    /// The entity's own table, of which this one holds the child rows or the history; `None` if it is the
+    /// entity's own.
+    #[must_use]
+    pub fn entity_table(&self) -> Option<TableIndex> {
+        self.parent.map(|parent| parent.table).or(self.history_of)
+    }
+}
+
 /// A column that has one value in every row of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Constant {

@@ -32,7 +32,8 @@ pub trait Rows: Send + Sync + 'static {
     /// Compares rows of one entity's table, none twice, and what hangs on them; the answers come in the
     /// order of `rows`. An upsert should be there as it stands, with these children and no others. Of a
     /// delete, neither the row nor any child should be; of a soft delete, the row is as well marked as
-    /// deleted, and then its children stay.
+    /// deleted, and then its children stay. A history should have an open version with what the row shows
+    /// exactly where the row should be there, and times that neither fall nor leave anything out.
     fn compare(
         &self,
         table: TableIndex,
@@ -40,7 +41,8 @@ pub trait Rows: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Comparison>>> + Send;
 
     /// The next `limit` rows of a table by its primary key, none of another source and none that is marked as
-    /// deleted; of a child table only those whose parent is missing are told.
+    /// deleted; of a child table only those whose parent is missing are told, and of a history the open ones
+    /// whose row is missing or marked, with the row's version.
     fn page(
         &self,
         table: TableIndex,
@@ -54,6 +56,8 @@ pub trait Rows: Send + Sync + 'static {
 pub struct Comparison {
     /// The version of the entity's own row; `None` when there is no such row.
     pub version: Option<String>,
+    /// Whether that row is marked as deleted.
+    pub marked: bool,
     /// The row's primary key in the target.
     pub key: Vec<String>,
     /// How the row and its children differ.
@@ -63,7 +67,7 @@ pub struct Comparison {
 /// How one target row is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// The table: the entity's own or one of its children's.
+    /// The table: the entity's own, one of its children's or its history.
     pub table: TableIndex,
     /// The row's primary key.
     pub key: Vec<String>,
@@ -127,6 +131,9 @@ pub trait Repairs: Send + Sync + 'static {
     /// any other row gets the version of a scanned one. What [`Guard`] does not let through stays, and so
     /// does a row with version 0 that should not be there: dynaurora did not write it.
     ///
+    /// The history of a row that was written or deleted follows: where its newest version is not what the row
+    /// now is, one of now is added; its times are set anew.
+    ///
     /// # Errors
     /// `Conflict` when the tables cannot be locked in time, the truth takes too long, or the source is being
     /// backfilled; `Data` when a row is refused. Nothing was written then.
@@ -172,6 +179,14 @@ pub enum Guard {
     Same(Option<String>),
     /// One with a lower version than this, as text.
     Below(String),
+}
+
+impl Comparison {
+    /// The version of a row that an item has, or that outlived it unmarked.
+    #[must_use]
+    pub fn live_version(&self) -> Option<&str> {
+        self.version.as_deref().filter(|_| !self.marked)
+    }
 }
 
 impl Guard {

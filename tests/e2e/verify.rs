@@ -206,6 +206,77 @@ async fn while_writers_write_nothing_is_found_and_repairs_do_no_harm() {
     daemon.stop().await;
 }
 
+/// What becomes of histories: a version lost, one changed, one open again, times that fall, an end that
+/// nobody brought about, and two that are open without a row, the second beside one that is marked.
+const REWRITTEN: &str = "\
+    delete from letters_history where letter_id = 'a' and valid_to is null; \
+    update letters_history set status = 'burnt' where letter_id = 'b' and valid_to is null; \
+    update letters_history set valid_to = null where letter_id = 'c'; \
+    update letters_history set valid_from = valid_from + interval '9 h' \
+        where letter_id = 'd' and valid_to is not null; \
+    insert into letters_history \
+        (child_id, year, letter_id, dynaurora_version, op, valid_from, valid_to) \
+        select child_id, year, letter_id, dynaurora_version + 1, 'remove', now(), now() \
+        from letters_history where letter_id = 'e' and valid_to is null; \
+    update letters_history set valid_to = now() where letter_id = 'e'; \
+    insert into letters_history (child_id, year, letter_id, dynaurora_version, op, valid_from) \
+        values ('9', 2026, 'z', 1e40 + 5, 'insert', now()); \
+    delete from letters_history where letter_id = 'f' and op = 'remove'; \
+    update letters_history set valid_to = null where letter_id = 'f';";
+
+#[tokio::test]
+async fn a_history_is_verified_and_mended_like_its_table() {
+    let stage = Stage::start().await;
+    let daemon = stage.ready_daemon().await;
+    for id in ["a", "b", "c", "d", "e", "f"] {
+        letter(&stage, id, &[]).await;
+        letter(&stage, id, &["kite"]).await;
+    }
+    delete(&stage, "CHILD#1", "LETTER#2026#f").await;
+    within(SOON_SECS, "the histories arrive", async || {
+        (stage.number("select count(*) from letters_history").await == 13).then_some(())
+    })
+    .await;
+    let well = verify(&stage, &["--table", "letters_history"]).await;
+    assert_eq!((well.code, faults(&well)), (Some(0), Vec::new()), "{well:?}");
+    let marked = "select extract(epoch from deleted_at)::bigint from letters where letter_id = 'f'";
+    let marked_at = stage.number(marked).await;
+
+    run(&stage, REWRITTEN).await;
+    let found = verify(&stage, &[]).await;
+    assert_eq!(found.code, Some(1), "{found:?}");
+    let short = |ended: &Ended| {
+        let report = ended.json();
+        let differences = report["sources"][0]["differences"].as_array().unwrap().clone();
+        let line = |own: &Value| {
+            assert_eq!(own["table"], "letters_history");
+            format!("{} {} {}", own["key"]["letter_id"], own["fault"], own["columns"])
+        };
+        let mut lines: Vec<_> = differences.iter().map(line).collect();
+        lines.sort();
+        lines.join("; ").replace('"', "")
+    };
+    let all = "a missing []; b differs [status]; c differs [valid_to]; d differs [valid_from]; \
+               e missing []; f unexpected []; z unexpected []";
+    assert_eq!(short(&found), all, "{found:?}");
+    let mended = verify(&stage, &["--repair"]).await;
+    assert_eq!(mended.code, Some(0), "{mended:?}");
+    let after = verify(&stage, &[]).await;
+    assert_eq!((after.code, faults(&after)), (Some(0), Vec::new()), "{after:?}");
+    assert_eq!(stage.number(marked).await, marked_at, "what is marked stays as it is");
+    assert_eq!(stage.number("select count(*) from letters where letter_id = 'z'").await, 0);
+
+    // The stream goes on from there.
+    for id in ["a", "b", "c", "d", "e", "z"] {
+        letter(&stage, id, &["ball"]).await;
+    }
+    let newest = "select count(*) from letters_history where valid_to is null and op <> 'scan'";
+    within(SOON_SECS, "the stream wins", async || (stage.number(newest).await == 6).then_some(()))
+        .await;
+    stage.converge().await;
+    daemon.stop().await;
+}
+
 /// A table whose key is no key of the item.
 const BY_MAIL: &str = r#"
 [source.santa.entity.elf]

@@ -6,6 +6,7 @@
 
 mod backfills;
 mod fold;
+mod histories;
 mod outcome;
 mod repairs;
 mod replay;
@@ -103,6 +104,8 @@ pub enum Invariant {
     Sweep,
     /// I12: what is said to be in the target is there.
     Fresh = 11,
+    /// I13: a history has one row per key and instant, open exactly where the table has the row.
+    History,
 }
 
 /// A broken invariant.

@@ -68,6 +68,16 @@ fn i9_a_repair_without_its_lock_is_found() {
     found_among(|seed| Plan::of(seed).with_damage(), Sabotage::RepairsUnlocked, &expected);
 }
 
+#[test]
+fn i13_a_history_that_takes_what_its_table_does_not_is_found() {
+    found_among(|seed| Plan::of(seed).with_loads(), Sabotage::KeepsAll, &[Invariant::History]);
+}
+
+#[test]
+fn i13_a_history_whose_times_are_as_told_is_found() {
+    found_among(|seed| Plan::of(seed).with_loads(), Sabotage::TimesAsTold, &[Invariant::History]);
+}
+
 fn found(sabotage: Sabotage, expected: &[Invariant]) {
     found_among(Plan::of, sabotage, expected);
 }

@@ -6,6 +6,7 @@
 mod backfills;
 mod damage;
 mod faults;
+mod histories;
 mod journal;
 mod ledger;
 mod repair;
@@ -28,6 +29,7 @@ use super::gate::Gate;
 use crate::contract::StoredRow;
 use faults::{Call, Fate, Faults};
 pub use faults::{Knobs, Sabotage};
+pub use histories::{Chain, Kept, history_of, shown, wrong_times};
 pub use journal::{Commit, Entry, Event};
 pub use sink::marked;
 pub use state::Row;

@@ -127,7 +127,7 @@ impl<S: Sides> Context<S> {
         let tables = self.mapper.tables();
         let at = tables.iter().position(|table| table.name.to_string() == name)?;
         let own = || u16::try_from(at).map(TableIndex).ok();
-        tables.get(at)?.parent.map_or_else(own, |parent| Some(parent.table))
+        tables.get(at)?.entity_table().map_or_else(own, Some)
     }
 
     /// The entities' own tables to verify.

@@ -113,10 +113,12 @@ impl<'a, S: Sides, O: Observer> Passes<'a, S, O> {
         self.forwards(true).await?;
         let mut unnamed = Vec::new();
         let tables = self.context.mapper.tables().iter();
-        let parents: Vec<_> =
-            (0_u16..).zip(tables).map(|(at, table)| (TableIndex(at), table.parent)).collect();
-        for (table, parent) in parents {
-            let own = parent.map_or(table, |parent| parent.table);
+        let parents: Vec<_> = (0_u16..)
+            .zip(tables)
+            .map(|(at, table)| (TableIndex(at), table.entity_table()))
+            .collect();
+        for (table, entity) in parents {
+            let own = entity.unwrap_or(table);
             if self.plan.tables.contains(&own) && !self.full() {
                 self.backwards(table, own, &mut unnamed).await?;
             }
@@ -155,7 +157,7 @@ impl<'a, S: Sides, O: Observer> Passes<'a, S, O> {
             if let Outcome::Rejected(_) = self.context.mapper.map(change, &mut own) {
                 self.found.rejected += u64::from(judging);
             }
-            // A history consists of changes, which the item alone does not show.
+            // A history is compared with its row.
             own.retain(|op| op.action != RowAction::Record);
             rows.extend(own.drain(..).map(|op| (at, op)));
         }
@@ -201,8 +203,8 @@ impl<'a, S: Sides, O: Observer> Passes<'a, S, O> {
         Ok(())
     }
 
-    /// Pages through a target table. Checks an entity table's rows that the first direction did not meet, and
-    /// a child table's rows whose parent is missing.
+    /// Pages through a target table. Checks an entity table's rows that the first direction did not meet, a
+    /// child table's rows whose parent is missing, and a history's open rows without a row.
     async fn backwards(
         &mut self,
         table: TableIndex,

@@ -62,7 +62,7 @@ async fn repair_chunk<S: Sides>(context: &Context<S>, chunk: &mut [Drift]) -> Re
         .map(|drift| Asked {
             item: drift.item.clone(),
             row: drift.row.clone(),
-            version: drift.comparison.version.clone(),
+            version: drift.comparison.live_version().map(str::to_owned),
         })
         .collect();
     let target = context.sides.target();

@@ -228,7 +228,7 @@ async fn expectations<S: Sides>(
     let truth = |suspect: &Suspect| {
         let Some(key) = &suspect.item else { return Expected::Row(suspect.absent(context)) };
         let item = items.next().flatten();
-        let version = suspect.seen.as_ref().and_then(|seen| seen.comparison.version.as_deref());
+        let version = suspect.seen.as_ref().and_then(|seen| seen.comparison.live_version());
         context.truth(key, item, RowAsked { table: suspect.table, row: &suspect.row, version })
     };
     Ok(suspects.iter().map(truth).collect())

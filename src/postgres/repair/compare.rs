@@ -3,6 +3,7 @@
 use sqlx::postgres::PgPool;
 use sqlx::{AssertSqlSafe, Row};
 
+use super::histories;
 use crate::error::Result;
 use crate::mapping::spec::TableSpec;
 use crate::model::Cells;
@@ -10,6 +11,7 @@ use crate::postgres::session::begun_with;
 use crate::postgres::sql::columns::{key_columns, mark, names, paired, parent_key, unnested};
 use crate::postgres::sql::encode::texts;
 use crate::postgres::sql::ident::quoted_table;
+use crate::postgres::tables::history;
 use crate::postgres::tables::own_rows::own_rows;
 
 /// Rows per statement.
@@ -34,7 +36,8 @@ pub struct Differences {
 }
 
 /// Compares `tables[at]` with `rows` in one snapshot. A row that differs counts as both missing and
-/// unexpected. Rows kept by a soft delete and histories have no item, so both are left out.
+/// unexpected. Rows kept by a soft delete have no item, so they are left out. A history is compared with its
+/// table: the open versions with its rows, and the times with each other.
 ///
 /// # Errors
 /// When the database does not answer, or the table does not fit the mapping.
@@ -44,9 +47,10 @@ pub async fn compare(
     at: usize,
     rows: &[Cells],
 ) -> Result<Differences> {
-    let Some(table) = tables.get(at).filter(|table| table.history_of.is_none()) else {
-        return Ok(Differences::default());
-    };
+    let Some(table) = tables.get(at) else { return Ok(Differences::default()) };
+    if table.history_of.is_some() {
+        return compare_history(pool, tables, at).await;
+    }
     let target = quoted_table(&table.name)?;
     let live = live(tables, table)?;
     let columns = table.columns.len();
@@ -89,6 +93,28 @@ pub async fn compare(
         }
         differences.matching = (rows.len() as u64).saturating_sub(differences.missing);
         Ok(differences)
+    })
+    .await
+}
+
+/// What a history breaks of its promise.
+async fn compare_history(pool: &PgPool, tables: &[TableSpec], at: usize) -> Result<Differences> {
+    let history = history::histories(tables, at)?;
+    let broken = AssertSqlSafe(histories::broken(&history)?);
+    begun_with(pool, SNAPSHOT, "compare a history", async |tx| {
+        tx.undo();
+        let mut found = Differences::default();
+        let rows = tx.query(broken).all(|row| {
+            Ok((row.try_get::<String, _>(0)?, row.try_get::<i64, _>(1)?, row.try_get(2)?))
+        });
+        for (kind, count, example) in rows.await? {
+            let example: Option<String> = example;
+            let place = if kind == "missing" { &mut found.missing } else { &mut found.unexpected };
+            *place += count.unsigned_abs();
+            let label = history.label();
+            found.examples.extend(example.map(|key| format!("{kind} in {label}: {key}")));
+        }
+        Ok(found)
     })
     .await
 }

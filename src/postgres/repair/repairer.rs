@@ -46,6 +46,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Row};
 
+use super::histories;
 use super::verify::hangs_on;
 use crate::apply::ports::{Applied, Phase, RecordRef, TableApplied, Unit};
 use crate::error::{Error, ErrorKind, Result};
@@ -53,7 +54,7 @@ use crate::mapping::spec::{ColumnSpec, TableSpec, VERSION_COLUMN};
 use crate::model::{Cells, Generation, RowAction, RowOp, TableIndex, Version};
 use crate::ops::ports::{Fate, RowRepair, Truth};
 use crate::postgres::session::{Pools, Tx, Work};
-use crate::postgres::sql::columns::{joined, key_columns, parent_key, unnested_as};
+use crate::postgres::sql::columns::{joined, key_columns, mark, parent_key, unnested_as};
 use crate::postgres::sql::encode::texts;
 use crate::postgres::sql::ident::{quoted, quoted_table};
 use crate::postgres::tables::history::HistoryRows;
@@ -61,6 +62,13 @@ use crate::postgres::tables::rows::EntityRows;
 
 /// How long the reads may take while writers wait.
 const TRUTH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A row as it is before its repair.
+struct Stored {
+    version: String,
+    /// Whether it is marked as deleted.
+    marked: bool,
+}
 
 /// Repairs rows of one source.
 #[derive(Debug)]
@@ -95,7 +103,7 @@ impl Repairer {
         let work = async |tx: &mut Tx| {
             self.lock(tx, table).await?;
             let generation = self.generation(tx).await?;
-            let versions = self.versions(tx, table, wanted).await?;
+            let stored = self.stored(tx, table, wanted).await?;
             let truth = tokio::time::timeout(TRUTH_TIMEOUT, truth).await.map_err(|_| {
                 Error::new(ErrorKind::Conflict, "read the items to repair: no answer in time")
             })??;
@@ -103,12 +111,18 @@ impl Repairer {
             let mut units = Vec::with_capacity(wanted.len());
             let mut versions_kept = Vec::new();
             let history = HistoryRows::of_repairs(&self.tables, table)?;
-            for ((own, version), op) in wanted.iter().zip(&versions).zip(truth) {
+            for ((own, stored), op) in wanted.iter().zip(&stored).zip(truth) {
+                let version = stored.as_ref().map(|own| own.version.clone());
+                let marked = stored.as_ref().is_some_and(|own| own.marked);
                 let (fate, op) = match op {
                     _ if !own.guard.lets(version.as_deref()) => (Fate::Moved, None),
                     None => (Fate::LeftAlone, None),
                     Some(op) if op.action.ends_row() && Version::is_foreign(version.as_deref()) => {
                         (Fate::LeftAlone, None)
+                    }
+                    // It is as it should be; its history may not be.
+                    Some(op) if op.action == RowAction::SoftDelete && marked => {
+                        (Fate::Deleted, None)
                     }
                     // A missing row cannot be marked; its child rows are deleted.
                     Some(op) if op.action.ends_row() && version.is_none() => {
@@ -130,6 +144,13 @@ impl Repairer {
             self.write(tx, &rows, &units).await?;
             if let Some(history) = history.filter(|_| !versions_kept.is_empty()) {
                 self.keep(tx, &history, &versions_kept).await?;
+            }
+            if let Some(history) = histories::history_of(&self.tables, table) {
+                let mended = wanted.iter().zip(&fates);
+                let mended =
+                    mended.filter(|(_, fate)| matches!(fate, Fate::Written | Fate::Deleted));
+                let keys: Vec<&Cells> = mended.map(|(own, _)| &own.key).collect();
+                histories::mend(tx, &self.tables, history, &keys, generation).await?;
             }
             Ok(fates)
         };
@@ -220,17 +241,18 @@ impl Repairer {
         }
     }
 
-    async fn versions(
+    async fn stored(
         &self,
         tx: &mut Tx,
         table: TableIndex,
         wanted: &[RowRepair],
-    ) -> Result<Vec<Option<String>>> {
+    ) -> Result<Vec<Option<Stored>>> {
         let spec = self.spec(table)?;
         let sql = format!(
-            "select n.ordinal, t.{}::text from (select {}, \
+            "select n.ordinal, t.{}::text, {} from (select {}, \
              generate_subscripts($1::text[], 1)::bigint as ordinal) n join {} t on {}",
             quoted(VERSION_COLUMN)?,
+            mark(spec)?.map_or("false".to_owned(), |mark| format!("t.{mark} is not null")),
             unnested_as(key_columns(spec), 1, "k")?,
             quoted_table(&spec.name)?,
             joined("t", key_columns(spec), "n", "k")?,
@@ -240,15 +262,18 @@ impl Repairer {
         for column in 0..spec.key_columns {
             query = query.bind(texts(wanted, move |own| own.key.cell(column)));
         }
-        let mut versions = vec![None; wanted.len()];
-        let found = query.all(|row| Ok((row.try_get::<i64, _>(0)?, row.try_get(1)?)));
-        for (ordinal, version) in found.await? {
-            let place = usize::try_from(ordinal - 1).ok().and_then(|at| versions.get_mut(at));
+        let found = query.all(|row| {
+            let stored = Stored { version: row.try_get(1)?, marked: row.try_get(2)? };
+            Ok((row.try_get::<i64, _>(0)?, stored))
+        });
+        let mut all: Vec<Option<Stored>> = wanted.iter().map(|_| None).collect();
+        for (ordinal, stored) in found.await? {
+            let place = usize::try_from(ordinal - 1).ok().and_then(|at| all.get_mut(at));
             if let Some(place) = place {
-                *place = Some(version);
+                *place = Some(stored);
             }
         }
-        Ok(versions)
+        Ok(all)
     }
 
     fn spec(&self, table: TableIndex) -> Result<&TableSpec> {

@@ -7,16 +7,17 @@
 
 use std::sync::Arc;
 
-use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use super::verify_sql as sql;
+use super::asked::{Asked, differing, key_texts, place};
+use super::{histories, verify_sql as sql};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::TableSpec;
 use crate::model::{Cells, RowAction, RowOp, TableIndex};
-use crate::ops::ports::{Cell, Comparison, Difference, Fault, MetRow, RowsPage};
+use crate::ops::ports::{Comparison, Difference, Fault, MetRow, RowsPage};
 use crate::postgres::session::{Pools, Tx, in_transaction};
 use crate::postgres::sql::encode::{printed, texts};
+use crate::postgres::tables::history;
 
 /// Reads one source's target tables.
 #[derive(Debug)]
@@ -52,13 +53,15 @@ impl TargetReader {
                 let of = Asked { table, spec, rows };
                 compare_child(tx, number, child, of, &mut comparisons).await?;
             }
-            Ok(())
+            let of = Asked { table, spec, rows };
+            histories::compare(tx, &self.tables, of, &mut comparisons).await
         })
         .await?;
         Ok(comparisons)
     }
 
-    /// The next rows of a table by its primary key; of a child table only those whose parent is missing.
+    /// The next rows of a table by its primary key; of a child table only those whose parent is missing, of a
+    /// history the open ones whose row is missing.
     /// With fewer than `limit` rows met, `None` follows as the place to go on from.
     ///
     /// # Errors
@@ -74,7 +77,14 @@ impl TargetReader {
             Some(parent) => Some(self.spec(parent.table)?),
             None => None,
         };
-        let statement = AssertSqlSafe(sql::page(spec, parent, after.is_some())?);
+        let statement = match spec.history_of {
+            None => sql::page(spec, parent, after.is_some())?,
+            Some(_) => {
+                let history = history::histories(&self.tables, usize::from(table.0))?;
+                sql::page_of_history(&history, after.is_some())?
+            }
+        };
+        let statement = AssertSqlSafe(statement);
         let what = format!("page through {}", spec.name);
         let pool = self.pools.pool().await?;
         let mut rows = in_transaction(&pool, "page through a table", async |tx| {
@@ -91,7 +101,8 @@ impl TargetReader {
         .await?;
         let full = usize::try_from(limit).is_ok_and(|limit| rows.len() >= limit);
         let next = rows.last().filter(|_| full).map(|(row, _)| row.key.clone());
-        rows.retain(|(_, has_parent)| parent.is_none() || !has_parent);
+        let hangs = parent.is_some() || spec.history_of.is_some();
+        rows.retain(|(_, has_parent)| !hangs || !has_parent);
         Ok(RowsPage { rows: rows.into_iter().map(|(row, _)| row).collect(), next })
     }
 
@@ -105,14 +116,6 @@ impl TargetReader {
 /// Whether the table's rows are children of that one's.
 pub(super) fn hangs_on(table: &TableSpec, parent: TableIndex) -> bool {
     table.parent.is_some_and(|own| own.table == parent)
-}
-
-/// What was asked of one table.
-#[derive(Clone, Copy)]
-struct Asked<'a> {
-    table: TableIndex,
-    spec: &'a TableSpec,
-    rows: &'a [RowOp],
 }
 
 async fn compare_own(tx: &mut Tx, asked: Asked<'_>, comparisons: &mut [Comparison]) -> Result<()> {
@@ -133,10 +136,10 @@ async fn compare_own(tx: &mut Tx, asked: Asked<'_>, comparisons: &mut [Compariso
             present[at] = true;
             comparison.version = Some(row.try_get(1)?);
             comparison.key = row.try_get(2)?;
+            comparison.marked = !row.try_get::<bool, _>(5)?;
             let fault = match op.action {
                 RowAction::Delete | RowAction::SoftDelete => {
-                    let live: bool = row.try_get(5)?;
-                    live.then_some(Fault::Unexpected)
+                    (!comparison.marked).then_some(Fault::Unexpected)
                 }
                 RowAction::Record => None,
                 RowAction::Upsert => differing(row, 3, &op.cells, spec)?,
@@ -201,47 +204,10 @@ async fn compare_child(
         .map(drop)
 }
 
-/// The first cells of a text key.
-fn key_texts(cells: &Cells, key_columns: usize) -> Vec<String> {
-    cells.iter().take(key_columns).map(|cell| cell.unwrap_or_default().to_owned()).collect()
-}
-
 /// A delete has only the key's cells; the others count as NULL and are not compared.
 fn whole_cell<'a>(row: &'a RowOp, column: usize, spec: &TableSpec) -> Option<&'a str> {
     if row.action.ends_row() && column >= spec.key_columns {
         return None;
     }
     row.cells.cell(column)
-}
-
-/// The number of the requested row; the statement counts from 1.
-fn place(row: &PgRow, rows: usize) -> sqlx::Result<usize> {
-    let ordinal: i64 = row.try_get(0)?;
-    usize::try_from(ordinal - 1)
-        .ok()
-        .filter(|at| *at < rows)
-        .ok_or_else(|| sqlx::Error::Decode("an comparison to no question".into()))
-}
-
-/// Reads two arrays over the non-key columns: whether each differs, and its value.
-fn differing(
-    row: &PgRow,
-    first: usize,
-    expected: &Cells,
-    spec: &TableSpec,
-) -> sqlx::Result<Option<Fault>> {
-    let differ: Vec<bool> = row.try_get(first)?;
-    let found: Vec<Option<String>> = row.try_get(first + 1)?;
-    let cells: Vec<Cell> = differ
-        .iter()
-        .zip(found)
-        .enumerate()
-        .filter(|(_, (differs, _))| **differs)
-        .map(|(at, (_, found))| {
-            let column = spec.key_columns + at;
-            let expected = expected.iter().nth(column).flatten().map(str::to_owned);
-            Cell { column, expected, found }
-        })
-        .collect();
-    Ok((!cells.is_empty()).then_some(Fault::Differs(cells)))
 }

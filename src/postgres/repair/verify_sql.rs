@@ -7,6 +7,7 @@ use crate::postgres::sql::columns::{
     distinct, joined, key_columns, listed, mark, names, paired, parent_key, unnested_as,
 };
 use crate::postgres::sql::ident::{cast_type, quoted, quoted_table};
+use crate::postgres::tables::history_sql::Histories;
 use crate::postgres::tables::own_rows::own_rows;
 
 /// The rows with the requested keys: ordinal from 1, version, key, which other columns differ, their values,
@@ -74,6 +75,31 @@ pub(super) fn compare_children(parent: &TableSpec, child: &TableSpec) -> Result<
     ))
 }
 
+/// The open versions of a history after a key in key order: key, the version of their row, and whether it is
+/// there and not marked.
+///
+/// Parameters: the limit, then the key's texts, if any.
+pub(super) fn page_of_history(history: &Histories<'_>, after: bool) -> Result<String> {
+    let spec = history.spec;
+    let keys = key_columns(spec);
+    let own = listed("h", keys)?;
+    let live = history.live("t")?;
+    let place =
+        if after { format!(" and ({own}) > ({})", texts_from(keys, 2)?) } else { String::new() };
+    Ok(format!(
+        "select {key}, t.{version}::text, t.{version} is not null{live} \
+         from {table} h left join {of_table} t on {same} \
+         where h.{open} is null{place}{constants} order by {own} limit $1",
+        key = key_array(keys, "h")?,
+        version = history.version,
+        table = history.table,
+        of_table = history.of_table,
+        same = history.same_row("t", "h")?,
+        open = history.valid_to,
+        constants = own_rows(spec, "h", " and ")?,
+    ))
+}
+
 /// The rows after a key in key order: key, version, and whether the parent exists.
 ///
 /// Parameters: the limit, then the key's texts, if any.
@@ -90,11 +116,7 @@ pub(super) fn page(spec: &TableSpec, parent: Option<&TableSpec>, after: bool) ->
     };
     let mut place = String::new();
     if after {
-        let values = keys.iter().enumerate();
-        let values =
-            values.map(|(at, key)| Ok(format!("${}::{}", at + 2, cast_type(&key.column_type)?)));
-        let values = values.collect::<Result<Vec<_>>>()?.join(", ");
-        place = format!(" where ({own}) > ({values})");
+        place = format!(" where ({own}) > ({})", texts_from(keys, 2)?);
     }
     let link = |place: &str| if place.is_empty() { " where " } else { " and " };
     place.push_str(&live(spec, link(&place))?.unwrap_or_default());
@@ -104,6 +126,13 @@ pub(super) fn page(spec: &TableSpec, parent: Option<&TableSpec>, after: bool) ->
         key = key_array(keys, "t")?,
         table = quoted_table(&spec.name)?,
     ))
+}
+
+/// The key's texts, from this parameter on.
+fn texts_from(keys: &[ColumnSpec], first: usize) -> Result<String> {
+    let values = keys.iter().zip(first..);
+    let values = values.map(|(key, at)| Ok(format!("${at}::{}", cast_type(&key.column_type)?)));
+    Ok(values.collect::<Result<Vec<_>>>()?.join(", "))
 }
 
 /// Excludes child rows of a parent marked as deleted: they stay with it.
@@ -122,7 +151,7 @@ fn live(spec: &TableSpec, link: &str) -> Result<Option<String>> {
 }
 
 /// Two arrays over columns: which differ, and the differing values.
-fn differences(
+pub(super) fn differences(
     columns: &[ColumnSpec],
     own: &str,
     other: impl Fn(usize) -> String,

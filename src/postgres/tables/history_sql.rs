@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::mapping::spec::{ColumnSpec, HISTORY_COLUMNS, HISTORY_ENDS, TableSpec, VERSION_COLUMN};
 use crate::postgres::sql::columns::{
-    distinct, key_columns, listed, names, paired, unnested, unnested_version,
+    distinct, key_columns, listed, mark, names, paired, unnested, unnested_version,
 };
 use crate::postgres::sql::ident::{quoted, quoted_table};
 use crate::postgres::sql::words::{generation_of, is_of_load};
@@ -22,8 +22,8 @@ pub(in crate::postgres) enum Adding {
 
 /// A history and its table, with their names quoted.
 pub(in crate::postgres) struct Histories<'a> {
-    spec: &'a TableSpec,
-    of: &'a TableSpec,
+    pub(in crate::postgres) spec: &'a TableSpec,
+    pub(in crate::postgres) of: &'a TableSpec,
     pub(in crate::postgres) table: String,
     pub(in crate::postgres) of_table: String,
     pub(in crate::postgres) version: String,
@@ -75,6 +75,12 @@ impl<'a> Histories<'a> {
     /// That two rows have the same key of the table whose versions are kept.
     pub(in crate::postgres) fn same_row(&self, one: &str, other: &str) -> Result<String> {
         paired(one, self.keys(), other, self.keys())
+    }
+
+    /// That a row of the table is not marked as deleted, behind another condition.
+    pub(in crate::postgres) fn live(&self, alias: &str) -> Result<String> {
+        let mark = mark(self.of)?;
+        Ok(mark.map_or(String::new(), |mark| format!(" and {alias}.{mark} is null")))
     }
 
     /// That two rows show something else.

@@ -7,9 +7,9 @@
 //! deletes runs alone. A claim upserted for each row of the backfill would also work, but costs twice as much
 //! as the rows.
 //!
-//! A soft delete marks a row, if there is one. If the row comes after it, in a page that was read before or in
-//! another file of an export, the row is written and marked at once: it ends the same in whatever order the
-//! two are read.
+//! A soft delete marks a row, if there is one. If the row comes after it, in a page that was read before or
+//! in another file of an export, the row is written and marked at once: it ends the same in whatever order
+//! the two are read.
 
 use std::collections::HashMap;
 
@@ -44,7 +44,8 @@ const ANY: &str = "\
     select exists (select from dynaurora.claims where source = $1 and target = $2)";
 
 const FIND: &str = "\
-    select c.key_hash, c.version::text, c.deleted_at::text from (select unnest($3::bytea[]) as key_hash, \
+    select c.key_hash, c.version::text, c.deleted_at::text \
+        from (select unnest($3::bytea[]) as key_hash, \
             unnest($4::text[])::numeric as version) own \
         join dynaurora.claims c on c.source = $1 and c.target = $2 and c.key_hash = own.key_hash \
     where c.version > own.version";

@@ -65,6 +65,7 @@ impl Replay<'_> {
         for (table, key, row) in effects {
             let at = (*table, key.clone());
             self.repairs.note(&at);
+            self.histories.repaired(self.run.specs, &at);
             let before = match row {
                 Some(row) => self.rows.insert(at.clone(), row.clone()),
                 None => self.rows.remove(&at),

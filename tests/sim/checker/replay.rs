@@ -13,6 +13,7 @@ use dynaurora::model::{
 
 use super::backfills::{Backfills, is_of_backfill};
 use super::fold::{Effect, Fold, Folded, effect_of};
+use super::histories::Histories;
 use super::repairs::Repairs;
 use super::{Invariant, Run, Violation};
 use crate::sim::store::{Commit, Event, Key, Row};
@@ -31,6 +32,7 @@ pub struct Replay<'a> {
     pub loads: Backfills,
     pub repairs: Repairs,
     pub fold: Fold,
+    pub histories: Histories,
     pub violations: Vec<Violation>,
 }
 
@@ -49,6 +51,7 @@ pub fn replay<'a>(run: &'a Run<'a>) -> Replay<'a> {
         loads: Backfills::default(),
         repairs: Repairs::default(),
         fold: Fold::default(),
+        histories: Histories::default(),
         violations: Vec::new(),
     };
     for (number, entry) in run.journal.iter().enumerate() {
@@ -92,7 +95,12 @@ impl<'a> Replay<'a> {
             }
             Event::Swept { table, key, row } => self.swept((*table, key.clone()), row.as_ref()),
             Event::BackfillEnded { generation } => self.backfill_ended(*generation),
-            Event::Damaged { table, key, row } => self.damaged((*table, key.clone()), row.as_ref()),
+            Event::Damaged { table, key, row } => {
+                self.histories.damaged(self.run.specs, (*table, key.clone()));
+                self.damaged((*table, key.clone()), row.as_ref());
+            }
+            Event::HistoryDamaged { histories } => self.histories.rewritten(histories),
+            Event::Kept { histories } => self.kept(histories),
             Event::Repaired { since, generation, effects } => {
                 self.repaired((*since, *generation), effects);
             }
@@ -143,6 +151,7 @@ impl<'a> Replay<'a> {
         self.effects(commit, &touched);
         self.note_deletes(commit);
         self.note_letters(commit);
+        self.histories.note_records(self.run.specs, commit);
         self.enter(&commit.discovered);
     }
 

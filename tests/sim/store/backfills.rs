@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::faults::{Call, Sabotage};
 use super::state::{GapState, Partition, SourceState, State, StoredGap};
-use super::{Event, Key, Row, Shared, Store, key_of, marked};
+use super::{Event, Key, Row, Shared, Store, histories, key_of, marked};
 
 impl Store {
     /// What an operator's command does: the next load, if it is the time for one.
@@ -260,7 +260,8 @@ pub fn step(shared: &Shared, state: &mut State, sweep: &Sweep) -> Result<Swept> 
                 row.cells = marked(&row.cells, &Cells::from_iter([None]));
             }
             let row = rows.get(&key).cloned();
-            state.record(Event::Swept { table: *table, key, row });
+            state.record(Event::Swept { table: *table, key: key.clone(), row });
+            histories::sweep(shared, state, (*table, key), first_of(sweep));
             return Ok(Swept::Rows(1));
         }
     }

@@ -2,7 +2,8 @@
 
 use dynaurora::model::{Cells, SequenceNumber, TableIndex, Version};
 
-use super::{Event, Store, key_of};
+use super::state::State;
+use super::{Event, Store, histories, key_of};
 
 impl Store {
     /// Damages a row of an entity's table; does nothing where there is none. With `nameless` a row may be
@@ -15,6 +16,12 @@ impl Store {
         let mut state = self.state();
         if state.locked {
             // Whoever writes by hand waits for a repair too.
+            return;
+        }
+        let kept = histories::history_of(specs, TableIndex(u16::try_from(at).unwrap()));
+        if let Some(kept) = kept.filter(|_| rng.u8(..3) == 0) {
+            let damaged = damage_history(&mut state, kept, rng);
+            *self.faults().tally.entry("histories damaged by hand").or_insert(0) += damaged;
             return;
         }
         let rows = &mut state.tables[at];
@@ -54,6 +61,24 @@ impl Store {
         let row = (!gone).then_some(row);
         state.record(Event::Damaged { table: TableIndex(u16::try_from(at).unwrap()), key, row });
     }
+}
+
+/// Damages the history of some row, or adds one without a row; tells how many.
+fn damage_history(state: &mut State, table: TableIndex, rng: &mut fastrand::Rng) -> u64 {
+    let chains: Vec<_> = state.histories.keys().filter(|(at, _)| *at == table).cloned().collect();
+    if chains.is_empty() {
+        return 0;
+    }
+    let mut at = chains[rng.usize(..chains.len())].clone();
+    let mut chain = state.histories[&at].clone();
+    if rng.u8(..5) == 0 {
+        at.1[0] = Some(format!("nobody {}", rng.u8(..9)));
+    } else if histories::damaged(&mut chain, rng).is_none() {
+        return 0;
+    }
+    state.histories.insert(at.clone(), chain.clone());
+    state.record(Event::HistoryDamaged { histories: vec![(at, chain)] });
+    1
 }
 
 fn set_back(version: Version, rng: &mut fastrand::Rng) -> Version {

@@ -53,6 +53,10 @@ pub enum Sabotage {
     SparesNothing,
     /// A publication counts for every lease of its worker, whatever it speaks for.
     NoUncover,
+    /// A history takes every row of a load, whether the table took it or not.
+    KeepsAll,
+    /// A history's versions begin when their records say, whatever stands before them.
+    TimesAsTold,
     /// A repair gives its rows a higher version than they had.
     RepairsRaise,
     /// A repair keeps no writer off the tables while it asks for the truth.

@@ -10,6 +10,7 @@ use dynaurora::model::{
     Epoch, EpochMillis, Generation, PartitionId, ShardListing, TableIndex, Version, WorkerId,
 };
 
+use super::histories::Histories;
 use super::{Key, Row};
 
 /// One committed transaction.
@@ -50,6 +51,10 @@ pub enum Event {
         generation: Generation,
         effects: Vec<(TableIndex, Key, Option<Row>)>,
     },
+    /// Somebody damaged histories; what they are now.
+    HistoryDamaged { histories: Histories },
+    /// What histories are after the transaction that stands before this.
+    Kept { histories: Histories },
     /// A batch was applied.
     Committed(Arc<Commit>),
 }
@@ -107,6 +112,12 @@ impl fmt::Display for Event {
                 effects.iter().try_for_each(|(table, key, row)| {
                     let version = row.as_ref().map(|row| row.version.to_string());
                     write!(f, " {key:?} of table {} {version:?};", table.0)
+                })
+            }
+            Self::Kept { histories } | Self::HistoryDamaged { histories } => {
+                write!(f, "histories:")?;
+                histories.iter().try_for_each(|((_, key), chain)| {
+                    write!(f, " {key:?} {:?};", chain.iter().collect::<Vec<_>>())
                 })
             }
             Self::Committed(commit) => write!(f, "{commit}"),

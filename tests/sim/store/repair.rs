@@ -16,7 +16,7 @@ use tokio::sync::MutexGuard;
 
 use super::faults::{Call, Sabotage};
 use super::state::State;
-use super::{Event, Key, Row, Shared, Store, backfills, key_of, marked, sink};
+use super::{Event, Key, Row, Shared, Store, backfills, histories, key_of, marked, sink};
 use crate::contract::SOURCE;
 use crate::sim::clock::pause;
 
@@ -40,6 +40,9 @@ impl Rows for Store {
         let after: Option<Key> = after.map(|key| key.iter().cloned().map(Some).collect());
         self.call(Call::Operator, |state| {
             let spec = &self.shared.specs[usize::from(table.0)];
+            if spec.history_of.is_some() {
+                return Ok(page_of_history(&self.shared.specs, state, table));
+            }
             // Here a child row hangs on its parent's, so that none is ever without.
             let rows = state.tables[usize::from(table.0)].iter();
             let later = rows
@@ -73,6 +76,8 @@ impl Repairs for Store {
             Some(Sabotage::RepairsUnlocked) => None,
             _ => Some(Lock::take(self).await),
         };
+        let columns = self.shared.specs[usize::from(table.0)].key_columns;
+        let deleted_at = self.shared.specs[usize::from(table.0)].deleted_at;
         let (since, generation, before) = {
             let mut state = self.state();
             let since = state.elapsed;
@@ -81,7 +86,6 @@ impl Repairs for Store {
                 return Err(Error::new(ErrorKind::Conflict, "the source is being backfilled"));
             }
             let generation = source.generation;
-            let columns = self.shared.specs[usize::from(table.0)].key_columns;
             let stored = &state.tables[usize::from(table.0)];
             let before = |own: &RowRepair| stored.get(&key_of(&own.key, columns)).cloned();
             (since, generation, rows.iter().map(before).collect::<Vec<_>>())
@@ -100,7 +104,7 @@ impl Repairs for Store {
             let mut wanted = Vec::new();
             let mut fates = Vec::new();
             for ((own, before), op) in rows.iter().zip(&before).zip(truth) {
-                let (fate, op) = decided(own, before.as_ref(), op);
+                let (fate, op) = decided(own, before.as_ref(), op, deleted_at);
                 fates.push(fate);
                 let raises = sabotage == Some(Sabotage::RepairsRaise);
                 let version = repaired_version(before.as_ref(), generation, raises);
@@ -116,6 +120,10 @@ impl Repairs for Store {
                 *self.faults().tally.entry("rows repaired").or_insert(0) += repaired;
                 state.record(Event::Repaired { since, generation, effects });
             }
+            let done = rows.iter().zip(&fates);
+            let done = done.filter(|(_, fate)| matches!(fate, Fate::Written | Fate::Deleted));
+            let keys: Vec<Key> = done.map(|(own, _)| key_of(&own.key, columns)).collect();
+            histories::mend(&self.shared, &mut state, table, &keys, generation);
             fates
         };
         drop(lock);
@@ -145,7 +153,12 @@ impl Drop for Lock<'_> {
 }
 
 /// What becomes of one row, and what is written of it.
-fn decided(own: &RowRepair, before: Option<&Row>, truth: Option<RowOp>) -> (Fate, Option<RowOp>) {
+fn decided(
+    own: &RowRepair,
+    before: Option<&Row>,
+    truth: Option<RowOp>,
+    deleted_at: Option<usize>,
+) -> (Fate, Option<RowOp>) {
     let stored = before.map(|row| printed(row.version));
     if !own.guard.lets(stored.as_deref()) {
         return (Fate::Moved, None);
@@ -154,6 +167,13 @@ fn decided(own: &RowRepair, before: Option<&Row>, truth: Option<RowOp>) -> (Fate
         None => (Fate::LeftAlone, None),
         Some(op) if op.action.ends_row() && Version::is_foreign(stored.as_deref()) => {
             (Fate::LeftAlone, None)
+        }
+        // It is as it should be; its history may not be.
+        Some(op)
+            if op.action == RowAction::SoftDelete
+                && before.is_some_and(|row| backfills::is_marked(row, deleted_at)) =>
+        {
+            (Fate::Deleted, None)
         }
         Some(op) if op.action.ends_row() => (Fate::Deleted, Some(op)),
         Some(op) => (Fate::Written, Some(op)),
@@ -212,10 +232,13 @@ fn compared(specs: &[TableSpec], state: &State, table: TableIndex, op: &RowOp) -
     let ends = op.action.ends_row();
     let mut comparison = Comparison {
         version: row.map(|row| printed(row.version)),
+        marked: row.is_some_and(|row| backfills::is_marked(row, spec.deleted_at)),
         key: row.map(|_| texts(&key)).unwrap_or_default(),
         differences: Vec::new(),
     };
+    let own_table = table;
     if ends && row.is_some_and(|row| backfills::is_marked(row, spec.deleted_at)) {
+        comparison.differences.extend(histories::compared(specs, state, table, op));
         return comparison;
     }
     let wanted = (!ends).then_some(&op.cells);
@@ -237,7 +260,18 @@ fn compared(specs: &[TableSpec], state: &State, table: TableIndex, op: &RowOp) -
         let key = texts(&key);
         comparison.differences.extend(fault.map(|fault| Difference { table, key, fault }));
     }
+    comparison.differences.extend(histories::compared(specs, state, own_table, op));
     comparison
+}
+
+/// The open versions of a history without their row, all in one page.
+fn page_of_history(specs: &[TableSpec], state: &State, table: TableIndex) -> RowsPage {
+    let open = histories::without_row(specs, state, table).into_iter();
+    let met = |(key, version): (Key, Option<Version>)| MetRow {
+        key: texts(&key),
+        version: version.map(printed),
+    };
+    RowsPage { rows: open.map(met).collect(), next: None }
 }
 
 fn differing(spec: &TableSpec, wanted: Option<&Cells>, found: Option<&Cells>) -> Option<Fault> {

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::faults::{Call, Knobs, Sabotage};
 use super::state::{Row, SourceState, State, StoredLetter};
-use super::{Commit, Event, Key, Shared, Store, backfills, key_of};
+use super::{Commit, Event, Key, Shared, Store, backfills, histories, key_of};
 use dynaurora::engine::ports::Clock;
 
 impl Sink for Store {
@@ -130,7 +130,10 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
         discovered: batch.lineage.shards.clone(),
         applied: applied.clone(),
     };
+    let changed: Vec<_> =
+        commit.effects.iter().map(|(table, key, _)| (*table, key.clone())).collect();
     state.record(Event::Committed(Arc::new(commit)));
+    histories::keep(shared, state, units, &changed);
     Ok(applied)
 }
 
@@ -202,7 +205,8 @@ fn write_rows(
         let count = &mut counts[at];
         let tombstones =
             batch.phase != Phase::Steady && knobs.sabotage != Some(Sabotage::NoTombstones);
-        let claimed = !tombstones || take_claim(state, unit, &key);
+        let claim = if tombstones { take_claim(state, unit, &key) } else { Claim::Taken };
+        let claimed = !matches!(claim, Claim::Gone);
         let rows = &mut state.tables[at];
         let stored = rows.get(&key).map(|row| row.version);
         let newer = stored.is_none_or(|stored| stored < unit.version)
@@ -210,11 +214,11 @@ fn write_rows(
         match unit.op.action {
             RowAction::Upsert if claimed && newer => {
                 count.upserted += 1;
-                let row = Row {
-                    cells: unit.op.cells.clone(),
-                    version: unit.version,
-                    children: sorted_children(&unit.op),
+                let (cells, version) = match claim {
+                    Claim::Marked(version, at) => (marked(&unit.op.cells, &at), version),
+                    _ => (unit.op.cells.clone(), unit.version),
                 };
+                let row = Row { cells, version, children: sorted_children(&unit.op) };
                 rows.insert(key.clone(), row.clone());
                 effects.push((unit.op.table, key, Some(row)));
             }
@@ -243,18 +247,35 @@ fn write_rows(
     (counts, effects)
 }
 
+/// What a row of a load meets.
+enum Claim {
+    /// Nothing newer.
+    Taken,
+    /// A newer delete.
+    Gone,
+    /// A newer soft delete, with its version and cells: the row is marked as soon as it is there.
+    Marked(Version, Cells),
+}
+
 /// While a backfill is active, a delete leaves its version and a scan page takes only what is lower.
-fn take_claim(state: &mut State, unit: &Unit, key: &Key) -> bool {
+fn take_claim(state: &mut State, unit: &Unit, key: &Key) -> Claim {
     let at = (unit.op.table, key.clone());
     let scanned = unit.version.sequence == SequenceNumber::ZERO;
     if scanned {
-        return state.tombstones.get(&at).is_none_or(|tombstone| *tombstone < unit.version);
+        return match state.tombstones.get(&at).filter(|(newest, _)| *newest >= unit.version) {
+            None => Claim::Taken,
+            Some((version, Some(cells))) => Claim::Marked(*version, cells.clone()),
+            Some((_, None)) => Claim::Gone,
+        };
     }
     if unit.op.action.ends_row() {
-        let newest = state.tombstones.entry(at).or_insert(unit.version);
-        *newest = (*newest).max(unit.version);
+        let soft = (unit.op.action == RowAction::SoftDelete).then(|| unit.op.cells.clone());
+        let newest = state.tombstones.entry(at).or_insert((unit.version, soft.clone()));
+        if newest.0 < unit.version {
+            *newest = (unit.version, soft);
+        }
     }
-    true
+    Claim::Taken
 }
 
 /// A row with its last cell, the mark of a deletion, from the cells of a soft delete.

@@ -14,6 +14,7 @@ use dynaurora::model::{
 use dynaurora::ops::ports::Verification;
 use tokio::time::Instant;
 
+use super::histories::Chain;
 use super::{Entry, Event, Key};
 
 /// All tables, and the database's own time at the current call.
@@ -21,7 +22,10 @@ use super::{Entry, Event, Key};
 pub struct State {
     pub sources: BTreeMap<Arc<str>, SourceState>,
     pub tables: Vec<BTreeMap<Key, Row>>,
-    pub tombstones: BTreeMap<(TableIndex, Key), Version>,
+    /// The versions of the newest deletes; of a soft one with its cells.
+    pub tombstones: BTreeMap<(TableIndex, Key), (Version, Option<Cells>)>,
+    /// The histories, by their table and the key of the row.
+    pub histories: BTreeMap<(TableIndex, Key), Chain>,
     pub journal: Vec<Entry>,
     pub now: Option<Instant>,
     pub elapsed: Duration,
