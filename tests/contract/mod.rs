@@ -23,6 +23,8 @@ pub mod backfills;
 #[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod freshness;
 #[deny(dead_code, reason = "a case that is not in its suite's list")]
+pub mod histories;
+#[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod ledger;
 #[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod repair;

@@ -99,6 +99,10 @@ contract::sink::cases!(
     #[tokio::test]
     super::fresh().await
 );
+contract::histories::cases!(
+    #[tokio::test]
+    super::Rig::with_tables(&crate::contract::histories::tables()).await
+);
 contract::repair::cases!(
     #[tokio::test]
     super::fresh().await

@@ -128,6 +128,9 @@ impl Play {
 
     /// Fails where the history breaks its promise.
     pub(super) async fn keeps_its_promise(&self) {
+        if self.mapper.tables().iter().all(|table| table.history_of.is_none()) {
+            return;
+        }
         let broken = self.texts(BROKEN).await;
         let broken = broken.iter().filter(|own| !self.replaying || own.starts_with("times"));
         let broken: Vec<_> = broken.collect();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dynaurora::mapping::spec::TableSpec;
 use dynaurora::model::{RowOp, TableIndex};
 
 use super::clock::{SimClock, pause};
@@ -16,9 +17,13 @@ struct Memory {
 
 impl Memory {
     fn fresh() -> Self {
+        Self::with(tables())
+    }
+
+    fn with(tables: Vec<TableSpec>) -> Self {
         let clock = SimClock::start();
-        let store = Store::new(tables(), clock);
-        let refuses = |op: &RowOp| op.cells.cell(3) == Some("heavy");
+        let store = Store::new(tables, clock);
+        let refuses = |op: &RowOp| op.cells.iter().nth(3).flatten() == Some("heavy");
         store.set_faults(Knobs { refuses, ..Knobs::default() }, 0);
         Self { store, clock }
     }
@@ -72,6 +77,10 @@ contract::rewind::cases!(
 contract::sink::cases!(
     #[tokio::test(start_paused = true)]
     super::Memory::fresh()
+);
+contract::histories::cases!(
+    #[tokio::test(start_paused = true)]
+    super::Memory::with(crate::contract::histories::tables())
 );
 contract::repair::cases!(
     #[tokio::test(start_paused = true)]

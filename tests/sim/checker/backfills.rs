@@ -109,6 +109,7 @@ impl Replay<'_> {
 
     /// I1, I9: what became of one row.
     pub(super) fn effect(&mut self, at: (TableIndex, Key), row: Option<&Row>) {
+        self.histories.written(self.run.specs, &at);
         let before = match row {
             Some(row) => self.rows.insert(at.clone(), row.clone()),
             None => self.rows.remove(&at),
@@ -151,6 +152,7 @@ impl Replay<'_> {
     pub(super) fn swept(&mut self, at: (TableIndex, Key), row: Option<&Row>) {
         let first = Version { generation: self.generation, sequence: SequenceNumber::ZERO };
         let seen = self.rows.remove(&at).is_none_or(|row| row.version >= first);
+        self.histories.written(self.run.specs, &at);
         self.rows.extend(row.map(|row| (at.clone(), row.clone())));
         let held = self.loads.letters().any(|keys| keys_of(self.run, keys).contains(&at));
         if seen || held {

@@ -13,8 +13,10 @@ use crate::sim::store::{Chain, Commit, Kept, Key, history_of, key_of, shown, wro
 #[derive(Default)]
 pub struct Histories {
     chains: BTreeMap<(TableIndex, Key), Chain>,
-    /// Those whose rows, or which themselves, somebody damaged: they may disagree until they are repaired.
+    /// Those that somebody damaged: they may be wrong until they are right again.
     damaged: BTreeSet<(TableIndex, Key)>,
+    /// Those whose rows somebody damaged: they may disagree until the row is written or repaired.
+    beside_damage: BTreeSet<(TableIndex, Key)>,
     /// The records of the commit under way that must be versions.
     due: BTreeMap<(TableIndex, Key), BTreeSet<Version>>,
 }
@@ -22,7 +24,15 @@ pub struct Histories {
 impl Histories {
     /// Somebody damaged a row.
     pub fn damaged(&mut self, specs: &[TableSpec], (of, key): (TableIndex, Key)) {
-        self.damaged.extend(history_of(specs, of).map(|table| (table, key)));
+        self.beside_damage.extend(history_of(specs, of).map(|table| (table, key)));
+    }
+
+    /// A change wrote a row, whatever somebody had made of it.
+    pub fn written(&mut self, specs: &[TableSpec], (of, key): &(TableIndex, Key)) {
+        let Some(table) = history_of(specs, *of) else { return };
+        if self.beside_damage.remove(&(table, key.clone())) {
+            self.damaged.insert((table, key.clone()));
+        }
     }
 
     /// Somebody damaged histories themselves.
@@ -37,7 +47,12 @@ impl Histories {
     pub fn repaired(&mut self, specs: &[TableSpec], (of, key): &(TableIndex, Key)) {
         if let Some(table) = history_of(specs, *of) {
             self.damaged.remove(&(table, key.clone()));
+            self.beside_damage.remove(&(table, key.clone()));
         }
+    }
+
+    fn excuses(&self, at: &(TableIndex, Key)) -> bool {
+        self.damaged.contains(at) || self.beside_damage.contains(at)
     }
 
     /// Every image that a batch of the stream names is a version of its row.
@@ -71,7 +86,7 @@ impl Replay<'_> {
             let missing = missing.filter(|own| !chain.contains_key(&(**own, 0))).min();
             let wrong = wrong.or_else(|| missing.map(|own| format!("has no version {own}")));
             match wrong {
-                Some(_) if self.histories.damaged.contains(at) => {}
+                Some(_) if self.histories.excuses(at) => {}
                 Some(what) => {
                     let what = format!("the history of row {at:?} {what}");
                     self.broken(Invariant::History, what);
