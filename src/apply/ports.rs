@@ -16,6 +16,10 @@ pub trait Sink: Send + Sync + 'static {
     /// Applies the batch in one transaction: rows, each guarded by its version; rejects as dead letters; last
     /// the fence, which advances every position of the batch or rolls everything back.
     ///
+    /// A history has one version per key and instant afterwards, open exactly where its table has the row
+    /// unmarked, with the same values. A row of a load that comes after a newer soft delete of its key is
+    /// written and marked as that delete said.
+    ///
     /// # Errors
     /// `Fenced`: nothing was written, another worker has the lease or moved the position. `Data`: nothing was
     /// written, the data of some unit was refused. After `Unreachable` and `Unavailable` the commit may have

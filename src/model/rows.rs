@@ -29,8 +29,9 @@ pub enum RowAction {
     /// Mark it as deleted if the stored version is lower; its child rows stay. After the key comes one cell:
     /// the time of the item's deletion, NULL if unknown.
     SoftDelete,
-    /// Add it to a history, unless it exists. The key's last cell is the change's sequence number, so that a
-    /// batch keeps every version; the sink replaces it by the whole version.
+    /// Add it to a history, unless it exists, or a load brought its row nothing new. The key's last
+    /// cell is the change's sequence number, so that a batch keeps every version; the sink replaces it
+    /// by the whole version.
     Record,
 }
 

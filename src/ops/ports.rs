@@ -1,8 +1,8 @@
 //! What a verification and a repair ask of both sides: items, rows beside what they should be, repairs, dead
 //! letters, and the ledger's word on how far the source is.
 //!
-//! The doc comments are the contract. One contract suite (`tests/contract/repair.rs`) runs over the simulated
-//! and over the real implementation.
+//! The doc comments are the contract. Two contract suites (`tests/contract/repair.rs` and `histories.rs`) run
+//! over the simulated and over the real implementation.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -40,9 +40,10 @@ pub trait Rows: Send + Sync + 'static {
         rows: &[RowOp],
     ) -> impl Future<Output = Result<Vec<Comparison>>> + Send;
 
-    /// The next `limit` rows of a table by its primary key, none of another source and none that is marked as
-    /// deleted; of a child table only those whose parent is missing are told, and of a history the open ones
-    /// whose row is missing or marked, with the row's version.
+    /// The next `limit` rows of a table by its primary key, none of another source and none that is
+    /// marked as deleted. Of a child table only those whose parent is missing are told, and of a
+    /// history only those that are open though their row is missing or marked, or whose times are
+    /// wrong, each with the row's version.
     fn page(
         &self,
         table: TableIndex,

@@ -194,6 +194,8 @@ pub async fn a_page_through_a_history_tells_what_is_open_without_a_row(rig: &imp
     let page = rig.target().page(HISTORY, None, 10).await.unwrap();
     let [met] = page.rows.as_slice() else { panic!("{page:?}") };
     assert_eq!((met.key[0].as_str(), &met.version), ("c", &None));
+    let told = rig.target().compare(LETTERS, &[gone("c")]).await.unwrap();
+    assert_eq!(told[0].differences.len(), 1, "and a comparison tells the same: {told:?}");
 }
 
 pub async fn a_repair_continues_a_history_from_what_the_row_is(rig: &impl RepairRig) {

@@ -207,7 +207,8 @@ async fn while_writers_write_nothing_is_found_and_repairs_do_no_harm() {
 }
 
 /// What becomes of histories: a version lost, one changed, one open again, times that fall, an end that
-/// nobody brought about, and two that are open without a row, the second beside one that is marked.
+/// nobody brought about, two that are open without a row, the second beside one that is marked, and
+/// versions of the past that lie over each other.
 const REWRITTEN: &str = "\
     delete from letters_history where letter_id = 'a' and valid_to is null; \
     update letters_history set status = 'burnt' where letter_id = 'b' and valid_to is null; \
@@ -222,19 +223,21 @@ const REWRITTEN: &str = "\
     insert into letters_history (child_id, year, letter_id, dynaurora_version, op, valid_from) \
         values ('9', 2026, 'z', 1e40 + 5, 'insert', now()); \
     delete from letters_history where letter_id = 'f' and op = 'remove'; \
-    update letters_history set valid_to = null where letter_id = 'f';";
+    update letters_history set valid_to = null where letter_id = 'f'; \
+    update letters_history set valid_to = valid_to + interval '1 h' where letter_id = 'g';";
 
 #[tokio::test]
 async fn a_history_is_verified_and_mended_like_its_table() {
     let stage = Stage::start().await;
     let daemon = stage.ready_daemon().await;
-    for id in ["a", "b", "c", "d", "e", "f"] {
+    for id in ["a", "b", "c", "d", "e", "f", "g"] {
         letter(&stage, id, &[]).await;
         letter(&stage, id, &["kite"]).await;
     }
     delete(&stage, "CHILD#1", "LETTER#2026#f").await;
+    delete(&stage, "CHILD#1", "LETTER#2026#g").await;
     within(SOON_SECS, "the histories arrive", async || {
-        (stage.number("select count(*) from letters_history").await == 13).then_some(())
+        (stage.number("select count(*) from letters_history").await == 16).then_some(())
     })
     .await;
     let well = verify(&stage, &["--table", "letters_history"]).await;
@@ -257,7 +260,7 @@ async fn a_history_is_verified_and_mended_like_its_table() {
         lines.join("; ").replace('"', "")
     };
     let all = "a missing []; b differs [status]; c differs [valid_to]; d differs [valid_from]; \
-               e missing []; f unexpected []; z unexpected []";
+               e missing []; f unexpected []; g differs [valid_to]; z unexpected []";
     assert_eq!(short(&found), all, "{found:?}");
     let mended = verify(&stage, &["--repair"]).await;
     assert_eq!(mended.code, Some(0), "{mended:?}");

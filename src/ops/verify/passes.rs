@@ -204,7 +204,8 @@ impl<'a, S: Sides, O: Observer> Passes<'a, S, O> {
     }
 
     /// Pages through a target table. Checks an entity table's rows that the first direction did not meet, a
-    /// child table's rows whose parent is missing, and a history's open rows without a row.
+    /// child table's rows whose parent is missing, and a history's that are open without a row or have wrong
+    /// times.
     async fn backwards(
         &mut self,
         table: TableIndex,

@@ -61,7 +61,7 @@ impl TargetReader {
     }
 
     /// The next rows of a table by its primary key; of a child table only those whose parent is missing, of a
-    /// history the open ones whose row is missing.
+    /// history only those that are open without a row or whose times are wrong.
     /// With fewer than `limit` rows met, `None` follows as the place to go on from.
     ///
     /// # Errors

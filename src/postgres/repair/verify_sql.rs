@@ -75,27 +75,30 @@ pub(super) fn compare_children(parent: &TableSpec, child: &TableSpec) -> Result<
     ))
 }
 
-/// The open versions of a history after a key in key order: key, the version of their row, and whether it is
-/// there and not marked.
+/// The versions of a history after a key in key order that are open without a row, or whose times are wrong:
+/// key, the version of their row, and false.
 ///
 /// Parameters: the limit, then the key's texts, if any.
 pub(super) fn page_of_history(history: &Histories<'_>, after: bool) -> Result<String> {
-    let spec = history.spec;
+    let Histories { table, of_table, version, op, valid_from, valid_to, ends, spec, .. } = history;
     let keys = key_columns(spec);
     let own = listed("h", keys)?;
-    let live = history.live("t")?;
-    let place =
-        if after { format!(" and ({own}) > ({})", texts_from(keys, 2)?) } else { String::new() };
+    let place = match after {
+        true => format!(" and ({own}) > ({})", texts_from(keys, 2)?),
+        false => String::new(),
+    };
     Ok(format!(
-        "select {key}, t.{version}::text, t.{version} is not null{live} \
-         from {table} h left join {of_table} t on {same} \
-         where h.{open} is null{place}{constants} order by {own} limit $1",
+        "select {key}, t.{version}::text, false from {table} h left join {of_table} t on {row} \
+         left join lateral (select n.{valid_from} as at from {table} n where {next} \
+         and n.{version} > h.{version} order by n.{version} limit 1) n on true \
+         where (h.{valid_to} is null and not (t.{version} is not null{live}) \
+         or coalesce(n.at < h.{valid_from}, false) or h.{valid_to} is distinct from \
+         case when h.{op} in ({ends}) then h.{valid_from} else n.at end){place}{constants} \
+         order by {own} limit $1",
         key = key_array(keys, "h")?,
-        version = history.version,
-        table = history.table,
-        of_table = history.of_table,
-        same = history.same_row("t", "h")?,
-        open = history.valid_to,
+        row = history.same_row("t", "h")?,
+        next = history.same_row("n", "h")?,
+        live = history.live("t")?,
         constants = own_rows(spec, "h", " and ")?,
     ))
 }

@@ -1,6 +1,7 @@
 //! Histories in memory: for each row a chain of versions, kept to their promise.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 
 use dynaurora::apply::ports::Unit;
 use dynaurora::mapping::spec::{HISTORY_ENDS, TableSpec};
@@ -122,6 +123,8 @@ fn add(
     }
     let taken = live(spec, row).map(|row| row.version);
     let now = shared.clock.wall_at(state.now()).0;
+    let mut faults = shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
+    let tally = &mut faults.tally;
     let chain = state.histories.entry(at.clone()).or_default();
     let mut units = units.iter().peekable();
     while let Some((version, unit)) = units.next() {
@@ -137,6 +140,14 @@ fn add(
             let same = before.is_some_and(|before| !before.is_end() && before.shown == kept.shown);
             !read || (taken == Some(*version) || next_ends) && !same
         };
+        if read && !is_version {
+            *tally.entry("rows of loads that histories leave out").or_insert(0) += 1;
+        }
+        let behind = chain.range((*version, 0)..).next().is_none();
+        let late = before.is_some_and(|before| before.from > kept.from && before.op == "scan");
+        if is_version && behind && late {
+            *tally.entry("records older than a scan before them").or_insert(0) += 1;
+        }
         if is_version {
             chain.entry((*version, 0)).or_insert(kept);
         }
@@ -269,7 +280,8 @@ pub fn compared(
     Some(Difference { table, key, fault })
 }
 
-/// The keys of a history's open versions whose row is missing or marked, with the row's version.
+/// The keys of a history's versions that are open though their row is missing or marked, or whose times are
+/// wrong, with the row's version.
 pub fn without_row(
     specs: &[TableSpec],
     state: &State,
@@ -278,11 +290,13 @@ pub fn without_row(
     let of = specs[usize::from(table.0)].history_of.unwrap();
     let spec = &specs[usize::from(of.0)];
     let own = state.histories.iter().filter(|((at, _), _)| *at == table);
-    let open = own.filter(|(_, chain)| chain.values().any(|own| own.to.is_none()));
-    open.map(|((_, key), _)| (key, state.tables[usize::from(of.0)].get(key)))
-        .filter(|(_, row)| live(spec, *row).is_none())
-        .map(|(key, row)| (key.clone(), row.map(|row| row.version)))
-        .collect()
+    let suspicious = own.filter_map(|((_, key), chain)| {
+        let row = state.tables[usize::from(of.0)].get(key);
+        let open = chain.values().any(|own| own.to.is_none()) && live(spec, row).is_none();
+        let told = (key.clone(), row.map(|row| row.version));
+        (open || wrong_times(chain).is_some()).then_some(told)
+    });
+    suspicious.collect()
 }
 
 /// Damages a history; `None` where there is nothing to damage.

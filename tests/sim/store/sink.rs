@@ -215,7 +215,12 @@ fn write_rows(
             RowAction::Upsert if claimed && newer => {
                 count.upserted += 1;
                 let (cells, version) = match claim {
-                    Claim::Marked(version, at) => (marked(&unit.op.cells, &at), version),
+                    Claim::Marked(version, at) => {
+                        let mut faults =
+                            shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
+                        *faults.tally.entry("rows read before their soft delete").or_insert(0) += 1;
+                        (marked(&unit.op.cells, &at), version)
+                    }
                     _ => (unit.op.cells.clone(), unit.version),
                 };
                 let row = Row { cells, version, children: sorted_children(&unit.op) };
