@@ -220,6 +220,12 @@ async fn an_export_is_loaded_beside_its_stream() {
     let read = "select sum(records)::bigint from dynaurora.partitions where kind = 'file'";
     assert_eq!(stage.number(read).await, i64::try_from(export.items).unwrap());
     assert_eq!(stage.number("select count(*) from dynaurora.claims").await, 0);
+    let again = "select count(*) from (select from letters_history \
+                 where mod(dynaurora_version, 1e40) > 1000 \
+                 group by child_id, year, letter_id, mod(dynaurora_version, 1e40) \
+                 having count(*) > 1) twice";
+    assert!(stage.number("select count(*) from letters_history").await > 0);
+    assert_eq!(stage.number(again).await, 0, "a record that comes again is the same version");
     daemon.stop().await;
 }
 
