@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use crate::apply::page::{Page, ShardIterator};
-pub use crate::model::{GapReason, Lease};
+pub use crate::model::{GapReason, Incarnation, Lease};
 
 use crate::apply::ports::Sink;
 use crate::error::Result;
@@ -150,6 +150,8 @@ pub trait Ledger: Backfills {
     fn enrol(&self, identity: &SourceIdentity) -> impl Future<Output = Result<Enrolment>> + Send;
 
     /// The current source: its partitions, workers and counts.
+    ///
+    /// Two views of the same [`Incarnation`] show no commit of before the first one undone.
     fn view(&self, source: &str) -> impl Future<Output = Result<LedgerView>> + Send;
 
     /// Takes the turn to list the source's shards: true for one worker only, and only if the last complete
@@ -191,6 +193,9 @@ pub trait Ledger: Backfills {
     /// Publishes the worker's progress. It covers a shard from the first publication with its lease until one
     /// without it, or until the lease is released, taken by another, or ended with its shard; the shard then
     /// keeps the last published time.
+    ///
+    /// It is refused by another run of the server than the one it names: what the worker saw committed there
+    /// may be lost.
     fn publish(
         &self,
         publication: &Publication<'_>,

@@ -49,6 +49,8 @@ pub enum Directive {
     /// Forget what is buffered and restart from the ledger's positions after a pause: the outcome of the last
     /// transaction may be unknown, and only the ledger knows it.
     Reload,
+    /// Enrol the source again after a pause, and go on from what the ledger then says.
+    Enrol,
     /// Changes were lost: record it, then follow `on_gap`.
     Gap(GapReason),
     /// Stop this source and say why; the others continue.
@@ -63,7 +65,10 @@ pub fn directive(stage: Stage, kind: ErrorKind) -> Directive {
         (Stage::Read, Kind::Expired) => Directive::Rederive,
         (Stage::Read, Kind::Trimmed) => Directive::Gap(GapReason::Trimmed),
         (Stage::Read, Kind::Gone) => Directive::Gap(GapReason::Vanished),
-        (Stage::Apply | Stage::Ledger, Kind::Fenced) => Directive::Reload,
+        (Stage::Apply | Stage::Ledger, Kind::Fenced) | (Stage::Apply, Kind::NotEnrolled) => {
+            Directive::Reload
+        }
+        (Stage::Ledger | Stage::Discover | Stage::Backfill, Kind::NotEnrolled) => Directive::Enrol,
         (
             Stage::Apply,
             Kind::Unreachable
@@ -215,6 +220,14 @@ mod tests {
         assert_eq!(trimmed, Directive::Gap(GapReason::Trimmed));
         let gone = directive(Stage::Read, ErrorKind::Gone);
         assert_eq!(gone, Directive::Gap(GapReason::Vanished));
+    }
+
+    #[test]
+    fn a_source_that_the_ledger_forgot_is_enrolled_again() {
+        for stage in [Stage::Ledger, Stage::Discover, Stage::Backfill] {
+            assert_eq!(directive(stage, ErrorKind::NotEnrolled), Directive::Enrol);
+        }
+        assert_eq!(directive(Stage::Apply, ErrorKind::NotEnrolled), Directive::Reload);
     }
 
     #[test]

@@ -24,7 +24,11 @@ pub(super) fn error(what: impl Into<String>, error: sqlx::Error) -> Error {
         };
     };
     let server: &PgDatabaseError = server;
-    let kind = kind(server.code(), server.routine());
+    let kind = match (server.code(), server.schema()) {
+        // All references in our schema are to a source.
+        ("23503", Some("dynaurora")) => ErrorKind::NotEnrolled,
+        (code, _) => kind(code, server.routine()),
+    };
     let refusal = Refusal::new(server, kind);
     let error = Error::new(kind, what).with_code(server.code()).with_source(refusal);
     match hint(kind, server.code()) {

@@ -15,7 +15,7 @@ pub use backfills::{
     BackfillBegun, BackfillEnded, BackfillProgress, BackfillWaits, GenerationChanged,
 };
 pub use batches::BatchApplied;
-pub use fleet::{LeasesLost, MappingsDiffer, PartitionEvent};
+pub use fleet::{LeasesLost, MappingsDiffer, PartitionEvent, ServerChanged};
 pub use sources::{Freshness, GapFound, Halted};
 
 /// The process started.

@@ -18,6 +18,7 @@ mod halt;
 mod infer;
 mod kill;
 mod loads;
+mod lost;
 mod mapping;
 mod misfits;
 mod nested;

@@ -39,6 +39,7 @@ impl Reading {
 
     async fn publish(&mut self, synced_up_to: EpochMillis) {
         self.number += 1;
+        let incarnation = self.rig.ledger.view(SOURCE).await.unwrap().incarnation;
         let publication = Publication {
             source: SOURCE,
             worker: &self.who,
@@ -47,6 +48,7 @@ impl Reading {
             last_poll_at: Some(synced_up_to),
             covers: Some(&self.leases),
             mapping: 7,
+            incarnation: &incarnation,
         };
         assert!(self.rig.ledger.publish(&publication).await.unwrap().taken);
     }

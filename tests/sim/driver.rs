@@ -87,6 +87,8 @@ enum Happening {
     Restart(usize),
     Damage,
     Verify,
+    Lag,
+    Crash,
 }
 
 struct Simulation {
@@ -106,7 +108,9 @@ impl Happening {
     /// What is counted as a fault.
     fn fault(self) -> Option<&'static str> {
         Some(match self {
-            Self::Write | Self::Resume(_) | Self::Restart(_) => return None,
+            Self::Write | Self::Resume(_) | Self::Restart(_) | Self::Lag | Self::Crash => {
+                return None;
+            }
             Self::Rotate => "splits and rollovers",
             Self::Kill => "kills",
             Self::Leave => "shutdowns",
@@ -219,6 +223,7 @@ impl Simulation {
             (every.night, Happening::Night),
             (every.damage, Happening::Damage),
             (every.verify, Happening::Verify),
+            (every.crash, Happening::Lag),
         ];
         for (every, happening) in happenings {
             let Some(every) = every else { continue };
@@ -268,11 +273,13 @@ impl Simulation {
             Happening::Widen => self.world(|world| world.widen_sequence_numbers(TABLE)),
             Happening::Reenable => {
                 let view = self.around.plan.view;
+                self.around.store.catch_up();
                 self.observe(false);
                 self.world(|world| world.enable_stream(TABLE, view));
                 self.observe(false);
             }
             Happening::Trim => {
+                self.around.store.catch_up();
                 self.observe(false);
                 // A record is kept for a day: no shard is gone before any listing shows it, nor what came
                 // after a load began, and the horizon is where a shard stands that lost what came before.
@@ -289,6 +296,8 @@ impl Simulation {
             }
             Happening::Damage => self.damage(),
             Happening::Verify => self.verify(),
+            Happening::Lag => self.lag(now),
+            Happening::Crash => self.crash(lease),
             Happening::Outage => {
                 let lasting = lease.mul_f64(self.rng.f64() * 2.0);
                 self.around.store.outage(lasting);
@@ -322,6 +331,21 @@ impl Simulation {
             // The night has a moment of its own: it takes time.
             Happening::Restart(_) | Happening::Night => {}
         }
+    }
+
+    /// A replica lags, and will take over.
+    fn lag(&mut self, now: Instant) {
+        self.around.store.lag();
+        let lag = Duration::from_millis(self.rng.u64(0..5_000));
+        self.enter(now + lag, Happening::Crash);
+    }
+
+    /// Another server takes over, without what was committed last, and soon takes connections.
+    fn crash(&mut self, lease: Duration) {
+        let Some(lost) = self.around.store.crash() else { return };
+        *self.tally.entry("crashes of the database").or_insert(0) += 1;
+        *self.tally.entry("batches that the database lost").or_insert(0) += lost;
+        self.around.store.outage(lease.mul_f64(self.rng.f64() * 0.6));
     }
 
     /// Nobody is there for about a day: what was written last may be trimmed before it is read.

@@ -51,6 +51,8 @@ pub struct Every {
     pub reenable: Option<Duration>,
     /// An operator has the table loaded.
     pub backfill: Option<Duration>,
+    /// The database crashes, or fails over to a replica that lags: it loses what was committed last.
+    pub crash: Option<Duration>,
     /// Every process is gone for about as long as the stream keeps its records.
     pub night: Option<Duration>,
     /// Somebody damages a row by hand.
@@ -85,6 +87,7 @@ impl Plan {
             reenable: maybe(30..90).filter(|_| seed % 8 == 5),
             night: maybe(20..60).filter(|_| seed % 4 == 3),
             backfill: None,
+            crash: None,
             damage: None,
             verify: None,
         };
@@ -110,6 +113,7 @@ impl Plan {
             every,
         };
         let plan = if seed % 3 == 2 { plan.with_loads() } else { plan };
+        let plan = if rough && [0, 4].contains(&(seed % 7)) { plan.with_crashes() } else { plan };
         if rough && [2, 4].contains(&(seed % 6)) { plan.with_damage() } else { plan }
     }
 
@@ -119,6 +123,13 @@ impl Plan {
         self.every.damage = Some(Duration::from_millis(rng.u64(200..2_000)));
         self.every.verify = Some(Duration::from_secs(rng.u64(2..10)));
         self.chaos += Duration::from_secs(rng.u64(10..40));
+        self
+    }
+
+    /// The same run with a database that loses what was committed last.
+    pub fn with_crashes(mut self) -> Self {
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ 0xc4a5);
+        self.every.crash = Some(Duration::from_secs(rng.u64(5..20)));
         self
     }
 

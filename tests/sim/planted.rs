@@ -68,6 +68,12 @@ fn i9_a_repair_without_its_lock_is_found() {
     found_among(|seed| Plan::of(seed).with_damage(), Sabotage::RepairsUnlocked, &expected);
 }
 
+#[test]
+fn i7_i12_a_server_that_lost_commits_and_passes_for_the_old_one_is_found() {
+    let expected = [Invariant::Convergence, Invariant::Fresh];
+    found_among(|seed| Plan::of(seed).with_crashes(), Sabotage::NoIncarnation, &expected);
+}
+
 fn found(sabotage: Sabotage, expected: &[Invariant]) {
     found_among(Plan::of, sabotage, expected);
 }

@@ -4,6 +4,7 @@
 //! (it happened, the answer is lost), or late (the caller died, the server did it all the same).
 
 mod backfills;
+mod crash;
 mod damage;
 mod faults;
 mod journal;

@@ -29,6 +29,14 @@ impl<P: Seams> Worker<P> {
         );
     }
 
+    /// The ledger knows nothing of the source: it is enrolled again, like a new one.
+    pub(super) fn begin_again(&mut self, resume_at: Instant) {
+        self.phase.restart();
+        self.view = Arc::default();
+        self.reload(resume_at);
+        self.jobs.due_at(Job::Discovery, resume_at);
+    }
+
     pub(super) fn take_discovered(&mut self, found: Discovered, now: Instant) {
         let Discovered { stream_arn, generation, listed, gap } = found;
         let starting = self.phase == Phase::Starting;

@@ -100,7 +100,7 @@ impl<P: Seams> Worker<P> {
                 self.gap_at(partition, reason, now);
             }
             Directive::Gap(_) => return Err(error),
-            Directive::Reload | Directive::Halt => return Err(error),
+            Directive::Reload | Directive::Enrol | Directive::Halt => return Err(error),
         }
         Ok(())
     }

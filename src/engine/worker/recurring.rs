@@ -42,7 +42,7 @@ impl<P: Seams> Worker<P> {
         match news {
             News::Discovered(found) => self.take_discovered(found, now),
             News::Upkept { era, upkept } => self.take_upkept(era, *upkept, now),
-            News::Published(ended) => self.publishing.answered(ended),
+            News::Published(ended) => self.take_published(ended, now),
             News::BackfillBegun(begun) => self.take_backfill_begun(begun, now),
             News::BackfillFinished(finished) => self.take_backfill_finished(finished, now),
         }
@@ -51,16 +51,20 @@ impl<P: Seams> Worker<P> {
 
     fn take_failed(&mut self, job: Job, error: Error, now: Instant) -> Result<()> {
         let Some(stage) = job.row().stage else { return Err(error) };
+        let enrols = directive(stage, error.kind()) == Directive::Enrol;
         let failures = self.jobs.failed(job);
         let delay = self.retry(stage, error, failures)?;
         self.jobs.delay(job, now, delay, &self.rhythm());
+        if enrols {
+            self.begin_again(now + delay);
+        }
         Ok(())
     }
 
     /// The pause before a retry, reported as an event; the error itself if no retry is allowed.
     pub(super) fn retry(&mut self, stage: Stage, error: Error, failures: u32) -> Result<Duration> {
         match directive(stage, error.kind()) {
-            Directive::Retry | Directive::Reload | Directive::Rederive => {
+            Directive::Retry | Directive::Reload | Directive::Rederive | Directive::Enrol => {
                 let delay = pause(failures, &mut self.random);
                 let (source, label) = (&*self.run.name, stage.label());
                 events::Retry { source, stage: label, error: &error, failures, delay }.emit();

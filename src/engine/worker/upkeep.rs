@@ -41,6 +41,12 @@ impl<P: Seams> Worker<P> {
             self.jobs.due_at(Job::Upkeep, now + self.run.options.pace.poll_min);
             return;
         }
+        if self.publishing.seen(&view.incarnation) {
+            // The ledger's positions may have gone back, and nothing but they say what is in the tables.
+            events::ServerChanged { source: &self.run.name }.emit();
+            self.reload(now);
+            return;
+        }
         self.lease_deadline = sent_at + self.run.options.lease_ttl * 2 / 3;
         let shown = Stream { arn: Arc::clone(&view.stream_arn), generation: view.generation };
         if self.phase.stream() != Some(&shown) {

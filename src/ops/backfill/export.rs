@@ -56,7 +56,7 @@ impl<P: Seams> ExportBackfill<P> {
             let view = match self.ports.ledger().view(&self.source).await {
                 Ok(view) => Some(view),
                 // The worker of this process has not registered the source yet.
-                Err(error) if error.kind() == ErrorKind::Unknown => None,
+                Err(error) if error.kind() == ErrorKind::NotEnrolled => None,
                 Err(error) => return Err(error),
             };
             if let Some(view) = view {

@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::session::{Pools, Tx, Work};
 use super::sql::encode::texts;
-use super::sql::words::{interval, is_shard};
+use super::sql::words::{interval, is_shard, lives};
 use crate::engine::ports::{
     Continuity, Enrolment, Gap, Lease, LeaseRequest, Ledger, LedgerView, Listing, Publication,
     Published, SourceIdentity,
@@ -78,7 +78,7 @@ impl Ledger for PostgresLedger {
     ) -> Result<bool> {
         self.call("claim the turn to list the shards", async |tx| {
             let claimed = tx
-                .query(LEAD_DISCOVERY)
+                .query(AssertSqlSafe(lead_discovery()))
                 .bind(source)
                 .bind(worker.as_str())
                 .bind(millis(every))
@@ -110,7 +110,7 @@ impl Ledger for PostgresLedger {
     async fn acquire(&self, request: &LeaseRequest<'_>) -> Result<Vec<Lease>> {
         self.call("acquire leases", async |tx| {
             show_alive(tx, request.source, request.worker, request.lease_ttl).await?;
-            tx.query(ACQUIRE)
+            tx.query(AssertSqlSafe(acquire()))
                 .bind(request.source)
                 .bind(request.worker.as_str())
                 .bind(i64::from(request.generation))
@@ -207,15 +207,20 @@ const ENROLLED: &str = "\
         extract(epoch from now() - listed_at)::double precision as listed_ago_secs \
     from dynaurora.sources where source = $1";
 
-const LEAD_DISCOVERY: &str = "\
-    update dynaurora.sources s set discovery_worker = $2, \
-        discovery_at = case when s.discovery_worker = $2 then s.discovery_at else now() end \
-    where s.source = $1 \
-        and (s.listed_at is null or s.listed_at <= now() - $3 * interval '1 millisecond') \
-        and (s.discovery_worker is null or s.discovery_worker = $2 \
-            or s.discovery_at <= now() - $4 * interval '1 millisecond' \
-            or not exists (select from dynaurora.workers w where w.source = s.source \
-                and w.worker = s.discovery_worker and w.alive_until > now()))";
+/// A time that is yet to come was taken from a clock that was ahead: it says nothing.
+fn lead_discovery() -> String {
+    format!(
+        "update dynaurora.sources s set discovery_worker = $2, \
+         discovery_at = case when s.discovery_worker = $2 then s.discovery_at else now() end \
+         where s.source = $1 and (s.listed_at is null or s.listed_at > now() \
+         or s.listed_at <= now() - $3 * interval '1 millisecond') \
+         and (s.discovery_worker is null or s.discovery_worker = $2 or s.discovery_at > now() \
+         or s.discovery_at <= now() - $4 * interval '1 millisecond' \
+         or not exists (select from dynaurora.workers w where w.source = s.source \
+         and w.worker = s.discovery_worker and {}))",
+        lives("w"),
+    )
+}
 
 const LISTED: &str = "\
     update dynaurora.sources set listed_at = now(), discovery_worker = null, discovery_at = null \
@@ -254,26 +259,30 @@ fn forget() -> String {
 
 /// Skips rows that another worker is taking instead of waiting; a row just taken has another epoch than the
 /// one seen.
-const ACQUIRE: &str = "\
-    with seen as materialized (select p.partition, p.epoch \
-        from dynaurora.partitions p join dynaurora.sources s on s.source = p.source \
-        where p.source = $1 and s.generation = $3 and p.generation = $3 \
-            and (p.stream_arn is null or p.stream_arn = s.stream_arn) and p.state = 'open' \
-            and p.partition = any ($4) and not exists (select from dynaurora.workers w \
-                where w.source = p.source and w.worker = p.owner and w.alive_until > now())), \
-    free as (select p.partition from dynaurora.partitions p \
-            join seen n on n.partition = p.partition and n.epoch = p.epoch \
-        where p.source = $1 and p.state = 'open' \
-        order by p.partition for no key update of p skip locked) \
-    update dynaurora.partitions p set owner = $2, epoch = p.epoch + 1, covered_epoch = null, \
-        synced_up_to = greatest(p.synced_up_to, (select w.synced_up_to \
-            from dynaurora.workers w where w.source = p.source and w.worker = p.owner \
-                and p.covered_epoch = p.epoch), \
-            (select parent.synced_up_to from dynaurora.partitions parent \
-                where parent.source = p.source and parent.partition = p.parent \
-                    and parent.stream_arn = p.stream_arn)) \
-    from free f where p.source = $1 and p.partition = f.partition \
-    returning p.partition, p.epoch, p.position";
+fn acquire() -> String {
+    format!(
+        "with seen as materialized (select p.partition, p.epoch \
+         from dynaurora.partitions p join dynaurora.sources s on s.source = p.source \
+         where p.source = $1 and s.generation = $3 and p.generation = $3 \
+         and (p.stream_arn is null or p.stream_arn = s.stream_arn) and p.state = 'open' \
+         and p.partition = any ($4) and not exists (select from dynaurora.workers w \
+         where w.source = p.source and w.worker = p.owner and {})), \
+         free as (select p.partition from dynaurora.partitions p \
+         join seen n on n.partition = p.partition and n.epoch = p.epoch \
+         where p.source = $1 and p.state = 'open' \
+         order by p.partition for no key update of p skip locked) \
+         update dynaurora.partitions p set owner = $2, epoch = p.epoch + 1, covered_epoch = null, \
+         synced_up_to = greatest(p.synced_up_to, (select w.synced_up_to \
+         from dynaurora.workers w where w.source = p.source and w.worker = p.owner \
+         and p.covered_epoch = p.epoch), \
+         (select parent.synced_up_to from dynaurora.partitions parent \
+         where parent.source = p.source and parent.partition = p.parent \
+         and parent.stream_arn = p.stream_arn)) \
+         from free f where p.source = $1 and p.partition = f.partition \
+         returning p.partition, p.epoch, p.position",
+        lives("w"),
+    )
+}
 
 /// Updates only the worker's row: its leases last as long as it lives.
 async fn show_alive(
@@ -283,12 +292,16 @@ async fn show_alive(
     lease_ttl: Duration,
 ) -> Result<()> {
     let alive = tx.query(SHOW_ALIVE).bind(source).bind(worker.as_str()).bind(millis(lease_ttl));
-    alive.execute().await.map(drop)
+    if alive.execute().await? == 0 {
+        return Err(view::never_enrolled(source));
+    }
+    Ok(())
 }
 
 const SHOW_ALIVE: &str = "\
     insert into dynaurora.workers as w (source, worker, seen_at, alive_until) \
-    values ($1, $2, now(), now() + $3 * interval '1 millisecond') \
+    select s.source, $2, now(), now() + $3 * interval '1 millisecond' \
+    from dynaurora.sources s where s.source = $1 \
     on conflict (source, worker) do update set seen_at = excluded.seen_at, \
         alive_until = excluded.alive_until";
 

@@ -10,6 +10,21 @@ use crate::model::{PartitionKind, Position, SequenceNumber};
 /// at which it was.
 pub(in crate::postgres) const REPLAYS_TO_END: &str = "end";
 
+/// Which run of the server answers: when it was started, and when its counters were begun anew, which a
+/// recovery after a crash does and a clean restart does not.
+pub(in crate::postgres) const INCARNATION: &str = "\
+    format('%s/%s', extract(epoch from pg_postmaster_start_time()), \
+        extract(epoch from pg_stat_get_bgwriter_stat_reset_time()))";
+
+/// Whether a worker's last sign of life still counts. One from a time that is yet to come was given by a
+/// server whose clock was ahead of this one's: it counts for no longer than a lease.
+pub(in crate::postgres) fn lives(worker: &str) -> String {
+    format!(
+        "{worker}.alive_until > now() \
+         and {worker}.seen_at < now() + ({worker}.alive_until - {worker}.seen_at)"
+    )
+}
+
 /// A word of ours between quotes.
 pub(in crate::postgres) fn word(word: impl Display) -> String {
     format!("'{word}'")

@@ -57,6 +57,8 @@ pub enum Sabotage {
     RepairsRaise,
     /// A repair keeps no writer off the tables while it asks for the truth.
     RepairsUnlocked,
+    /// A server that takes over passes for the one before it.
+    NoIncarnation,
 }
 
 impl Default for Knobs {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dynaurora::engine::ports::{
-    BackfillView, Continuity, Enrolment, Gap, GapReason, Lease, LeaseRequest, Ledger, LedgerView,
-    Listing, PartitionRow, PartitionState, Publication, Published, SourceIdentity,
+    BackfillView, Continuity, Enrolment, Gap, GapReason, Incarnation, Lease, LeaseRequest, Ledger,
+    LedgerView, Listing, PartitionRow, PartitionState, Publication, Published, SourceIdentity,
 };
 use dynaurora::error::Result;
 use dynaurora::model::{Epoch, Generation, PartitionId, Position, UNREAD_MAX, WorkerId};
@@ -21,13 +21,14 @@ impl Ledger for Store {
     }
 
     async fn view(&self, source: &str) -> Result<LedgerView> {
+        let sabotage = self.faults().knobs.sabotage;
         let mut view = self
             .call(Call::Ledger, |state| {
-                let now = state.now();
-                Ok(state.source(source)?.view(now))
+                let (now, incarnation) = (state.now(), incarnation(state, sabotage));
+                Ok(LedgerView { incarnation, ..state.source(source)?.view(now) })
             })
             .await?;
-        if self.faults().knobs.sabotage == Some(Sabotage::ParentsDrained) {
+        if sabotage == Some(Sabotage::ParentsDrained) {
             let parents: Vec<_> =
                 view.partitions.iter().filter_map(|row| row.parent.clone()).collect();
             for row in view.partitions.iter_mut().filter(|row| parents.contains(&row.id)) {
@@ -98,10 +99,14 @@ impl Ledger for Store {
 
     async fn publish(&self, publication: &Publication<'_>) -> Result<Published> {
         let clock = self.shared.clock;
-        let forgets = self.faults().knobs.sabotage == Some(Sabotage::NoUncover);
+        let sabotage = self.faults().knobs.sabotage;
+        let forgets = sabotage == Some(Sabotage::NoUncover);
         let covers = publication.covers.filter(|_| !forgets);
         self.call(Call::Ledger, |state| {
             let now = clock.wall_at(state.now());
+            if *publication.incarnation != incarnation(state, sabotage) {
+                return Ok(Published { now, taken: false });
+            }
             let source = state.source(publication.source)?;
             if forgets {
                 cover_all(source, publication.worker);
@@ -184,6 +189,12 @@ impl Ledger for Store {
         })
         .await
     }
+}
+
+/// Which server answers.
+fn incarnation(state: &State, sabotage: Option<Sabotage>) -> Incarnation {
+    let hidden = sabotage == Some(Sabotage::NoIncarnation);
+    Incarnation::new(if hidden { 0 } else { state.incarnation }.to_string())
 }
 
 fn enrol(state: &mut State, identity: &SourceIdentity) -> Enrolment {
@@ -279,6 +290,7 @@ impl SourceState {
             |state| self.gaps.iter().filter(move |gap| gap.state == state).count() as u64;
         let rows = self.partitions.iter().filter(newest);
         LedgerView {
+            incarnation: Incarnation::default(),
             generation: self.generation,
             halted: self.halted.clone(),
             stream_arn: Arc::clone(&self.stream_arn),

@@ -73,9 +73,9 @@ impl Repairs for Store {
             Some(Sabotage::RepairsUnlocked) => None,
             _ => Some(Lock::take(self).await),
         };
-        let (since, generation, before) = {
+        let (since, incarnation, generation, before) = {
             let mut state = self.state();
-            let since = state.elapsed;
+            let (since, incarnation) = (state.elapsed, state.incarnation);
             let source = state.source(SOURCE)?;
             if source.backfill.active {
                 return Err(Error::new(ErrorKind::Conflict, "the source is being backfilled"));
@@ -84,7 +84,7 @@ impl Repairs for Store {
             let columns = self.shared.specs[usize::from(table.0)].key_columns;
             let stored = &state.tables[usize::from(table.0)];
             let before = |own: &RowRepair| stored.get(&key_of(&own.key, columns)).cloned();
-            (since, generation, rows.iter().map(before).collect::<Vec<_>>())
+            (since, incarnation, generation, rows.iter().map(before).collect::<Vec<_>>())
         };
         let truth = tokio::time::timeout(TRUTH_TIMEOUT, truth).await;
         let truth = truth.map_err(|_| Error::new(ErrorKind::Conflict, "the truth is late"))??;
@@ -96,6 +96,10 @@ impl Repairs for Store {
         self.reach(&fate).await?;
         let fates = {
             let mut state = self.state();
+            if state.incarnation != incarnation {
+                let what = "the session ended with its server";
+                return Err(Error::new(ErrorKind::Unreachable, what));
+            }
             let refuses = self.shared.knobs().refuses;
             let mut wanted = Vec::new();
             let mut fates = Vec::new();

@@ -27,7 +27,11 @@ pub struct State {
     pub elapsed: Duration,
     /// Whether a repair keeps all writers off the tables.
     pub locked: bool,
-    in_flight: Vec<(Instant, Batch)>,
+    /// Counts the servers that took over from each other.
+    pub incarnation: u64,
+    /// What a replica has that lags behind since some moment, and since when.
+    pub replica: Option<(Instant, Box<Self>)>,
+    pub in_flight: Vec<(Instant, Batch)>,
 }
 
 /// A row of a target table and the child rows that hang on it.
@@ -39,6 +43,7 @@ pub struct Row {
 }
 
 /// One source's rows of the ledger's tables.
+#[derive(Clone)]
 pub struct SourceState {
     pub identity: SourceIdentity,
     /// The stream that was registered last.
@@ -59,6 +64,7 @@ pub struct SourceState {
 }
 
 /// A gap's row.
+#[derive(Clone)]
 pub struct StoredGap {
     pub gap: Gap,
     pub state: GapState,
@@ -73,6 +79,7 @@ pub enum GapState {
 }
 
 /// A partition's row.
+#[derive(Clone)]
 pub struct Partition {
     /// Empty for what belongs to no stream.
     pub stream_arn: Arc<str>,
@@ -95,6 +102,7 @@ pub struct Partition {
 }
 
 /// A worker's row.
+#[derive(Clone)]
 pub struct Worker {
     pub alive_until: Instant,
     pub publication: u64,
@@ -103,6 +111,7 @@ pub struct Worker {
 }
 
 /// A dead letter's row.
+#[derive(Clone)]
 pub struct StoredLetter {
     pub letter: DeadLetter,
     pub open: bool,
@@ -121,7 +130,7 @@ impl State {
 
     /// The source's rows.
     pub fn source(&mut self, source: &str) -> Result<&mut SourceState> {
-        let unknown = || Error::new(ErrorKind::Unknown, "the source was never enrolled");
+        let unknown = || Error::new(ErrorKind::NotEnrolled, "the source was never enrolled");
         self.sources.get_mut(source).ok_or_else(unknown)
     }
 
