@@ -49,7 +49,7 @@ pub enum ErrorKind {
     Data,
     /// A table, column or type is not what the mapping expects.
     Schema,
-    /// An unexpected failure, which is never retried.
+    /// An unexpected failure.
     Unknown,
 }
 

@@ -16,6 +16,7 @@ pub mod resolve;
 pub mod retry;
 pub mod run;
 pub mod sample;
+mod secret;
 pub mod service;
 pub mod shared_tables;
 pub mod start;

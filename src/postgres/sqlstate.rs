@@ -37,7 +37,7 @@ pub(super) fn error(what: impl Into<String>, error: sqlx::Error) -> Error {
     }
 }
 
-/// Our kind for a SQLSTATE. Unlisted codes are `Unknown`, which is never retried.
+/// Our kind for a SQLSTATE. Unlisted codes are `Unknown`.
 ///
 /// `routine` is the server's function that raised it; it tells a stale cached plan, which a retry fixes, from
 /// a missing feature.
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_have_kinds_and_unknown_ones_are_never_retried() {
+    fn codes_have_kinds_and_unlisted_ones_are_unknown() {
         use ErrorKind as Kind;
         let expected: [(Kind, &[&str]); 11] = [
             (Kind::ReadOnly, &["25006"]),

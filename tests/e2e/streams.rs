@@ -70,6 +70,36 @@ async fn a_stream_of_another_view_halts_a_daemon_that_runs() {
     daemon.still_runs();
 }
 
+/// Credentials expire and come back, and so do rights; a daemon that halted would need a person at night.
+#[tokio::test]
+async fn refusals_of_the_service_are_waited_out_and_told() {
+    let scene = Scene::start().await;
+    scene.put(1, "Noor");
+    let mut daemon = scene.stage.daemon();
+    scene.shows(&[(1, "Noor")]).await;
+    daemon.readyz(200).await;
+    for (fault, word) in [("denied", "sts get-caller-identity"), ("invalid", "ValidationException")]
+    {
+        let set = |share| {
+            let faults = &mut scene.world.lock().unwrap().faults;
+            *(if fault == "denied" { &mut faults.denied } else { &mut faults.invalid }) = share;
+        };
+        set(1.0);
+        scene.put(2, fault);
+        within(SOON_SECS, "readiness says why", async || {
+            daemon.still_runs();
+            let (code, body) = daemon.get("/readyz").await?;
+            (code == 503 && body.contains(word)).then_some(())
+        })
+        .await;
+        set(0.0);
+        scene.shows(&[(1, "Noor"), (2, fault)]).await;
+        daemon.readyz(200).await;
+    }
+    assert_eq!(daemon.logged("source halted").len(), 0);
+    daemon.stop().await;
+}
+
 /// Every table as it is now, beside them.
 const SAVE: &str = "\
     create schema saved; \

@@ -114,6 +114,7 @@ impl Plan {
         };
         let plan = if seed % 3 == 2 { plan.with_loads() } else { plan };
         let plan = if rough && [0, 4].contains(&(seed % 7)) { plan.with_crashes() } else { plan };
+        let plan = if rough && [0, 5].contains(&(seed % 9)) { plan.with_refusals() } else { plan };
         if rough && [2, 4].contains(&(seed % 6)) { plan.with_damage() } else { plan }
     }
 
@@ -130,6 +131,15 @@ impl Plan {
     pub fn with_crashes(mut self) -> Self {
         let mut rng = fastrand::Rng::with_seed(self.seed ^ 0xc4a5);
         self.every.crash = Some(Duration::from_secs(rng.u64(5..20)));
+        self
+    }
+
+    /// The same run with credentials, rights and tables that are not as they should be, for moments.
+    pub fn with_refusals(mut self) -> Self {
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ 0xacce);
+        self.world.denied = rng.f64() * 0.1;
+        self.world.invalid = rng.f64() * 0.05;
+        self.store.refused = rng.f64() * 0.05;
         self
     }
 

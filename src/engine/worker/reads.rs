@@ -99,7 +99,11 @@ impl<P: Seams> Worker<P> {
             Directive::Gap(reason) if LaneId::of(partition) == LaneId::Tail => {
                 self.gap_at(partition, reason, now);
             }
-            Directive::Gap(_) => return Err(error),
+            // What a backfill reads has gone; a discovery tells whether the table has.
+            Directive::Gap(_) => {
+                let delay = self.retry(Stage::Read, error, failures)?;
+                self.hand.lane_of(partition).readers.schedule(partition, now + delay);
+            }
             Directive::Reload | Directive::Enrol | Directive::Halt => return Err(error),
         }
         Ok(())

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::state::{News, Worker};
 use crate::engine::jobs::Job;
 use crate::engine::ports::{Clock, Seams};
-use crate::engine::retry::{Directive, Stage, directive, pause};
+use crate::engine::retry::{Directive, Stage, directive, pause, remedy};
 use crate::error::{Error, Result};
 use crate::telemetry::events;
 
@@ -64,14 +64,19 @@ impl<P: Seams> Worker<P> {
     /// The pause before a retry, reported as an event; the error itself if no retry is allowed.
     pub(super) fn retry(&mut self, stage: Stage, error: Error, failures: u32) -> Result<Duration> {
         match directive(stage, error.kind()) {
-            Directive::Retry | Directive::Reload | Directive::Rederive | Directive::Enrol => {
+            Directive::Retry
+            | Directive::Reload
+            | Directive::Rederive
+            | Directive::Enrol
+            | Directive::Gap(_) => {
                 let delay = pause(failures, &mut self.random);
                 let (source, label) = (&*self.run.name, stage.label());
                 events::Retry { source, stage: label, error: &error, failures, delay }.emit();
-                self.told.fails(stage, &error.chain());
+                let remedy = error.hint().unwrap_or_else(|| remedy(error.kind()));
+                self.told.fails(stage, &format!("{}; {remedy}", error.chain()));
                 Ok(delay)
             }
-            Directive::Gap(_) | Directive::Halt => Err(error),
+            Directive::Halt => Err(error),
         }
     }
 }

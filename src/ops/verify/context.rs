@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use crate::apply::letters::key_hash_of;
 use crate::engine::backfill::budget::RateBudget;
 use crate::engine::ports::{Clock, Ledger, Page, ReadFrom, Source};
-use crate::engine::retry::{self, Directive, Stage, directive};
+use crate::engine::retry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::{Mapper, Outcome};
 use crate::model::{
@@ -244,7 +244,7 @@ impl<S: Sides> Context<S> {
                 Err(error) => error,
             };
             failures += 1;
-            if directive(Stage::Read, error.kind()) != Directive::Retry || failures > FAILURES_MAX {
+            if !retry::is_transient(error.kind()) || failures > FAILURES_MAX {
                 return Err(error);
             }
             let pause = retry::pause(failures, &mut self.random());

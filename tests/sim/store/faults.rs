@@ -14,6 +14,8 @@ pub struct Knobs {
     pub fails: f64,
     /// The transaction loses against another one.
     pub conflicts: f64,
+    /// The role, its password or a table is not as it should be, for a moment.
+    pub refused: f64,
     /// It is committed, but the answer is lost.
     pub answer_lost: f64,
     /// A renewal fails, on top of `fails`.
@@ -66,6 +68,7 @@ impl Default for Knobs {
         Self {
             fails: 0.0,
             conflicts: 0.0,
+            refused: 0.0,
             answer_lost: 0.0,
             renew_fails: 0.0,
             orphan_commits: 0.0,
@@ -143,7 +146,8 @@ impl Faults {
     pub fn draw(&mut self, call: Call) -> Fate {
         let mut knobs = self.knobs;
         if call == Call::Operator {
-            for share in [&mut knobs.fails, &mut knobs.conflicts, &mut knobs.answer_lost] {
+            let Knobs { fails, conflicts, refused, answer_lost, .. } = &mut knobs;
+            for share in [fails, conflicts, refused, answer_lost] {
                 *share *= OPERATOR_FAILS;
             }
         }
@@ -154,6 +158,10 @@ impl Faults {
             _ if self.strikes("lost connections", knobs.fails) => Some(ErrorKind::Unreachable),
             _ if self.strikes("deadlocks and lock timeouts", knobs.conflicts) => {
                 Some(ErrorKind::Conflict)
+            }
+            _ if self.strikes("calls that the database refused", knobs.refused) => {
+                let kinds = [ErrorKind::Denied, ErrorKind::Schema, ErrorKind::Unknown];
+                self.rng.choice(kinds)
             }
             _ => None,
         };
