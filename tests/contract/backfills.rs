@@ -41,7 +41,7 @@ fn ann() -> WorkerId {
     worker("ann")
 }
 
-fn new_load(replaces: Generation) -> NewBackfill {
+pub fn new_load(replaces: Generation) -> NewBackfill {
     NewBackfill {
         source: SOURCE.into(),
         replaces,

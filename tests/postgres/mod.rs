@@ -15,5 +15,6 @@ mod mend;
 mod rig;
 mod round_trip;
 mod rules;
+mod sweep;
 mod values;
 mod words;
