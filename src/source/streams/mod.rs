@@ -397,7 +397,7 @@ fn stream_remedy(info: &StreamInfo) -> String {
     let table = info.table_arn.rsplit('/').next().unwrap_or(&info.table_arn);
     let update = format!("aws dynamodb update-table --table-name {table} --stream-specification");
     let enable = format!("{update} StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES");
-    if info.stream_arn.is_none() {
+    if info.stream_arn.is_none() || !info.enabled {
         return enable;
     }
     format!(
