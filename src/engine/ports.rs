@@ -206,6 +206,15 @@ pub trait Ledger: Backfills {
         leaving: bool,
     ) -> impl Future<Output = Result<()>> + Send;
 
+    /// Notes why the worker, which has left, halted the source by itself. Those who ask the ledger how the
+    /// source is learn it until another worker shows itself alive.
+    fn note_halt(
+        &self,
+        source: &str,
+        worker: &WorkerId,
+        why: &str,
+    ) -> impl Future<Output = Result<()>> + Send;
+
     /// Records a gap once (repeating it changes nothing) and, if asked, halts the source until an operator
     /// acts. A gap found in an earlier generation is not recorded: the backfill since then reads the lost
     /// changes. A gap that is found again while being repaired is open again.

@@ -157,6 +157,14 @@ impl Ledger for PostgresLedger {
         .await
     }
 
+    async fn note_halt(&self, source: &str, worker: &WorkerId, why: &str) -> Result<()> {
+        self.call("note why the source is halted", async |tx| {
+            let note = tx.query_once(NOTE_HALT).bind(source).bind(worker.as_str()).bind(why);
+            note.execute().await.map(drop)
+        })
+        .await
+    }
+
     async fn record_gap(
         &self,
         source: &str,
@@ -307,7 +315,16 @@ const RELEASE: &str = "\
                 and p.covered_epoch = p.epoch)) \
     from held h where p.source = $1 and p.partition = h.partition";
 
-const LEAVE: &str = "delete from dynaurora.workers where source = $1 and worker = $2";
+/// Whoever leaves in good order leaves no halt of an earlier worker behind.
+const LEAVE: &str = "\
+    delete from dynaurora.workers where source = $1 \
+        and (worker = $2 or halted is not null and alive_until <= now())";
+
+const NOTE_HALT: &str = "\
+    insert into dynaurora.workers as w (source, worker, seen_at, alive_until, halted) \
+    select s.source, $2, now(), now(), $3 from dynaurora.sources s where s.source = $1 \
+    on conflict (source, worker) do update set seen_at = excluded.seen_at, \
+        alive_until = excluded.alive_until, halted = excluded.halted";
 
 const RECORD_GAP: &str = "\
     insert into dynaurora.gaps (source, stream_arn, partition, reason, after, since) \

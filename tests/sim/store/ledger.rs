@@ -140,6 +140,11 @@ impl Ledger for Store {
         .await
     }
 
+    async fn note_halt(&self, source: &str, _worker: &WorkerId, _why: &str) -> Result<()> {
+        // Only those who query the target learn it.
+        self.call(Call::Ledger, |state| state.source(source).map(drop)).await
+    }
+
     async fn record_gap(
         &self,
         source: &str,
