@@ -22,6 +22,7 @@ use crate::world::World;
 use crate::world::streams::RETENTION_MILLIS;
 
 mod calm;
+mod export;
 mod operator;
 
 /// `DescribeStream` calls a second that the service takes for each stream.
@@ -87,6 +88,7 @@ enum Happening {
     Restart(usize),
     Damage,
     Verify,
+    Export,
 }
 
 struct Simulation {
@@ -98,6 +100,7 @@ struct Simulation {
     slots: Vec<(u32, Option<Process>)>,
     tasks: JoinSet<(usize, u32, Result<()>)>,
     operators: JoinSet<()>,
+    exports: JoinSet<()>,
     violations: Vec<Violation>,
     tally: BTreeMap<&'static str, u64>,
 }
@@ -119,6 +122,7 @@ impl Happening {
             Self::Night => "days without a worker",
             Self::Damage => "rows damaged by hand",
             Self::Verify => "repairs by hand",
+            Self::Export => "exports of the table",
         })
     }
 }
@@ -146,6 +150,7 @@ impl Simulation {
             slots,
             tasks: JoinSet::new(),
             operators: JoinSet::new(),
+            exports: JoinSet::new(),
             violations: Vec::new(),
             tally: BTreeMap::new(),
         }
@@ -219,6 +224,7 @@ impl Simulation {
             (every.night, Happening::Night),
             (every.damage, Happening::Damage),
             (every.verify, Happening::Verify),
+            (every.export, Happening::Export),
         ];
         for (every, happening) in happenings {
             let Some(every) = every else { continue };
@@ -289,6 +295,7 @@ impl Simulation {
             }
             Happening::Damage => self.damage(),
             Happening::Verify => self.verify(),
+            Happening::Export => self.export(),
             Happening::Outage => {
                 let lasting = lease.mul_f64(self.rng.f64() * 2.0);
                 self.around.store.outage(lasting);

@@ -57,6 +57,8 @@ pub struct Every {
     pub damage: Option<Duration>,
     /// Somebody verifies and repairs.
     pub verify: Option<Duration>,
+    /// An operator has the table exported, and loads that.
+    pub export: Option<Duration>,
 }
 
 /// Within how many lease times a fleet shares its shards evenly after the last fault.
@@ -87,6 +89,7 @@ impl Plan {
             backfill: None,
             damage: None,
             verify: None,
+            export: None,
         };
         let store = if rough { store_faults(&mut rng, lease_ttl) } else { Knobs::default() };
         let world = if rough { world_faults(&mut rng) } else { Faults::default() };
@@ -110,6 +113,10 @@ impl Plan {
             every,
         };
         let plan = if seed % 3 == 2 { plan.with_loads() } else { plan };
+        let plan = match seed % 21 {
+            14 if rough => plan.with_exports(),
+            _ => plan,
+        };
         if rough && [2, 4].contains(&(seed % 6)) { plan.with_damage() } else { plan }
     }
 
@@ -135,6 +142,16 @@ impl Plan {
         self.options.segments = Some(rng.u32(1..4));
         self.calm_max += self.options.lease_ttl * 4 + LOADED_WITHIN;
         self
+    }
+
+    /// The same run with exports that are loaded, beside a stream that is enabled again.
+    pub fn with_exports(self) -> Self {
+        let mut plan = self.with_loads();
+        let mut rng = fastrand::Rng::with_seed(plan.seed ^ 0xe490);
+        plan.every.export = Some(Duration::from_secs(rng.u64(5..20)));
+        plan.every.reenable = rng.bool().then(|| Duration::from_secs(rng.u64(10..40)));
+        plan.options.on_gap = OnGap::Resync;
+        plan
     }
 
     /// As many shards as the largest tables have, and a fleet whose processes die, leave and stop; the

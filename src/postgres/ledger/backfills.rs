@@ -69,6 +69,9 @@ impl Backfills for PostgresLedger {
     }
 }
 
+/// A backfill without a new stream ($8) goes on with the ledger's, and one of older items needs the stream
+/// that holds their moment ($9). A gap that was found later than that of the chosen stream names a newer one.
+///
 /// Gaps record halts that only a backfill or an operator may end; the reasons of open gaps are the halts that
 /// a backfill ends.
 const BEGIN: &str = "\
@@ -83,7 +86,13 @@ const BEGIN: &str = "\
         and (s.halted is null or exists (select from dynaurora.gaps g \
             where g.source = s.source and g.state = 'open' and g.reason = s.halted)) \
         and not exists (select from dynaurora.gaps g where g.source = s.source \
-            and g.state = 'open' and g.reason = $7)";
+            and g.state = 'open' and g.reason = $7) \
+        and ($9::text is null or $9 = coalesce($8, s.stream_arn)) \
+        and not exists (select from dynaurora.gaps g where g.source = s.source \
+            and g.state = 'open' and g.reason = $10 and g.stream_arn <> coalesce($8, s.stream_arn) \
+            and ($8::text is null or exists (select from dynaurora.gaps k \
+                where k.source = g.source and k.reason = g.reason and k.stream_arn = $8 \
+                    and k.id < g.id)))";
 
 /// Every partition of the source, also of older streams: epochs only grow.
 const LOCK: &str = "\
@@ -157,6 +166,9 @@ async fn begin(tx: &mut Tx, backfill: &NewBackfill) -> Result<bool> {
         .bind(backfill.stream.is_some())
         .bind(backfill.mapping)
         .bind(GapReason::TableChanged.label())
+        .bind(backfill.stream.as_ref().map(|stream| &*stream.stream_arn))
+        .bind(backfill.rewind.as_ref().map(|rewind| &*rewind.stream_arn))
+        .bind(GapReason::StreamChanged.label())
         .execute()
         .await?;
     if begun == 0 {

@@ -87,8 +87,12 @@ impl<'a> Replay<'a> {
                     self.lost.insert(partition.clone());
                 }
             }
-            Event::BackfillBegun { generation, partitions } => {
+            Event::BackfillBegun { generation, partitions, rewound } => {
                 self.backfill_begun(*generation, partitions);
+                for (shard, start) in rewound {
+                    self.positions.insert(shard.clone(), start.clone());
+                    self.drained.remove(shard);
+                }
             }
             Event::Swept { table, key, row } => self.swept((*table, key.clone()), row.as_ref()),
             Event::BackfillEnded { generation } => self.backfill_ended(*generation),

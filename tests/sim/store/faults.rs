@@ -55,6 +55,8 @@ pub enum Sabotage {
     NoUncover,
     /// A repair gives its rows a higher version than they had.
     RepairsRaise,
+    /// A load of older items begins with whatever stream is there.
+    TakesAnyStream,
     /// A repair keeps no writer off the tables while it asks for the truth.
     RepairsUnlocked,
 }
