@@ -18,6 +18,7 @@ pub mod run;
 pub mod sample;
 pub mod service;
 pub mod shared_tables;
+pub mod sources;
 pub mod start;
 pub mod stream;
 pub mod tap;

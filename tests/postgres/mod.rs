@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 mod contract;
 mod ddl;
 mod dead_letters;
+mod enrolment;
 mod exports;
 mod faults;
 mod freshness;

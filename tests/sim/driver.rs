@@ -88,6 +88,7 @@ enum Happening {
     Restart(usize),
     Damage,
     Verify,
+    Forget,
     Export,
 }
 
@@ -122,6 +123,7 @@ impl Happening {
             Self::Night => "days without a worker",
             Self::Damage => "rows damaged by hand",
             Self::Verify => "repairs by hand",
+            Self::Forget => "ledgers lost, their rows kept",
             Self::Export => "exports of the table",
         })
     }
@@ -224,6 +226,7 @@ impl Simulation {
             (every.night, Happening::Night),
             (every.damage, Happening::Damage),
             (every.verify, Happening::Verify),
+            (every.forget, Happening::Forget),
             (every.export, Happening::Export),
         ];
         for (every, happening) in happenings {
@@ -295,6 +298,7 @@ impl Simulation {
             }
             Happening::Damage => self.damage(),
             Happening::Verify => self.verify(),
+            Happening::Forget => self.forget(now),
             Happening::Export => self.export(),
             Happening::Outage => {
                 let lasting = lease.mul_f64(self.rng.f64() * 2.0);
@@ -350,6 +354,17 @@ impl Simulation {
         for slot in 0..self.slots.len() {
             self.restart_later(slot, morning);
         }
+    }
+
+    /// Everybody is gone, and so is the ledger: its schema was dropped, or only the tables were restored.
+    fn forget(&mut self, now: Instant) {
+        for slot in 0..self.slots.len() {
+            if let Some(process) = self.slots[slot].1.take() {
+                process.kill();
+                self.restart_later(slot, now);
+            }
+        }
+        self.around.store.forget();
     }
 
     fn restart_later(&mut self, slot: usize, now: Instant) {

@@ -3,7 +3,8 @@
 //!
 //! A seed is a run. `DYNAURORA_SEEDS=2000` runs more of them than usual, `DYNAURORA_FIRST_SEED` others;
 //! `DYNAURORA_LOADS=1` has loads in each rather than in a third of them, `DYNAURORA_DAMAGE=1` rows damaged by
-//! hand and repaired, `DYNAURORA_EXPORTS=1` exports that are loaded.
+//! hand and repaired, `DYNAURORA_LOST=1` ledgers that are lost while their rows stay,
+//! `DYNAURORA_EXPORTS=1` exports that are loaded.
 
 pub mod checker;
 pub mod clock;
@@ -26,7 +27,8 @@ use driver::Verdict;
 use plan::Plan;
 
 /// What makes other plans of the seeds.
-const VARIABLES: [&str; 3] = ["DYNAURORA_LOADS", "DYNAURORA_DAMAGE", "DYNAURORA_EXPORTS"];
+const VARIABLES: [&str; 4] =
+    ["DYNAURORA_LOADS", "DYNAURORA_DAMAGE", "DYNAURORA_LOST", "DYNAURORA_EXPORTS"];
 /// How many seeds are run where nobody says otherwise: as many as two minutes of a build server allow.
 const SEEDS: u64 = 500;
 
@@ -105,6 +107,7 @@ fn the_same_seed_gives_the_same_run() {
 fn planned(seed: u64) -> Plan {
     let plan = Plan::of(seed);
     let plan = if number("DYNAURORA_LOADS").is_some() { plan.with_loads() } else { plan };
+    let plan = if number("DYNAURORA_LOST").is_some() { plan.with_lost_ledgers() } else { plan };
     let plan = if number("DYNAURORA_EXPORTS").is_some() { plan.with_exports() } else { plan };
     if number("DYNAURORA_DAMAGE").is_some() { plan.with_damage() } else { plan }
 }

@@ -57,6 +57,8 @@ pub struct Every {
     pub damage: Option<Duration>,
     /// Somebody verifies and repairs.
     pub verify: Option<Duration>,
+    /// The ledger is lost, and the rows stay.
+    pub forget: Option<Duration>,
     /// An operator has the table exported, and loads that.
     pub export: Option<Duration>,
 }
@@ -89,6 +91,7 @@ impl Plan {
             backfill: None,
             damage: None,
             verify: None,
+            forget: None,
             export: None,
         };
         let store = if rough { store_faults(&mut rng, lease_ttl) } else { Knobs::default() };
@@ -114,6 +117,7 @@ impl Plan {
         };
         let plan = if seed % 3 == 2 { plan.with_loads() } else { plan };
         let plan = match seed % 21 {
+            11 if rough => plan.with_lost_ledgers(),
             14 if rough => plan.with_exports(),
             _ => plan,
         };
@@ -142,6 +146,15 @@ impl Plan {
         self.options.segments = Some(rng.u32(1..4));
         self.calm_max += self.options.lease_ttl * 4 + LOADED_WITHIN;
         self
+    }
+
+    /// The same run with loads, and ledgers that are lost while the rows stay; a new one begins with a load.
+    pub fn with_lost_ledgers(self) -> Self {
+        let mut plan = self.with_loads();
+        let mut rng = fastrand::Rng::with_seed(plan.seed ^ 0x1057);
+        plan.every.forget = Some(Duration::from_secs(rng.u64(10..40)));
+        plan.options.backfill = Backfill::Auto;
+        plan
     }
 
     /// The same run with exports that are loaded, beside a stream that is enabled again.

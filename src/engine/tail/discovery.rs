@@ -80,6 +80,7 @@ async fn find<P: Seams>(ports: &P, survey: Survey) -> Result<Discovered> {
         table_arn: info.table_arn,
         table_id: info.table_id,
         stream_arn: stream_arn.to_string(),
+        tables: mapper.tables().to_vec(),
     };
     let enrolment = ports.ledger().enrol(&identity).await?;
     let generation = enrolment.generation;

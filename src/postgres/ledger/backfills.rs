@@ -69,6 +69,9 @@ impl Backfills for PostgresLedger {
     }
 }
 
+/// Whether it sweeps: `load_sweeps` is that of a backfill that did not end, or of an enrolment over rows that
+/// were there. Deletes that an accepted gap lost are only found by a sweep too.
+///
 /// A backfill without a new stream ($8) goes on with the ledger's, and one of older items needs the stream
 /// that holds their moment ($9). A gap that was found later than that of the chosen stream names a newer one.
 ///
@@ -77,9 +80,9 @@ impl Backfills for PostgresLedger {
 const BEGIN: &str = "\
     update dynaurora.sources s set generation = s.generation + 1, backfilling = true, \
         load_began_at = now(), sweep_confirmed = false, halted = null, \
-        load_sweeps = (s.backfilling and s.load_sweeps) or s.loaded_at is not null or $5 \
+        load_sweeps = s.load_sweeps or s.loaded_at is not null or $5 \
             or exists (select from dynaurora.gaps g \
-                where g.source = s.source and g.state in ('open', 'repairing')), \
+                where g.source = s.source and g.state <> 'repaired'), \
         load_items = $3, load_rcu_max = $4, load_mapping = $6, \
         listed_at = case when $5 then now() else s.listed_at end \
     where s.source = $1 and s.generation = $2 and (s.listed_at is not null or $5) \

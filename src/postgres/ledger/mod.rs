@@ -4,6 +4,7 @@
 //! over connections that no batch uses. Rows of several partitions are locked in the order of their names.
 
 mod backfills;
+pub mod enrolment;
 pub(super) mod positions;
 mod publications;
 mod view;
@@ -18,8 +19,8 @@ use super::session::{Pools, Tx, Work};
 use super::sql::encode::texts;
 use super::sql::words::{interval, is_shard};
 use crate::engine::ports::{
-    Continuity, Enrolment, Gap, Lease, LeaseRequest, Ledger, LedgerView, Listing, Publication,
-    Published, SourceIdentity,
+    Enrolment, Gap, Lease, LeaseRequest, Ledger, LedgerView, Listing, Publication, Published,
+    SourceIdentity,
 };
 use crate::error::Result;
 use crate::model::{
@@ -51,18 +52,7 @@ impl PostgresLedger {
 
 impl Ledger for PostgresLedger {
     async fn enrol(&self, identity: &SourceIdentity) -> Result<Enrolment> {
-        self.call("enrol the source", async |tx| {
-            tx.query(ENROL)
-                .bind(&*identity.source)
-                .bind(&identity.table_arn)
-                .bind(&identity.table_id)
-                .bind(&identity.stream_arn)
-                .execute()
-                .await?;
-            let known = tx.query(ENROLLED).bind(&*identity.source);
-            known.one(|row| enrolment(row, identity)).await
-        })
-        .await
+        enrolment::enrol(&self.pools, identity).await
     }
 
     async fn view(&self, source: &str) -> Result<LedgerView> {
@@ -204,17 +194,6 @@ impl Ledger for PostgresLedger {
     }
 }
 
-/// An operator who accepts a changed table leaves its id empty.
-const ENROL: &str = "\
-    insert into dynaurora.sources as s (source, table_arn, table_id, stream_arn) \
-    values ($1, $2, $3, $4) on conflict (source) do update \
-    set table_arn = excluded.table_arn, table_id = excluded.table_id where s.table_id = ''";
-
-const ENROLLED: &str = "\
-    select generation, table_id, stream_arn, \
-        extract(epoch from now() - listed_at)::double precision as listed_ago_secs \
-    from dynaurora.sources where source = $1";
-
 const LEAD_DISCOVERY: &str = "\
     update dynaurora.sources s set discovery_worker = $2, \
         discovery_at = case when s.discovery_worker = $2 then s.discovery_at else now() end \
@@ -341,22 +320,6 @@ const HALT: &str = "update dynaurora.sources set halted = $2 where source = $1";
 const LOSE: &str = "\
     update dynaurora.partitions set state = 'lost' \
     where source = $1 and partition = $2 and stream_arn = $3 and state = 'open'";
-
-fn enrolment(row: &PgRow, identity: &SourceIdentity) -> sqlx::Result<Enrolment> {
-    let generation: i32 = row.try_get("generation")?;
-    let table_id: String = row.try_get("table_id")?;
-    let stream_arn: String = row.try_get("stream_arn")?;
-    let continuity = if table_id != identity.table_id {
-        Continuity::TableChanged { was: table_id }
-    } else if stream_arn != identity.stream_arn {
-        Continuity::StreamChanged { was: stream_arn }
-    } else {
-        Continuity::Same
-    };
-    let listed_ago: Option<f64> = row.try_get("listed_ago_secs")?;
-    let listed_ago = listed_ago.map(|secs| Duration::try_from_secs_f64(secs).unwrap_or_default());
-    Ok(Enrolment { generation: generation.unsigned_abs(), continuity, listed_ago })
-}
 
 fn lease(row: &PgRow) -> sqlx::Result<Lease> {
     Ok(Lease {

@@ -84,7 +84,7 @@ fn begin(state: &mut State, backfill: &NewBackfill, sabotage: Option<Sabotage>) 
     source.backfill = BackfillView {
         active: true,
         loaded: source.backfill.loaded,
-        sweeps: (source.backfill.active && source.backfill.sweeps)
+        sweeps: source.backfill.sweeps
             || source.backfill.loaded
             || backfill.stream.is_some()
             || source.gaps.iter().any(unrepaired),

@@ -25,6 +25,8 @@ pub struct Entry {
 /// What a transaction did.
 #[derive(Debug, Clone)]
 pub enum Event {
+    /// The ledger was lost, and the rows stay.
+    Forgotten,
     /// The source was entered.
     Enrolled { generation: Generation },
     /// Shards were listed.
@@ -79,6 +81,7 @@ impl fmt::Display for Event {
     /// One line for people who replay a run.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Forgotten => write!(f, "the ledger is lost"),
             Self::Enrolled { generation } => write!(f, "enrolled, generation {generation}"),
             Self::Registered { listing } => {
                 let complete = if listing.complete { "" } else { ", incomplete" };
