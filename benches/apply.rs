@@ -155,6 +155,7 @@ mod measured {
             table_arn: "arn:aws:dynamodb:eu-west-1:000000000000:table/Bench".to_owned(),
             table_id: "1".to_owned(),
             stream_arn: STREAM.to_owned(),
+            tables: Vec::new(),
         };
         ledger.enrol(&identity).await.unwrap();
         let wanted = [PartitionId::new("a")];

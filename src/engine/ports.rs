@@ -145,8 +145,17 @@ pub struct ReadFrom {
 ///
 /// Its calls use their own connections, so that applying cannot starve a renewal.
 pub trait Ledger: Backfills {
-    /// Registers the source if it is new (generation 1), and compares what was registered earlier with what
-    /// exists now. It never changes what is known about an old stream or table.
+    /// Registers the source if it is new, and compares what was registered earlier with what exists now. It
+    /// never changes what is known about an old stream or table.
+    ///
+    /// A new source begins one generation above the highest among the rows that dynaurora wrote into its
+    /// tables, with generation 1 if there are none: rows of a ledger that is gone would turn its changes
+    /// away. Its first backfill sweeps what it does not find of them.
+    ///
+    /// # Errors
+    /// `Conflict` if another source fills one of these tables and no constant keeps the rows of the two
+    /// apart; nothing is registered then. `Config` if a known source is to fill another table, where rows
+    /// have a higher generation than its own.
     fn enrol(&self, identity: &SourceIdentity) -> impl Future<Output = Result<Enrolment>> + Send;
 
     /// The current source: its partitions, workers and counts.
@@ -209,6 +218,15 @@ pub trait Ledger: Backfills {
         worker: &WorkerId,
         held: &[(PartitionId, Epoch)],
         leaving: bool,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Notes why the worker, which has left, halted the source by itself. Those who ask the ledger how the
+    /// source is learn it until another worker shows itself alive.
+    fn note_halt(
+        &self,
+        source: &str,
+        worker: &WorkerId,
+        why: &str,
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Records a gap once (repeating it changes nothing) and, if asked, halts the source until an operator

@@ -19,6 +19,7 @@ pub mod sample;
 mod secret;
 pub mod service;
 pub mod shared_tables;
+pub mod sources;
 pub mod start;
 pub mod stream;
 pub mod tap;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::resolve::resolve;
 use super::service::{Service, SourcePlan};
+use super::sources::refused;
 use super::stream::describe;
 use super::wire::{self, BackfillWish};
 use crate::config::{Config, SourceConfig};
@@ -17,7 +18,8 @@ use crate::postgres::tables::ddl;
 /// migrations if the config allows it, and compiles the mapping against the tables.
 ///
 /// # Errors
-/// `Schema` when the target needs `dynaurora apply` first; `Denied` if the role may not migrate.
+/// `Schema` when the target needs `dynaurora apply` first; `Denied` if the role may not migrate; `Config` if
+/// a source of another name keeps one of the tables.
 pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
     let apply = "dynaurora apply";
     let pool = pools.pool().await?;
@@ -31,6 +33,9 @@ pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
         migrations::migrate(&pools.pool().await?).await.map_err(|error| {
             if error.kind() == ErrorKind::Denied { error.with_hint(apply) } else { error }
         })?;
+    }
+    if let Some(refused) = refused(config, &pool).await? {
+        return Err(refused);
     }
     resolve(config, &pool).await?;
     let mut missing = Vec::new();

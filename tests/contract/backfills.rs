@@ -28,6 +28,7 @@ macro_rules! cases {
             a_load_repairs_gaps_and_ends_their_halt
             a_new_stream_comes_with_its_load
             a_new_stream_that_nobody_noticed_comes_with_its_load
+            a_new_stream_that_is_not_the_newest_begins_nothing
             a_recreated_table_is_never_loaded_unasked
             a_load_ends_when_it_is_read
             a_sweep_deletes_what_was_not_found
@@ -41,7 +42,7 @@ fn ann() -> WorkerId {
     worker("ann")
 }
 
-fn new_load(replaces: Generation) -> NewBackfill {
+pub fn new_load(replaces: Generation) -> NewBackfill {
     NewBackfill {
         source: SOURCE.into(),
         replaces,
@@ -219,6 +220,31 @@ async fn begins_with_a_new_stream(rig: &impl Rig, known: bool) {
     let names: Vec<_> = after.partitions.iter().map(|row| row.id.to_string()).collect();
     assert_eq!(names, ["n", SEGMENTS[0], SEGMENTS[1]], "the old stream's shards are history");
     assert_eq!(leased_in(rig, 2, "n").await.position, Position::At(sequence(3)));
+}
+
+/// Whoever asks for a load has described the source a moment ago; meanwhile the stream may be another one.
+pub async fn a_new_stream_that_is_not_the_newest_begins_nothing(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    let ledger = rig.ledger();
+    let found = async |number: u8| {
+        let changed = gap(GapReason::StreamChanged, None, &format!("{STREAM}{number}"));
+        ledger.record_gap(SOURCE, 1, &changed, true).await.unwrap();
+    };
+    let with = |number: u8| NewBackfill {
+        stream: Some(NewStream {
+            stream_arn: format!("{STREAM}{number}").into(),
+            shards: vec![shard("b", None, Some(1))],
+        }),
+        ..new_load(1)
+    };
+    found(2).await;
+    assert!(!ledger.begin_backfill(&new_load(1)).await.unwrap(), "the gap names a newer stream");
+    found(3).await;
+    assert!(!ledger.begin_backfill(&with(2)).await.unwrap(), "there is a newer one by now");
+    let view = view(rig).await;
+    assert_eq!((view.gaps_open, view.generation), (2, 1), "nothing happened");
+    assert!(view.halted.is_some() && *view.stream_arn == *STREAM);
+    assert!(ledger.begin_backfill(&with(4)).await.unwrap(), "nobody has found the newest one yet");
 }
 
 pub async fn a_recreated_table_is_never_loaded_unasked(rig: &impl Rig) {

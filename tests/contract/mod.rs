@@ -21,6 +21,8 @@ pub(crate) use tests;
 #[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod backfills;
 #[deny(dead_code, reason = "a case that is not in its suite's list")]
+pub mod enrolment;
+#[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod freshness;
 #[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod ledger;
@@ -98,6 +100,9 @@ pub trait Rig {
 
     /// The rows of a target table as text, sorted by their cells' text.
     async fn rows(&self, table: TableIndex) -> Vec<StoredRow>;
+
+    /// Loses the ledger; the target tables stay.
+    async fn forget(&self);
 
     /// Lets time pass for the database.
     async fn wait(&self, time: Duration);

@@ -2,6 +2,7 @@
 //! an emulator or as a world of our own behind HTTP. A test that fails shows the logs of its daemons.
 
 mod backfill;
+mod beginnings;
 mod chaos;
 mod commands;
 mod daemon;

@@ -167,7 +167,7 @@ async fn rule_4_two_sources_share_a_table_and_neither_touches_the_others_rows() 
         lines
     };
     let orphan = |region| format!("unexpected toys {{at:0,id:orphan,region:{region}}}");
-    assert_eq!(faults("eu", &["--repair"]).await, [orphan("eu")]);
+    assert!(faults("eu", &["--repair"]).await.is_empty(), "the sweep took its orphan");
     let ghost = "unexpected everybody {id:ghost,region:us}".to_owned();
     assert_eq!(faults("us", &["--repair"]).await, [ghost, orphan("us")]);
     for source in ["eu", "us"] {

@@ -38,6 +38,16 @@ async fn a_stream_that_is_disabled_is_read_to_its_end() {
     })
     .await;
     assert!(scene.gaps().await.is_empty(), "nothing is lost");
+    // What is written now is in no stream: it is not ready, and says what to do.
+    within(SOON_SECS, "readiness says that the stream has ended", async || {
+        let (code, body) = daemon.get("/readyz").await?;
+        let told = ["is disabled", "StreamEnabled=true", "dynaurora backfill"];
+        (code == 503 && told.iter().all(|own| body.contains(own))).then_some(())
+    })
+    .await;
+    daemon.says("the stream has ended").await;
+    let (alive, _) = daemon.get("/livez").await.unwrap();
+    assert_eq!(alive, 200, "a restart would not help");
     daemon.stop().await;
     let ended = scene.stage.command(&["run", "--backfill", "never"]).await;
     assert_eq!(ended.code, Some(78), "{ended:?}");

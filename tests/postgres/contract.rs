@@ -66,6 +66,10 @@ impl contract::Rig for Rig {
         rows
     }
 
+    async fn forget(&self) {
+        self.run("delete from dynaurora.sources").await;
+    }
+
     async fn wait(&self, time: Duration) {
         tokio::time::timeout(time, std::future::pending::<()>()).await.unwrap_err();
     }
@@ -84,6 +88,10 @@ contract::freshness::cases!(
     super::fresh().await
 );
 contract::ledger::cases!(
+    #[tokio::test]
+    super::fresh().await
+);
+contract::enrolment::cases!(
     #[tokio::test]
     super::fresh().await
 );

@@ -25,6 +25,7 @@ pub fn identity() -> SourceIdentity {
         table_arn: "arn:aws:dynamodb:eu-west-1:000000000000:table/NorthPole".to_owned(),
         table_id: "11111111-2222-3333-4444-555555555555".to_owned(),
         stream_arn: STREAM.to_owned(),
+        tables: Vec::new(),
     }
 }
 

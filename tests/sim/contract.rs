@@ -40,6 +40,10 @@ impl Rig for Memory {
         self.store.rows(table)
     }
 
+    async fn forget(&self) {
+        self.store.forget();
+    }
+
     async fn wait(&self, time: Duration) {
         pause(self.clock, time).await;
     }
@@ -58,6 +62,10 @@ contract::freshness::cases!(
     super::Memory::fresh()
 );
 contract::ledger::cases!(
+    #[tokio::test(start_paused = true)]
+    super::Memory::fresh()
+);
+contract::enrolment::cases!(
     #[tokio::test(start_paused = true)]
     super::Memory::fresh()
 );

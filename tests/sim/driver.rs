@@ -22,6 +22,7 @@ use crate::world::World;
 use crate::world::streams::RETENTION_MILLIS;
 
 mod calm;
+mod export;
 mod operator;
 
 /// `DescribeStream` calls a second that the service takes for each stream.
@@ -89,6 +90,8 @@ enum Happening {
     Verify,
     Lag,
     Crash,
+    Forget,
+    Export,
 }
 
 struct Simulation {
@@ -100,6 +103,7 @@ struct Simulation {
     slots: Vec<(u32, Option<Process>)>,
     tasks: JoinSet<(usize, u32, Result<()>)>,
     operators: JoinSet<()>,
+    exports: JoinSet<()>,
     violations: Vec<Violation>,
     tally: BTreeMap<&'static str, u64>,
 }
@@ -123,6 +127,8 @@ impl Happening {
             Self::Night => "days without a worker",
             Self::Damage => "rows damaged by hand",
             Self::Verify => "repairs by hand",
+            Self::Forget => "ledgers lost, their rows kept",
+            Self::Export => "exports of the table",
         })
     }
 }
@@ -150,6 +156,7 @@ impl Simulation {
             slots,
             tasks: JoinSet::new(),
             operators: JoinSet::new(),
+            exports: JoinSet::new(),
             violations: Vec::new(),
             tally: BTreeMap::new(),
         }
@@ -224,6 +231,8 @@ impl Simulation {
             (every.damage, Happening::Damage),
             (every.verify, Happening::Verify),
             (every.crash, Happening::Lag),
+            (every.forget, Happening::Forget),
+            (every.export, Happening::Export),
         ];
         for (every, happening) in happenings {
             let Some(every) = every else { continue };
@@ -298,6 +307,8 @@ impl Simulation {
             Happening::Verify => self.verify(),
             Happening::Lag => self.lag(now),
             Happening::Crash => self.crash(lease),
+            Happening::Forget => self.forget(now),
+            Happening::Export => self.export(),
             Happening::Outage => {
                 let lasting = lease.mul_f64(self.rng.f64() * 2.0);
                 self.around.store.outage(lasting);
@@ -367,6 +378,17 @@ impl Simulation {
         for slot in 0..self.slots.len() {
             self.restart_later(slot, morning);
         }
+    }
+
+    /// Everybody is gone, and so is the ledger: its schema was dropped, or only the tables were restored.
+    fn forget(&mut self, now: Instant) {
+        for slot in 0..self.slots.len() {
+            if let Some(process) = self.slots[slot].1.take() {
+                process.kill();
+                self.restart_later(slot, now);
+            }
+        }
+        self.around.store.forget();
     }
 
     fn restart_later(&mut self, slot: usize, now: Instant) {

@@ -59,6 +59,10 @@ pub struct Every {
     pub damage: Option<Duration>,
     /// Somebody verifies and repairs.
     pub verify: Option<Duration>,
+    /// The ledger is lost, and the rows stay.
+    pub forget: Option<Duration>,
+    /// An operator has the table exported, and loads that.
+    pub export: Option<Duration>,
 }
 
 /// Within how many lease times a fleet shares its shards evenly after the last fault.
@@ -90,6 +94,8 @@ impl Plan {
             crash: None,
             damage: None,
             verify: None,
+            forget: None,
+            export: None,
         };
         let store = if rough { store_faults(&mut rng, lease_ttl) } else { Knobs::default() };
         let world = if rough { world_faults(&mut rng) } else { Faults::default() };
@@ -115,6 +121,11 @@ impl Plan {
         let plan = if seed % 3 == 2 { plan.with_loads() } else { plan };
         let plan = if rough && [0, 4].contains(&(seed % 7)) { plan.with_crashes() } else { plan };
         let plan = if rough && [0, 5].contains(&(seed % 9)) { plan.with_refusals() } else { plan };
+        let plan = match seed % 21 {
+            11 if rough => plan.with_lost_ledgers(),
+            14 if rough => plan.with_exports(),
+            _ => plan,
+        };
         if rough && [2, 4].contains(&(seed % 6)) { plan.with_damage() } else { plan }
     }
 
@@ -156,6 +167,25 @@ impl Plan {
         self.options.segments = Some(rng.u32(1..4));
         self.calm_max += self.options.lease_ttl * 4 + LOADED_WITHIN;
         self
+    }
+
+    /// The same run with loads, and ledgers that are lost while the rows stay; a new one begins with a load.
+    pub fn with_lost_ledgers(self) -> Self {
+        let mut plan = self.with_loads();
+        let mut rng = fastrand::Rng::with_seed(plan.seed ^ 0x1057);
+        plan.every.forget = Some(Duration::from_secs(rng.u64(10..40)));
+        plan.options.backfill = Backfill::Auto;
+        plan
+    }
+
+    /// The same run with exports that are loaded, beside a stream that is enabled again.
+    pub fn with_exports(self) -> Self {
+        let mut plan = self.with_loads();
+        let mut rng = fastrand::Rng::with_seed(plan.seed ^ 0xe490);
+        plan.every.export = Some(Duration::from_secs(rng.u64(5..20)));
+        plan.every.reenable = rng.bool().then(|| Duration::from_secs(rng.u64(10..40)));
+        plan.options.on_gap = OnGap::Resync;
+        plan
     }
 
     /// As many shards as the largest tables have, and a fleet whose processes die, leave and stop; the

@@ -57,6 +57,18 @@ fn i1_a_sink_that_writes_over_newer_rows_is_found() {
 }
 
 #[test]
+fn i1_a_ledger_that_begins_anew_below_the_rows_is_found() {
+    let expected = [Invariant::Order];
+    found_among(|seed| Plan::of(seed).with_lost_ledgers(), Sabotage::BeginsAtOne, &expected);
+}
+
+#[test]
+fn i7_a_ledger_that_loads_an_export_into_a_later_stream_is_found() {
+    let expected = [Invariant::Convergence];
+    found_among(|seed| Plan::of(seed).with_exports(), Sabotage::TakesAnyStream, &expected);
+}
+
+#[test]
 fn i1_a_repair_that_raises_versions_is_found() {
     let expected = [Invariant::Order, Invariant::Convergence];
     found_among(|seed| Plan::of(seed).with_damage(), Sabotage::RepairsRaise, &expected);

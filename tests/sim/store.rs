@@ -85,6 +85,11 @@ impl Store {
         self.faults().tally.clone()
     }
 
+    /// Counts what happened to somebody's command.
+    pub fn count(&self, what: &'static str) {
+        *self.faults().tally.entry(what).or_insert(0) += 1;
+    }
+
     /// Refuses every connection for a while.
     pub fn outage(&self, lasting: Duration) {
         let until = self.shared.clock.now() + lasting;

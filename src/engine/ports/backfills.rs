@@ -16,11 +16,14 @@ pub trait Backfills: Send + Sync + 'static {
     ///
     /// It does nothing and returns false unless the generation is the expected one, the stream's shards were
     /// listed completely (those of a new stream count), the source is not halted for anything but a gap, and
-    /// the table is the registered one.
+    /// the table is the registered one. Nor does it begin with another stream than the newest that an open
+    /// gap names: whoever asks for that describes the source as it was.
     ///
     /// A backfill of older items rewinds the shards that were applied past them ([`Rewind::shards`]): such a
     /// shard is open at its start again, and its old position is kept, because the backfill ends only once
-    /// the shard is back there. If a start is not known it returns false too.
+    /// the shard is back there. It returns false too if a start is not known, or if the stream with which the
+    /// backfill would begin is not the one that holds the items' moment ([`Rewind::stream_arn`]): what was
+    /// changed between the two would stay as it was.
     fn begin_backfill(&self, backfill: &NewBackfill) -> impl Future<Output = Result<bool>> + Send;
 
     /// Ends the backfill of this generation once all its partitions are drained and every shard is back at

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::mapping::spec::TableSpec;
 use crate::model::{
     Epoch, EpochMillis, GapReason, Generation, Halt, Incarnation, PartitionId, Position, WorkerId,
 };
@@ -18,6 +19,8 @@ pub struct SourceIdentity {
     pub table_id: String,
     /// The stream's ARN.
     pub stream_arn: String,
+    /// The target tables that it fills.
+    pub tables: Vec<TableSpec>,
 }
 
 /// The ledger's answer to an enrolment.

@@ -36,11 +36,12 @@ impl ExportBackfill<RealPorts> {
         let export = ports.source.export(places).await?;
         tells_enough(&export, &source.mapper)?;
         describe(&ports.source, source).await?;
-        ports.source.check_export(&export, ports.clock.wall()).await?;
+        let stream_arn = ports.source.check_export(&export, ports.clock.wall()).await?;
         let backfill = DatedBackfill {
             partitions: export.partitions,
             items: export.items,
             as_of: export.as_of,
+            stream_arn,
             mapping: source.mapper.fingerprint(),
         };
         Ok(Self { ports, source: Arc::clone(&source.name), backfill })

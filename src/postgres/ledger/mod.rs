@@ -4,6 +4,7 @@
 //! over connections that no batch uses. Rows of several partitions are locked in the order of their names.
 
 mod backfills;
+pub mod enrolment;
 pub(super) mod positions;
 mod publications;
 mod view;
@@ -18,8 +19,8 @@ use super::session::{Pools, Tx, Work};
 use super::sql::encode::texts;
 use super::sql::words::{interval, is_shard, lives};
 use crate::engine::ports::{
-    Continuity, Enrolment, Gap, Lease, LeaseRequest, Ledger, LedgerView, Listing, Publication,
-    Published, SourceIdentity,
+    Enrolment, Gap, Lease, LeaseRequest, Ledger, LedgerView, Listing, Publication, Published,
+    SourceIdentity,
 };
 use crate::error::Result;
 use crate::model::{
@@ -51,18 +52,7 @@ impl PostgresLedger {
 
 impl Ledger for PostgresLedger {
     async fn enrol(&self, identity: &SourceIdentity) -> Result<Enrolment> {
-        self.call("enrol the source", async |tx| {
-            tx.query(ENROL)
-                .bind(&*identity.source)
-                .bind(&identity.table_arn)
-                .bind(&identity.table_id)
-                .bind(&identity.stream_arn)
-                .execute()
-                .await?;
-            let known = tx.query(ENROLLED).bind(&*identity.source);
-            known.one(|row| enrolment(row, identity)).await
-        })
-        .await
+        enrolment::enrol(&self.pools, identity).await
     }
 
     async fn view(&self, source: &str) -> Result<LedgerView> {
@@ -157,6 +147,14 @@ impl Ledger for PostgresLedger {
         .await
     }
 
+    async fn note_halt(&self, source: &str, worker: &WorkerId, why: &str) -> Result<()> {
+        self.call("note why the source is halted", async |tx| {
+            let note = tx.query_once(NOTE_HALT).bind(source).bind(worker.as_str()).bind(why);
+            note.execute().await.map(drop)
+        })
+        .await
+    }
+
     async fn record_gap(
         &self,
         source: &str,
@@ -195,17 +193,6 @@ impl Ledger for PostgresLedger {
         .await
     }
 }
-
-/// An operator who accepts a changed table leaves its id empty.
-const ENROL: &str = "\
-    insert into dynaurora.sources as s (source, table_arn, table_id, stream_arn) \
-    values ($1, $2, $3, $4) on conflict (source) do update \
-    set table_arn = excluded.table_arn, table_id = excluded.table_id where s.table_id = ''";
-
-const ENROLLED: &str = "\
-    select generation, table_id, stream_arn, \
-        extract(epoch from now() - listed_at)::double precision as listed_ago_secs \
-    from dynaurora.sources where source = $1";
 
 /// A time that is yet to come was taken from a clock that was ahead: it says nothing.
 fn lead_discovery() -> String {
@@ -320,7 +307,16 @@ const RELEASE: &str = "\
                 and p.covered_epoch = p.epoch)) \
     from held h where p.source = $1 and p.partition = h.partition";
 
-const LEAVE: &str = "delete from dynaurora.workers where source = $1 and worker = $2";
+/// Whoever leaves in good order leaves no halt of an earlier worker behind.
+const LEAVE: &str = "\
+    delete from dynaurora.workers where source = $1 \
+        and (worker = $2 or halted is not null and alive_until <= now())";
+
+const NOTE_HALT: &str = "\
+    insert into dynaurora.workers as w (source, worker, seen_at, alive_until, halted) \
+    select s.source, $2, now(), now(), $3 from dynaurora.sources s where s.source = $1 \
+    on conflict (source, worker) do update set seen_at = excluded.seen_at, \
+        alive_until = excluded.alive_until, halted = excluded.halted";
 
 const RECORD_GAP: &str = "\
     insert into dynaurora.gaps (source, stream_arn, partition, reason, after, since) \
@@ -337,22 +333,6 @@ const HALT: &str = "update dynaurora.sources set halted = $2 where source = $1";
 const LOSE: &str = "\
     update dynaurora.partitions set state = 'lost' \
     where source = $1 and partition = $2 and stream_arn = $3 and state = 'open'";
-
-fn enrolment(row: &PgRow, identity: &SourceIdentity) -> sqlx::Result<Enrolment> {
-    let generation: i32 = row.try_get("generation")?;
-    let table_id: String = row.try_get("table_id")?;
-    let stream_arn: String = row.try_get("stream_arn")?;
-    let continuity = if table_id != identity.table_id {
-        Continuity::TableChanged { was: table_id }
-    } else if stream_arn != identity.stream_arn {
-        Continuity::StreamChanged { was: stream_arn }
-    } else {
-        Continuity::Same
-    };
-    let listed_ago: Option<f64> = row.try_get("listed_ago_secs")?;
-    let listed_ago = listed_ago.map(|secs| Duration::try_from_secs_f64(secs).unwrap_or_default());
-    Ok(Enrolment { generation: generation.unsigned_abs(), continuity, listed_ago })
-}
 
 fn lease(row: &PgRow) -> sqlx::Result<Lease> {
     Ok(Lease {

@@ -36,6 +36,15 @@ impl Backfills {
         self.deleted.get(at).copied()
     }
 
+    /// The ledger is lost, and the load that follows counts from now on.
+    pub fn forgotten(&mut self) {
+        self.begun += 1;
+        self.segments.clear();
+        self.ended.clear();
+        self.trimmed.clear();
+        self.letters.clear();
+    }
+
     /// The keys of the items that an open dead letter holds.
     pub fn letters(&self) -> impl Iterator<Item = Item> {
         self.letters.values().map(|(_, key)| serde_json::from_str(key).expect("a key"))

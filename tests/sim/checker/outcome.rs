@@ -52,7 +52,7 @@ impl End<'_> {
     /// I6: records that the stream dropped before a known shard's reader came to them are a gap, once
     /// somebody had the time to notice.
     fn losses(&mut self) {
-        let mut lost = Vec::new();
+        let mut unread_of = Vec::new();
         for (partition, position) in &self.replay.positions {
             let Some(shard) = self.run.truth.shards.get(partition) else { continue };
             let dropped = |change: &&Change| {
@@ -61,24 +61,27 @@ impl End<'_> {
             };
             let gone = unread(shard, position).filter(dropped).count();
             if gone > 0 {
-                lost.push((partition.clone(), gone));
+                unread_of.push((partition.clone(), gone));
             }
         }
-        // Before the first listing nobody could know a shard, and nothing is promised.
+        // Before the ledger's first listing nobody could know a shard, and nothing is promised.
+        let lost = |entry: &Entry| matches!(entry.event, Event::Forgotten);
+        let since = self.run.journal.iter().rposition(lost).unwrap_or(0);
         let listed = |entry: &Entry| matches!(entry.event, Event::Registered { .. });
-        let first = self.run.journal.iter().find(|entry| listed(entry)).map(|entry| entry.at);
+        let first = self.run.journal[since..].iter().find(|entry| listed(entry));
+        let first = first.map(|entry| entry.at);
         for (partition, shard) in &self.run.truth.shards {
             let unknown = !self.replay.positions.contains_key(partition);
             let dropped = shard.dropped_at.zip(first).is_some_and(|(at, first)| at > first);
             if unknown && dropped && !shard.records.is_empty() {
-                lost.push((partition.clone(), shard.records.len()));
+                unread_of.push((partition.clone(), shard.records.len()));
             }
         }
         if !self.run.quiet || !self.run.gaps.is_empty() {
             return;
         }
-        lost.retain(|(partition, _)| !self.is_told(partition));
-        for (partition, gone) in lost {
+        unread_of.retain(|(partition, _)| !self.is_told(partition));
+        for (partition, gone) in unread_of {
             self.broken(Invariant::Gaps, format!("{partition}: {gone} records lost in silence"));
         }
     }

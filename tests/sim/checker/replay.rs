@@ -64,7 +64,8 @@ pub fn replay<'a>(run: &'a Run<'a>) -> Replay<'a> {
 impl<'a> Replay<'a> {
     fn take(&mut self, event: &Event) {
         match event {
-            Event::Enrolled { generation } => self.generation = *generation,
+            Event::Forgotten => self.forgotten(),
+            Event::Enrolled { generation } => self.enrolled(*generation),
             Event::Registered { listing } => self.enter(&listing.shards),
             Event::Leased { worker, partition, epoch } => {
                 let before = self.leases.get(partition).map_or(0, |(epoch, _)| *epoch);
@@ -87,8 +88,12 @@ impl<'a> Replay<'a> {
                     self.lost.insert(partition.clone());
                 }
             }
-            Event::BackfillBegun { generation, partitions } => {
+            Event::BackfillBegun { generation, partitions, rewound } => {
                 self.backfill_begun(*generation, partitions);
+                for (shard, start) in rewound {
+                    self.positions.insert(shard.clone(), start.clone());
+                    self.drained.remove(shard);
+                }
             }
             Event::Swept { table, key, row } => self.swept((*table, key.clone()), row.as_ref()),
             Event::BackfillEnded { generation } => self.backfill_ended(*generation),
@@ -98,6 +103,28 @@ impl<'a> Replay<'a> {
             }
             Event::Synced { synced_up_to } => self.synced(*synced_up_to),
             Event::Committed(commit) => self.commit(&Arc::clone(commit)),
+        }
+    }
+
+    /// What was known of shards, leases and loads is gone; the next load makes the target what it is.
+    fn forgotten(&mut self) {
+        self.positions.clear();
+        self.drained.clear();
+        self.lost.clear();
+        self.leases.clear();
+        self.loads.forgotten();
+    }
+
+    /// I1: no row may be newer than what comes.
+    fn enrolled(&mut self, generation: Generation) {
+        self.generation = generation;
+        let newer = self.rows.iter().find(|(_, row)| row.version.generation >= generation);
+        if let Some((key, row)) = newer {
+            let what = format!(
+                "generation {generation} begins, but row {key:?} has version {}",
+                row.version
+            );
+            self.broken(Invariant::Order, what);
         }
     }
 

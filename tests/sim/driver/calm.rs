@@ -30,6 +30,8 @@ impl Simulation {
                 None => self.start(slot),
             }
         }
+        // What is to begin has begun.
+        while self.exports.join_next().await.is_some() {}
         self.observe(true);
         let began = self.around.clock.now();
         let end = began + self.around.plan.calm_max;

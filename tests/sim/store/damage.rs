@@ -5,6 +5,19 @@ use dynaurora::model::{Cells, SequenceNumber, TableIndex, Version};
 use super::{Event, Store, key_of};
 
 impl Store {
+    /// Loses the ledger: what is known of the sources, and with it what belongs to their loads. The rows
+    /// stay.
+    pub fn forget(&self) {
+        let mut state = self.state();
+        if state.locked {
+            // Nor does a schema go while a repair holds its locks.
+            return;
+        }
+        state.sources.clear();
+        state.tombstones.clear();
+        state.record(Event::Forgotten);
+    }
+
     /// Damages a row of an entity's table; does nothing where there is none. With `nameless` a row may be
     /// added whose key tells of no item.
     pub fn damage(&self, rng: &mut fastrand::Rng, nameless: bool) {

@@ -57,6 +57,10 @@ pub enum Sabotage {
     NoUncover,
     /// A repair gives its rows a higher version than they had.
     RepairsRaise,
+    /// A source that the ledger does not know begins with generation 1, whatever rows there are.
+    BeginsAtOne,
+    /// A load of older items begins with whatever stream is there.
+    TakesAnyStream,
     /// A repair keeps no writer off the tables while it asks for the truth.
     RepairsUnlocked,
     /// A server that takes over passes for the one before it.
