@@ -287,18 +287,7 @@ impl Simulation {
                 self.world(|world| world.enable_stream(TABLE, view));
                 self.observe(false);
             }
-            Happening::Trim => {
-                self.around.store.catch_up();
-                self.observe(false);
-                // A record is kept for a day: no shard is gone before any listing shows it, nor what came
-                // after a load began, and the horizon is where a shard stands that lost what came before.
-                let positions = self.around.store.positions(SOURCE);
-                let young = |shard: &PartitionId| {
-                    positions.get(shard).is_none_or(|(at, _)| *at == Position::Horizon)
-                };
-                self.world(|world| world.trim_all(TABLE, young));
-                self.observe(false);
-            }
+            Happening::Trim => self.trim(),
             Happening::Load => {
                 let segments = segments(self.around.plan.options.segments, None);
                 self.around.store.begin_by_hand(SOURCE, segments);
@@ -342,6 +331,20 @@ impl Simulation {
             // The night has a moment of its own: it takes time.
             Happening::Restart(_) | Happening::Night => {}
         }
+    }
+
+    /// The stream drops what it may.
+    fn trim(&mut self) {
+        self.around.store.catch_up();
+        self.observe(false);
+        // A record is kept for a day: no shard is gone before any listing shows it, nor what came
+        // after a load began, and the horizon is where a shard stands that lost what came before.
+        let positions = self.around.store.positions(SOURCE);
+        let young = |shard: &PartitionId| {
+            positions.get(shard).is_none_or(|(at, _)| *at == Position::Horizon)
+        };
+        self.world(|world| world.trim_all(TABLE, young));
+        self.observe(false);
     }
 
     /// A replica lags, and will take over.
