@@ -10,6 +10,7 @@ mod freshness;
 mod gaps;
 mod hostile;
 mod leases;
+mod letters;
 mod lifecycle;
 mod mend;
 mod rig;
