@@ -69,7 +69,7 @@ impl Filling {
     }
 
     /// Adds a page read under `lease`, whose position is where the read began. Set `note_keys` while dead
-    /// letters may be open, so that the keys of its records are known.
+    /// letters may be open, or may come that are older, so that the keys of its records are known.
     pub fn add(
         &mut self,
         mapped: MappedPage,

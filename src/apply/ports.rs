@@ -62,10 +62,12 @@ pub struct Rows {
     /// Sorted by table and key, one per key: the last change of each. Only a soft delete has the change
     /// before it behind it, which is to be written first.
     pub units: Vec<Unit>,
-    /// Records that cannot be mapped or stored.
+    /// Records that cannot be mapped or stored. Of one item at most one dead letter is open: a newer reject
+    /// takes the place of an older one, and one that is older than a letter of its item is never open.
     pub rejects: Vec<DeadLetter>,
     /// The keys of this batch's mapped records, each with the last version. It supersedes open dead letters
-    /// of the key with a lower version. Filled only while dead letters may be open.
+    /// of the key with a lower version, and while a backfill is active also those that come later. Filled
+    /// only while dead letters may be open, or may come that are older.
     pub touched: Vec<(KeyHash, Version)>,
 }
 

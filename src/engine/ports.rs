@@ -20,7 +20,7 @@ mod backfills;
 mod entries;
 mod rewind;
 mod seams;
-pub use backfills::{Backfills, NewBackfill, NewStream, OpenLetter, Stale, Sweep, Swept};
+pub use backfills::{Backfills, NewBackfill, NewStream, OpenLetter, Settling, Stale, Sweep, Swept};
 pub use entries::{
     BackfillView, Continuity, Enrolment, Gap, LeaseRequest, LedgerView, PartitionRow,
     PartitionState, Publication, Published, SourceIdentity, Verified,

@@ -4,7 +4,7 @@
 //! The doc comments are the contract. One contract suite (`tests/contract/repair.rs`) runs over the simulated
 //! and over the real implementation.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -206,12 +206,13 @@ pub enum Fate {
 
 /// The dead letters of a target.
 pub trait Letters: Send + Sync + 'static {
-    /// Which of these keys wait as open dead letters of the source.
+    /// Which of these keys wait as open dead letters of the source, each with the letter's version: of one
+    /// item at most one is open.
     fn open_among(
         &self,
         source: &str,
         hashes: &[KeyHash],
-    ) -> impl Future<Output = Result<HashSet<KeyHash>>> + Send;
+    ) -> impl Future<Output = Result<HashMap<KeyHash, Version>>> + Send;
 
     /// The dead letter with this number; `None` where there is none that is open.
     fn open_letter(&self, id: i64) -> impl Future<Output = Result<Option<Letter>>> + Send;

@@ -3,7 +3,7 @@
 use dynaurora::apply::ports::{Batch, DeadLetter, Phase, Sink, Unit};
 use dynaurora::engine::ports::{
     Backfills, Gap, GapReason, Lease, LeaseRequest, Ledger, NewBackfill, NewStream, PartitionState,
-    Stale, Sweep, Swept, Target,
+    Settling, Stale, Sweep, Swept, Target,
 };
 use dynaurora::error::ErrorKind;
 use dynaurora::model::{
@@ -32,7 +32,9 @@ macro_rules! cases {
             a_recreated_table_is_never_loaded_unasked
             a_load_ends_when_it_is_read
             a_sweep_deletes_what_was_not_found
-            a_scans_reject_and_another_do_not_stand_side_by_side
+            of_one_item_only_the_newest_reject_is_open
+            what_a_change_has_overtaken_is_settled_before_the_load_ends
+            a_letter_of_an_older_load_is_settled_with_the_next
         ] $($how)* }
     };
 }
@@ -329,7 +331,7 @@ fn reject(generation: Generation, number: u64, key: u8) -> DeadLetter {
     }
 }
 
-pub async fn a_scans_reject_and_another_do_not_stand_side_by_side(rig: &impl Rig) {
+pub async fn of_one_item_only_the_newest_reject_is_open(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     begun(rig, 1).await;
     let lease = leased_in(rig, 2, SEGMENTS[0]).await;
@@ -341,13 +343,18 @@ pub async fn a_scans_reject_and_another_do_not_stand_side_by_side(rig: &impl Rig
     change.fence.generation = 2;
     change.rows.rejects = vec![reject(2, 4, 1), reject(2, 5, 1)];
     rig.sink().apply(&change).await.unwrap();
-    assert_eq!(view(rig).await.dead_letters, 3, "the scan's of the first key is out of date");
+    assert_eq!(view(rig).await.dead_letters, 2, "of the first key only the newest is open");
     let seen = |letters: Vec<dynaurora::engine::ports::OpenLetter>| -> Vec<String> {
         letters.into_iter().map(|letter| letter.image).collect()
     };
     let open = seen(rig.ledger().open_letters(SOURCE, 10).await.unwrap());
-    assert_eq!(open, [reject(2, 0, 2).image, reject(2, 4, 1).image, reject(2, 5, 1).image]);
+    assert_eq!(open, [reject(2, 0, 2).image, reject(2, 5, 1).image]);
     assert_eq!(rig.ledger().open_letters(SOURCE, 1).await.unwrap().len(), 1);
+    let late = leased_in(rig, 2, SEGMENTS[1]).await;
+    let mut page_of_other = page(2, &late, "{}", Vec::new());
+    page_of_other.rows.rejects = vec![reject(2, 0, 1)];
+    rig.sink().apply(&page_of_other).await.unwrap();
+    assert_eq!(view(rig).await.dead_letters, 2, "an older one does not open beside a newer");
 
     begun(rig, 2).await;
     let lease = leased_in(rig, 3, SEGMENTS[0]).await;
@@ -356,4 +363,62 @@ pub async fn a_scans_reject_and_another_do_not_stand_side_by_side(rig: &impl Rig
     rig.sink().apply(&again).await.unwrap();
     let open = seen(rig.ledger().open_letters(SOURCE, 10).await.unwrap());
     assert_eq!(open, [reject(3, 0, 1).image, reject(3, 0, 2).image], "a later scan is newer");
+}
+
+pub async fn what_a_change_has_overtaken_is_settled_before_the_load_ends(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    begun(rig, 1).await;
+    let tail = leased_in(rig, 2, "a").await;
+    let mut change = batch(&ann(), &tail, 5, Vec::new());
+    change.fence.generation = 2;
+    change.phase = Phase::BesideBackfill;
+    change.rows.touched = vec![([1; 32], Version { generation: 2, sequence: sequence(5) })];
+    rig.sink().apply(&change).await.unwrap();
+    let lease = leased_in(rig, 2, SEGMENTS[0]).await;
+    let mut late = page(2, &lease, "{}", Vec::new());
+    late.rows.rejects = vec![reject(2, 0, 1), reject(2, 0, 2)];
+    late.fence.advances[0].drained = true;
+    rig.sink().apply(&late).await.unwrap();
+    let lease = leased_in(rig, 2, SEGMENTS[1]).await;
+    let mut last = page(2, &lease, "{}", Vec::new());
+    last.fence.advances[0].drained = true;
+    rig.sink().apply(&last).await.unwrap();
+    settled(rig, 2).await;
+    let open = rig.ledger().open_letters(SOURCE, 9).await.unwrap();
+    let open: Vec<_> = open.into_iter().map(|letter| letter.image).collect();
+    assert_eq!(open, [reject(2, 0, 2).image], "the first item was corrected already");
+    let settling = rig.ledger().settle_letters(SOURCE, 1).await.unwrap();
+    assert_eq!(settling, Settling::Over, "of another load");
+    assert!(rig.ledger().end_backfill(SOURCE, 2).await.unwrap());
+    assert_eq!(rig.ledger().settle_letters(SOURCE, 2).await.unwrap(), Settling::Over);
+}
+
+/// Settles what is to be settled at the end of a load.
+async fn settled(rig: &impl Rig, generation: Generation) {
+    loop {
+        match rig.ledger().settle_letters(SOURCE, generation).await.unwrap() {
+            Settling::More => {}
+            Settling::Done => break,
+            Settling::Over => panic!("the load is active"),
+        }
+    }
+}
+
+pub async fn a_letter_of_an_older_load_is_settled_with_the_next(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    let lease = leased(rig, &ann(), "a").await;
+    let mut bad = batch(&ann(), &lease, 5, Vec::new());
+    bad.rows.rejects = vec![reject(1, 4, 1), reject(1, 5, 2)];
+    rig.sink().apply(&bad).await.unwrap();
+    begun(rig, 1).await;
+    let segment = leased_in(rig, 2, SEGMENTS[0]).await;
+    let mut page = page(2, &segment, "{}", Vec::new());
+    page.rows.rejects = vec![reject(2, 0, 2)];
+    page.fence.advances[0].drained = true;
+    rig.sink().apply(&page).await.unwrap();
+    assert_eq!(view(rig).await.dead_letters, 2, "the first item may still be read");
+    settled(rig, 2).await;
+    let open = rig.ledger().open_letters(SOURCE, 9).await.unwrap();
+    let open: Vec<_> = open.into_iter().map(|letter| letter.image).collect();
+    assert_eq!(open, [reject(2, 0, 2).image], "the first item was not there any more");
 }

@@ -12,6 +12,7 @@ mod freshness;
 mod gaps;
 mod hostile;
 mod leases;
+mod letters;
 mod lifecycle;
 mod mend;
 mod rig;

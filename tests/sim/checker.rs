@@ -19,11 +19,9 @@ use std::time::Duration;
 use dynaurora::engine::ports::Gap;
 use dynaurora::mapping::Outcome;
 use dynaurora::mapping::spec::TableSpec;
-use dynaurora::model::{
-    Change, EpochMillis, Item, PartitionId, RowOp, SequenceNumber, TableIndex, Version,
-};
+use dynaurora::model::{Change, EpochMillis, Item, PartitionId, RowOp, SequenceNumber, TableIndex};
 
-use super::store::{Entry, Key, Row};
+use super::store::{Entry, Key, OpenLetter, Row};
 
 /// What really happened at the source.
 #[derive(Debug, Clone, Default)]
@@ -63,8 +61,8 @@ pub struct Run<'a> {
     pub contents: &'a BTreeMap<(TableIndex, Key), Row>,
     /// The gaps at the end.
     pub gaps: &'a [Gap],
-    /// The open dead letters at the end, as partition and version.
-    pub dead_letters: &'a [(String, Version)],
+    /// The open dead letters at the end.
+    pub dead_letters: &'a [OpenLetter],
     /// The target tables.
     pub specs: &'a [TableSpec],
     /// The mapping.
@@ -103,6 +101,8 @@ pub enum Invariant {
     Sweep,
     /// I12: what is said to be in the target is there.
     Fresh = 11,
+    /// I14: a letter is open only while it is newer than what was applied of its item; one of each item.
+    Letters = 13,
 }
 
 /// A broken invariant.

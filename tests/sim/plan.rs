@@ -166,6 +166,10 @@ impl Plan {
             self.options.on_gap = OnGap::Resync;
         }
         self.options.segments = Some(rng.u32(1..4));
+        // The others keep what they once have shown.
+        if self.seed % 4 != 1 {
+            self.store.page_waits = 0.5;
+        }
         self.calm_max += self.options.lease_ttl * 4 + LOADED_WITHIN;
         self
     }
@@ -189,6 +193,15 @@ impl Plan {
         plan.options.on_gap = OnGap::Resync;
         (plan.every.damage, plan.every.verify) = (None, None);
         plan
+    }
+
+    /// The same run with many loads, all of whose pages wait, and many records that cannot be mapped.
+    pub fn with_slow_loads(self) -> Self {
+        let mut slow = self.with_loads();
+        slow.every.backfill = Some(Duration::from_secs(8));
+        slow.oddities.rejects = true;
+        slow.store.page_waits = 1.0;
+        slow
     }
 
     /// As many shards as the largest tables have, and a fleet whose processes die, leave and stop; the

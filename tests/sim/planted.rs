@@ -50,6 +50,13 @@ fn i10_a_sweep_that_spares_no_dead_letter_is_found() {
 }
 
 #[test]
+fn i14_a_load_that_settles_no_overtaken_letter_is_found() {
+    // Mostly a later change of the same item hides it: it shows where the last one came before the page.
+    let expected = [Invariant::Letters];
+    found_among(|seed| Plan::of(seed).with_slow_loads(), Sabotage::SettlesNothing, &expected);
+}
+
+#[test]
 fn i1_a_sink_that_writes_over_newer_rows_is_found() {
     // Along the stream alone the fence keeps older versions away; beside a load only the guard does.
     let expected = [Invariant::Order, Invariant::Convergence];

@@ -9,6 +9,7 @@ mod damage;
 mod faults;
 mod journal;
 mod ledger;
+mod letters;
 mod repair;
 mod sink;
 mod state;
@@ -22,7 +23,7 @@ use dynaurora::engine::ports::{Clock, Gap, PartitionState};
 use dynaurora::engine::tail::lineage::{Readiness, readiness};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::mapping::spec::TableSpec;
-use dynaurora::model::{Cells, EpochMillis, PartitionId, Position, TableIndex, Version, WorkerId};
+use dynaurora::model::{Cells, EpochMillis, PartitionId, Position, TableIndex, WorkerId};
 
 use super::clock::{SimClock, pause};
 use super::gate::Gate;
@@ -30,6 +31,7 @@ use crate::contract::StoredRow;
 use faults::{Call, Fate, Faults};
 pub use faults::{Knobs, Sabotage};
 pub use journal::{Commit, Entry, Event};
+pub use letters::OpenLetter;
 pub use sink::marked;
 pub use state::Row;
 use state::{GapState, State, StoredGap};
@@ -180,12 +182,12 @@ impl Store {
         gaps.map(|stored| stored.gap.clone()).collect()
     }
 
-    /// The open dead letters of a source, as partition and version.
-    pub fn dead_letters(&self, source: &str) -> Vec<(String, Version)> {
+    /// The open dead letters of a source.
+    pub fn dead_letters(&self, source: &str) -> Vec<OpenLetter> {
         let state = self.state();
         let letters = state.sources.get(source).map(|source| source.dead_letters.as_slice());
         let open = letters.unwrap_or_default().iter().filter(|letter| letter.open);
-        open.map(|letter| (letter.letter.partition.to_string(), letter.letter.version)).collect()
+        open.map(|letter| OpenLetter::of(&letter.letter)).collect()
     }
 
     /// One call: drawn faults around one transaction.
@@ -271,6 +273,15 @@ impl Shared {
     /// What goes wrong just now.
     fn knobs(&self) -> Knobs {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).knobs
+    }
+
+    /// Counts what happened.
+    fn count(&self, what: &'static str, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        *faults.tally.entry(what).or_insert(0) += count;
     }
 }
 

@@ -35,6 +35,17 @@ pub trait Backfills: Send + Sync + 'static {
         generation: Generation,
     ) -> impl Future<Output = Result<bool>> + Send;
 
+    /// Settles dead letters, a part of them at a time, once all partitions of the backfill of this generation
+    /// are drained: those of older generations, since the backfill has read whatever items are left, and each
+    /// that is older than what a batch applied of its item. Such a letter comes of a page that waited while
+    /// the stream went on. Once it is done, no letter of the source is open that is older than what was
+    /// applied of its item, nor will one be.
+    fn settle_letters(
+        &self,
+        source: &str,
+        generation: Generation,
+    ) -> impl Future<Output = Result<Settling>> + Send;
+
     /// The open dead letters of a source, oldest first, at most `limit`.
     fn open_letters(
         &self,
@@ -73,6 +84,17 @@ pub struct NewStream {
     pub stream_arn: Arc<str>,
     /// All of its shards.
     pub shards: Vec<ShardListing>,
+}
+
+/// The result of one step of settling dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settling {
+    /// There may be more to settle.
+    More,
+    /// Every open letter is newer than what was applied of its item.
+    Done,
+    /// Another backfill began, or this one is over: nothing was settled.
+    Over,
 }
 
 /// The record of a dead letter, as its DynamoDB JSON.

@@ -132,6 +132,9 @@ impl<P: Seams> Worker<P> {
                 position: row.position.clone(),
             })
             .collect();
+        if !(again.is_empty() && leases.is_empty()) {
+            self.rejects.took_over(now);
+        }
         for lease in again.into_iter().chain(leases) {
             // One round takes only a few; there may be more.
             self.jobs.due_at(Job::Upkeep, now);

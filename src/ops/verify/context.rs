@@ -1,6 +1,5 @@
 //! What every part of a verification needs: both sides, the mapping, and the read budget.
 
-use std::collections::HashSet;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use futures_util::future::try_join_all;
@@ -216,12 +215,18 @@ impl<S: Sides> Context<S> {
         }
     }
 
-    /// Which of these items have open dead letters, by place.
-    pub(crate) async fn dead_lettered(&self, keys: &[&Item]) -> Result<HashSet<usize>> {
+    /// The versions of these items' open dead letters, in the order of the items.
+    pub(crate) async fn dead_lettered(&self, keys: &[&Item]) -> Result<Vec<Option<Version>>> {
         let hashes: Vec<_> = keys.iter().map(|key| key_hash_of(key)).collect();
         let open = self.sides.target().open_among(&self.name, &hashes).await?;
-        let numbered = hashes.iter().enumerate();
-        Ok(numbered.filter(|(_, hash)| open.contains(*hash)).map(|(at, _)| at).collect())
+        Ok(hashes.iter().map(|hash| open.get(hash).copied()).collect())
+    }
+
+    /// Whether a dead letter of this version explains that its item's row, which has the other one, is not as
+    /// it should be: the row is older, or nobody can tell how old it is.
+    pub(crate) fn explains(&self, letter: Version, row: Option<&str>) -> bool {
+        let row = row.and_then(|version| Version::given(version, self.generation));
+        row.is_none_or(|row| row < letter)
     }
 
     async fn take(&self, units: Option<f64>) {

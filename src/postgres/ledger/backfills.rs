@@ -6,12 +6,13 @@
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{PostgresLedger, positions, view};
-use crate::engine::ports::{Backfills, NewBackfill, NewStream, OpenLetter};
+use crate::engine::ports::{Backfills, NewBackfill, NewStream, OpenLetter, Settling};
 use crate::error::Result;
 use crate::model::{GapReason, Generation, Position};
-use crate::postgres::session::Tx;
+use crate::postgres::session::{Tx, Work};
 use crate::postgres::sql::encode::{printed, texts};
 use crate::postgres::sql::words::{REPLAYS_TO_END, is_shard, sequence_after, word};
+use crate::postgres::tables::letters;
 
 impl PostgresLedger {
     /// Records an operator's consent: the active backfill's sweep may delete as much as it must.
@@ -56,6 +57,12 @@ impl Backfills for PostgresLedger {
             Ok(true)
         })
         .await
+    }
+
+    async fn settle_letters(&self, source: &str, generation: Generation) -> Result<Settling> {
+        let work = async |tx: &mut Tx| letters::settle(tx, source, generation).await;
+        // It waits for the batches under way, so it may take as long as one of them.
+        self.pools.transact(Work::Apply, "settle the dead letters of a backfill", work).await
     }
 
     async fn open_letters(&self, source: &str, limit: u32) -> Result<Vec<OpenLetter>> {

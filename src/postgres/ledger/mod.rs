@@ -215,7 +215,8 @@ const LISTED: &str = "\
 
 /// Drained shards stay until no listing has them and no replay of their children can come any more. A shard
 /// that no listing has any more, once the service would have forgotten it, is continued by what is listed or
-/// by what is gone as well. A batch that was made before a load ended may leave claims behind. Dead letters
+/// by what is gone as well. A batch that was made before a load ended may leave claims and
+/// keys behind. Dead letters
 /// that were settled stay for 30 days, long enough to look back at a month's incidents; they go some at a
 /// time, so that no listing waits for them.
 fn forget() -> String {
@@ -229,6 +230,8 @@ fn forget() -> String {
          where source = $1 and owner is not null)), \
          unclaimed as (delete from dynaurora.claims c using dynaurora.sources s \
          where s.source = $1 and not s.backfilling and c.source = s.source), \
+         untouched as (delete from dynaurora.touched t using dynaurora.sources s \
+         where s.source = $1 and not s.backfilling and t.source = s.source), \
          past as (delete from dynaurora.partitions p using dynaurora.sources s \
          where s.source = $1 and p.source = s.source and not {shard} \
          and p.generation < s.generation and p.registered_at < now() - {kept}), \

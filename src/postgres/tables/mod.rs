@@ -4,6 +4,7 @@ mod catalogue;
 pub mod ddl;
 pub mod extras;
 pub(in crate::postgres) mod history;
+pub(in crate::postgres) mod letters;
 pub(in crate::postgres) mod own_rows;
 pub(in crate::postgres) mod rows;
 pub mod shown;
@@ -17,7 +18,6 @@ use std::sync::Arc;
 use tombstones::Tombstones;
 
 use super::ledger::positions;
-use super::listings::dead_letters;
 use super::session::{Pools, Tx, Work};
 use crate::apply::ports::{Applied, Batch, Phase, Sink, TableApplied, Unit};
 use crate::engine::ports::{Stale, Sweep, Swept, Target};
@@ -57,10 +57,14 @@ impl PostgresSink {
     /// Tombstones, rows, dead letters, shards, and last the fence.
     async fn write(&self, tx: &mut Tx, batch: &Batch) -> Result<Applied> {
         let source = &*batch.source;
+        let touched = batch.rows.touched.as_slice();
+        let leaves = letters::leaves_keys(batch.phase != Phase::Steady, touched);
+        if leaves {
+            letters::begin(tx, source).await?;
+        }
         let mut applied = self.write_rows(tx, batch, &batch.rows.units).await?;
-        dead_letters::store(tx, source, &batch.rows.rejects).await?;
-        applied.dead_letters_superseded =
-            dead_letters::supersede(tx, source, &batch.rows.touched).await?;
+        letters::store(tx, source, &batch.rows.rejects).await?;
+        applied.dead_letters_superseded = letters::supersede(tx, source, touched, leaves).await?;
         if !batch.lineage.shards.is_empty() {
             let (stream, shards) = (&*batch.lineage.stream_arn, batch.lineage.shards.as_slice());
             positions::register(tx, source, stream, shards).await?;

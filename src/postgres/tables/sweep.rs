@@ -16,7 +16,7 @@ use super::tombstones;
 use crate::engine::ports::{Stale, Sweep, Swept};
 use crate::error::Result;
 use crate::mapping::spec::{ColumnSpec, HISTORY_COLUMNS, TableSpec, VERSION_COLUMN};
-use crate::model::{Cells, SequenceNumber, Version};
+use crate::model::{Cells, Generation, SequenceNumber, Version};
 use crate::postgres::session::{Statement, Tx};
 use crate::postgres::sql::columns::{
     key_columns, listed, mark, names, paired, parent_key, unnested,
@@ -64,17 +64,7 @@ pub(super) async fn stale(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> R
 /// Deletes some of them, if the backfill is still the same and no dead letter has arrived; a later one waits,
 /// as [`super::tombstones`] explains.
 pub(super) async fn step(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> Result<Swept> {
-    let current = tx
-        .query_once(
-            "select from dynaurora.sources \
-             where source = $1 and generation = $2 and backfilling for key share",
-        )
-        .named("check whether the backfill is still the same")
-        .bind(&*sweep.source)
-        .bind(i64::from(sweep.generation))
-        .optional(|_| Ok(()))
-        .await?;
-    if current.is_none() {
+    if !is_current(tx, &sweep.source, sweep.generation).await? {
         return Ok(Swept::Over);
     }
     tombstones::alone(tx, &sweep.source).await?;
@@ -187,6 +177,19 @@ fn bind_keys<'t>(
         statement = statement.bind(column);
     }
     statement
+}
+
+/// Whether the backfill of this generation is still active; until the transaction ends it stays so.
+pub(super) async fn is_current(tx: &mut Tx, source: &str, generation: Generation) -> Result<bool> {
+    let current = tx
+        .query_once(
+            "select from dynaurora.sources \
+             where source = $1 and generation = $2 and backfilling for key share",
+        )
+        .named("check whether the backfill is still the same")
+        .bind(source)
+        .bind(i64::from(generation));
+    Ok(current.optional(|_| Ok(())).await?.is_some())
 }
 
 /// Checks the version again under the row's lock: the statement waits for a writer of the row and then sees

@@ -11,13 +11,15 @@ use dynaurora::model::{
 use super::fold::{Effect, effect_of};
 use super::replay::Replay;
 use super::{Invariant, Run};
-use crate::sim::store::{Commit, Key, Row, key_of};
+use crate::sim::store::{Commit, Key, OpenLetter, Row, key_of};
 
 /// What is known of the loads so far.
 #[derive(Default)]
 pub struct Backfills {
     /// How many began.
     pub begun: u32,
+    /// The generation of the one that is active.
+    pub active: Option<Generation>,
     segments: BTreeSet<PartitionId>,
     ended: BTreeSet<PartitionId>,
     /// Shards whose position was trimmed since the last load began.
@@ -73,6 +75,7 @@ impl Replay<'_> {
             self.positions.insert(partition.clone(), Position::Start);
         }
         self.loads.begun += 1;
+        self.loads.active = Some(generation);
         self.loads.segments = partitions.iter().cloned().collect();
         self.loads.ended.clear();
     }
@@ -85,6 +88,24 @@ impl Replay<'_> {
             let what = "a load ends before its segments do".to_owned();
             self.broken(Invariant::Together, what);
         }
+        self.loads.active = None;
+    }
+
+    /// What the end of a load settles is out of date, and nothing else is settled.
+    pub(super) fn settled(&mut self, letters: &[OpenLetter]) {
+        for letter in letters {
+            let older = letter.version < Version::scanned(self.generation);
+            if self.loads.ended != self.loads.segments || !(older || self.is_overtaken(letter)) {
+                let what = format!("{} of {} is settled for nothing", letter.version, letter.key);
+                self.broken(Invariant::Letters, what);
+            }
+            self.loads.letters.retain(|_, own| *own != (letter.version, letter.key.clone()));
+        }
+    }
+
+    /// Whether something newer was applied of the letter's item.
+    pub(super) fn is_overtaken(&self, letter: &OpenLetter) -> bool {
+        self.fold.applied(&letter.key).is_some_and(|applied| letter.version < applied)
     }
 
     /// A commit of scanned pages.
@@ -126,7 +147,11 @@ impl Replay<'_> {
         if before.is_some_and(|old| old.version >= row.version) {
             self.broken(Invariant::Order, format!("the version of row {at:?} falls"));
         }
-        if let Some(deleted) = self.loads.deleted.get(&at).filter(|own| **own > row.version) {
+        // Of a row that was aged by hand a scan may mark anew that it is deleted.
+        let mark = self.run.specs[usize::from(at.0.0)].deleted_at;
+        let gone = mark.is_some_and(|mark| row.cells.cell(mark).is_some());
+        let deleted = self.loads.deleted.get(&at).filter(|own| !gone && **own > row.version);
+        if let Some(deleted) = deleted {
             let what = format!("row {at:?} comes back after its delete of version {deleted}");
             self.broken(Invariant::Resurrection, what);
         }
@@ -145,6 +170,9 @@ impl Replay<'_> {
     /// Notes which items a dead letter holds.
     pub(super) fn note_letters(&mut self, commit: &Commit) {
         for letter in &commit.rejects {
+            if self.is_overtaken(&OpenLetter::of(letter)) {
+                continue;
+            }
             let own = (letter.version, letter.key.clone());
             let known = self.loads.letters.entry(letter.key_hash).or_insert(own.clone());
             *known = known.clone().max(own);

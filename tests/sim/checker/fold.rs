@@ -33,6 +33,8 @@ pub struct Fold {
     newest: BTreeMap<String, Version>,
     /// The newest record of each item's key that was not rejected.
     pub succeeded: BTreeMap<String, SequenceNumber>,
+    /// The same by its version, those among it that have no row.
+    applied: BTreeMap<String, Version>,
     /// The rejected records of each item's key; numbers are unique within a shard only.
     pub rejected: BTreeMap<String, BTreeMap<SequenceNumber, PartitionId>>,
 }
@@ -66,6 +68,16 @@ impl Fold {
     pub fn in_order(&mut self, change: &Change, version: Version) -> bool {
         let before = self.newest.insert(item_key(&change.keys), version);
         before.is_none_or(|before| before < version)
+    }
+
+    /// Notes a record that was not rejected.
+    pub fn apply(&mut self, change: &Change, version: Version) {
+        self.applied.insert(item_key(&change.keys), version);
+    }
+
+    /// What was applied last of the item with this key, as text.
+    pub fn applied(&self, key: &str) -> Option<Version> {
+        self.applied.get(key).copied()
     }
 
     /// Writes a record's rows; returns their keys.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dynaurora::model::{Change, PartitionId, Position, RowAction, SequenceNumber, TableIndex};
+use dynaurora::model::{
+    Change, PartitionId, Position, RowAction, SequenceNumber, TableIndex, Version,
+};
 
 use super::backfills::keys_of;
 use super::fold::{Effect, effect_of};
@@ -16,6 +18,7 @@ pub fn check(run: &Run<'_>, replay: Replay<'_>) -> Vec<Violation> {
     if end.replay.violations.is_empty() {
         end.losses();
         end.rows();
+        end.letters();
         if run.quiet && run.gaps.is_empty() {
             end.positions();
             if !end.is_loaded() {
@@ -132,16 +135,42 @@ impl End<'_> {
         }
     }
 
+    /// I14: outside of loads, each open dead letter is newer than what was applied of its item, and the only
+    /// one.
+    fn letters(&mut self) {
+        if self.replay.loads.active.is_some() {
+            return;
+        }
+        let (mut items, mut wrong) = (BTreeSet::new(), Vec::new());
+        for letter in self.run.dead_letters {
+            let (version, key) = (letter.version, &letter.key);
+            if self.is_loaded() && version < Version::scanned(self.replay.generation) {
+                wrong.push(format!("dead letter {version} of {key} is of an older generation"));
+            } else if self.replay.is_overtaken(letter) {
+                wrong
+                    .push(format!("dead letter {version} of {key} is older than what was applied"));
+            }
+            if !items.insert(key) {
+                wrong.push(format!("several dead letters of {key} are open"));
+            }
+        }
+        for what in wrong {
+            self.broken(Invariant::Letters, what);
+        }
+    }
+
     /// The open dead letters are those that no later record of their key succeeded.
     fn dead_letters(&mut self) {
         let fold = &self.replay.fold;
         let letters = self.run.dead_letters.iter();
         let stored: BTreeSet<(&str, SequenceNumber)> =
-            letters.map(|(partition, version)| (partition.as_str(), version.sequence)).collect();
+            letters.map(|own| (own.partition.as_str(), own.version.sequence)).collect();
         let mut wrong = Vec::new();
         for (item, rejected) in &fold.rejected {
             for (at, partition) in rejected {
-                let newer = fold.succeeded.get(item).filter(|newer| *newer > at);
+                let succeeded = fold.succeeded.get(item).filter(|newer| *newer > at);
+                let newer =
+                    succeeded.or_else(|| rejected.keys().next_back().filter(|newer| *newer > at));
                 let open = stored.contains(&(partition.as_str(), *at));
                 if open == newer.is_some() {
                     let newer = newer.map(ToString::to_string).unwrap_or_default();

@@ -96,6 +96,7 @@ impl<'a> Replay<'a> {
                 }
             }
             Event::Swept { table, key, row } => self.swept((*table, key.clone()), row.as_ref()),
+            Event::Settled { letters } => self.settled(letters),
             Event::BackfillEnded { generation } => self.backfill_ended(*generation),
             Event::Damaged { table, key, row } => self.damaged((*table, key.clone()), row.as_ref()),
             Event::Repaired { since, generation, effects } => {
@@ -259,6 +260,9 @@ impl<'a> Replay<'a> {
             let what =
                 format!("{partition}: {} comes after a later one of its key", change.sequence);
             self.broken(Invariant::Order, what);
+        }
+        if !rejected {
+            self.fold.apply(change, version);
         }
         match (effect_of(self.run, change), rejected) {
             (Effect::Rows(ops) | Effect::Refused(ops), false) => {

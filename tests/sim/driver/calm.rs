@@ -20,7 +20,12 @@ impl Simulation {
         let plan = &self.around.plan;
         let knobs = plan.store;
         self.around.store.set_faults(
-            Knobs { refuses: knobs.refuses, sabotage: knobs.sabotage, ..Knobs::default() },
+            Knobs {
+                refuses: knobs.refuses,
+                sabotage: knobs.sabotage,
+                page_waits: knobs.page_waits,
+                ..Knobs::default()
+            },
             0,
         );
         self.world(|world| world.faults = Faults::default());

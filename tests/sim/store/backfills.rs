@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dynaurora::engine::ports::{
     BackfillView, Backfills, Gap, GapReason, Listing, NewBackfill, NewStream, OpenLetter,
-    PartitionState, Stale, Sweep, Swept,
+    PartitionState, Settling, Stale, Sweep, Swept,
 };
 use dynaurora::error::Result;
 use dynaurora::model::{
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::faults::{Call, Sabotage};
 use super::state::{GapState, Partition, SourceState, State, StoredGap};
-use super::{Event, Key, Row, Shared, Store, key_of, marked};
+use super::{Event, Key, Row, Shared, Store, key_of, letters, marked};
 
 impl Store {
     fn sabotage(&self) -> Option<Sabotage> {
@@ -50,6 +50,11 @@ impl Backfills for Store {
 
     async fn end_backfill(&self, source: &str, generation: Generation) -> Result<bool> {
         self.call(Call::Ledger, |state| end(state, source, generation)).await
+    }
+
+    async fn settle_letters(&self, source: &str, generation: Generation) -> Result<Settling> {
+        let settle = |state: &mut State| letters::settle(&self.shared, state, source, generation);
+        self.call(Call::Ledger, settle).await
     }
 
     async fn open_letters(&self, source: &str, limit: u32) -> Result<Vec<OpenLetter>> {

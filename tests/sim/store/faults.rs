@@ -28,6 +28,8 @@ pub struct Knobs {
     pub freezes: f64,
     /// The longest time for which it does.
     pub freeze_max: Duration,
+    /// A page of a load waits long on its way, while the stream goes on.
+    pub page_waits: f64,
     /// Rows that the database refuses for their data.
     pub refuses: fn(&RowOp) -> bool,
     /// How the store breaks its own contract, to see that the checker notices.
@@ -53,6 +55,8 @@ pub enum Sabotage {
     NoTombstones,
     /// A sweep spares no key that a dead letter holds.
     SparesNothing,
+    /// The end of a load leaves the letters open that changes have overtaken.
+    SettlesNothing,
     /// A publication counts for every lease of its worker, whatever it speaks for.
     NoUncover,
     /// A repair gives its rows a higher version than they had.
@@ -79,11 +83,15 @@ impl Default for Knobs {
             slow: Duration::ZERO,
             freezes: 0.0,
             freeze_max: Duration::ZERO,
+            page_waits: 0.0,
             refuses: |_| false,
             sabotage: None,
         }
     }
 }
+
+/// The longest time for which a page of a load waits: a tail reads and applies several times meanwhile.
+const PAGE_WAIT_MAX: Duration = Duration::from_secs(4);
 
 /// What kind of call meets the faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +189,12 @@ impl Faults {
             lost: self.strikes("lost answers", knobs.answer_lost),
             orphan: orphaned.then(|| self.delay(knobs.slow * 8).unwrap_or_default()),
         }
+    }
+
+    /// How long a page of a load waits besides.
+    pub fn page_wait(&mut self) -> Option<Duration> {
+        let waits = self.strikes("pages of loads held up", self.knobs.page_waits);
+        waits.then(|| PAGE_WAIT_MAX.mul_f64(self.rng.f64()))
     }
 
     fn strikes(&mut self, what: &'static str, probability: f64) -> bool {

@@ -11,7 +11,7 @@ use dynaurora::model::{
     WorkerId,
 };
 
-use super::{Key, Row};
+use super::{Key, OpenLetter, Row};
 
 /// One committed transaction.
 #[derive(Debug, Clone)]
@@ -45,6 +45,8 @@ pub enum Event {
     },
     /// A sweep deleted a row, or marked it as deleted.
     Swept { table: TableIndex, key: Key, row: Option<Row> },
+    /// The end of a load settled letters.
+    Settled { letters: Vec<OpenLetter> },
     /// A load ended.
     BackfillEnded { generation: Generation },
     /// What is said of how far the source is has changed.
@@ -104,6 +106,12 @@ impl fmt::Display for Event {
                 rewound.iter().try_for_each(|(id, at)| write!(f, "; {id} back at {at}"))
             }
             Self::Swept { table, key, .. } => write!(f, "swept {key:?} of table {}", table.0),
+            Self::Settled { letters } => {
+                write!(f, "settled dead letters:")?;
+                letters.iter().try_for_each(|own| {
+                    write!(f, " {} {} of {};", own.partition, own.version, own.key)
+                })
+            }
             Self::BackfillEnded { generation } => {
                 write!(f, "load of generation {generation} ended")
             }

@@ -1,6 +1,6 @@
 //! The target side of a verification in memory: rows compared, repaired under a lock, and dead letters.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -267,11 +267,16 @@ fn texts(key: &Key) -> Vec<String> {
 }
 
 impl Letters for Store {
-    async fn open_among(&self, source: &str, hashes: &[KeyHash]) -> Result<HashSet<KeyHash>> {
+    async fn open_among(
+        &self,
+        source: &str,
+        hashes: &[KeyHash],
+    ) -> Result<HashMap<KeyHash, Version>> {
         self.call(Call::Operator, |state| {
             let letters = &state.source(source)?.dead_letters;
-            let open = letters.iter().filter(|own| own.open).map(|own| own.letter.key_hash);
-            Ok(open.filter(|hash| hashes.contains(hash)).collect())
+            let open = letters.iter().filter(|own| own.open).map(|own| &own.letter);
+            let own = open.filter(|letter| hashes.contains(&letter.key_hash));
+            Ok(own.map(|letter| (letter.key_hash, letter.version)).collect())
         })
         .await
     }

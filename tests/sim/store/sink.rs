@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dynaurora::apply::ports::{Applied, Batch, KeyHash, Phase, Sink, TableApplied, Unit};
+use dynaurora::apply::ports::{Applied, Batch, Phase, Sink, TableApplied, Unit};
 use dynaurora::engine::ports::{PartitionState, Stale, Sweep, Swept, Target};
 use dynaurora::error::{Error, ErrorKind, Result};
-use dynaurora::model::{Cells, RowAction, RowOp, SequenceNumber, TableIndex, Version, WorkerId};
+use dynaurora::model::{Cells, RowAction, RowOp, SequenceNumber, TableIndex, WorkerId};
 use std::sync::{Arc, PoisonError};
 
 use super::faults::{Call, Knobs, Sabotage};
-use super::state::{Row, SourceState, State, StoredLetter};
-use super::{Commit, Event, Key, Shared, Store, backfills, key_of};
+use super::state::{Row, State};
+use super::{Commit, Event, Key, Shared, Store, backfills, key_of, letters};
+use crate::sim::clock::pause;
 use dynaurora::engine::ports::Clock;
 
 impl Sink for Store {
@@ -20,6 +21,11 @@ impl Sink for Store {
         let fate = self.faults().draw(Call::Apply);
         let mut orphan = Orphan { shared: &self.shared, batch, after: fate.orphan };
         self.reach(&fate).await?;
+        let held_up = (batch.phase == Phase::OfBackfill).then(|| self.faults().page_wait());
+        if let Some(time) = held_up.flatten() {
+            pause(self.shared.clock, time).await;
+            self.stand_still().await;
+        }
         let turn = self.shared.writers.lock().await;
         orphan.after = None;
         let result = {
@@ -94,17 +100,9 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
     };
     let now = state.now();
     let source = state.source(&batch.source)?;
-    let letters = rejects.iter().cloned();
-    source.dead_letters.extend(letters.map(|letter| StoredLetter { letter, open: true }));
-    let mut applied = Applied { tables, dead_letters_superseded: 0 };
-    for letter in source.dead_letters.iter_mut().filter(|letter| letter.open) {
-        let own = (letter.letter.key_hash, letter.letter.version);
-        if batch.rows.touched.iter().any(|(hash, version)| *hash == own.0 && own.1 < *version) {
-            letter.open = false;
-            applied.dead_letters_superseded += 1;
-        }
-    }
-    supersede_scanned(source);
+    shared.count("letters that met a newer change of their item", letters::store(source, rejects));
+    let dead_letters_superseded = letters::supersede(source, batch);
+    let applied = Applied { tables, dead_letters_superseded };
     if !batch.lineage.shards.is_empty() {
         source.add_shards(&batch.lineage.stream_arn, &batch.lineage.shards, now);
         source.note_continued(&batch.lineage.shards);
@@ -132,21 +130,6 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
     };
     state.record(Event::Committed(Arc::new(commit)));
     Ok(applied)
-}
-
-/// Of one key, a scan's open dead letter and another one: the newer stays.
-fn supersede_scanned(source: &mut SourceState) {
-    let scanned = |version: Version| version.sequence == SequenceNumber::ZERO;
-    let open: Vec<_> = (source.dead_letters.iter().filter(|letter| letter.open))
-        .map(|letter| (letter.letter.key_hash, letter.letter.version))
-        .collect();
-    for letter in source.dead_letters.iter_mut().filter(|letter| letter.open) {
-        let (hash, own) = (letter.letter.key_hash, letter.letter.version);
-        let newer = |(other, version): &(KeyHash, Version)| {
-            *other == hash && *version > own && (scanned(*version) || scanned(own))
-        };
-        letter.open = !open.iter().any(newer);
-    }
 }
 
 /// Whether the database takes the data of these rows.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynaurora::apply::ports::{Batch, DeadLetter};
+use dynaurora::apply::ports::{Batch, DeadLetter, KeyHash};
 use dynaurora::engine::ports::{BackfillView, Gap, PartitionState, SourceIdentity};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{
@@ -57,6 +57,8 @@ pub struct SourceState {
     pub workers: BTreeMap<String, Worker>,
     pub gaps: Vec<StoredGap>,
     pub dead_letters: Vec<StoredLetter>,
+    /// While a load is active, the newest version of each item that a batch applied.
+    pub touched: BTreeMap<KeyHash, Version>,
     /// What the journal says last of how far the source is.
     pub noted: Option<EpochMillis>,
     /// What the last verification found.
@@ -183,6 +185,7 @@ impl SourceState {
             workers: BTreeMap::new(),
             gaps: Vec::new(),
             dead_letters: Vec::new(),
+            touched: BTreeMap::new(),
             noted: None,
             verified: None,
         }
