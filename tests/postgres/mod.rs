@@ -12,6 +12,7 @@ mod hostile;
 mod leases;
 mod lifecycle;
 mod mend;
+mod moving;
 mod rig;
 mod round_trip;
 mod rules;

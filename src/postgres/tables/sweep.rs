@@ -9,17 +9,19 @@
 
 use sqlx::{AssertSqlSafe, Row};
 
+use super::hidden;
 use super::own_rows::own_rows;
 use super::tombstones;
 use crate::engine::ports::{Stale, Sweep, Swept};
 use crate::error::Result;
 use crate::mapping::spec::{ColumnSpec, HISTORY_COLUMNS, TableSpec, VERSION_COLUMN};
-use crate::model::{SequenceNumber, Version};
+use crate::model::{Cells, SequenceNumber, Version};
 use crate::postgres::session::Tx;
 use crate::postgres::sql::columns::{
     key_columns, listed, mark, names, paired, parent_key, unnested,
 };
 use crate::postgres::sql::ident::{quoted, quoted_table};
+use crate::postgres::sql::words::item_of;
 
 /// Rows deleted in one transaction, as many as some batches have. Fewer would hold locks for less time, but
 /// each step searches from the table's beginning.
@@ -79,6 +81,9 @@ pub(super) async fn step(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> Re
     if others {
         return Ok(Swept::Over);
     }
+    if swept(tables, sweep).any(|table| table.names_items) {
+        hidden::take_turn(tx, &sweep.source).await?;
+    }
     for table in swept(tables, sweep) {
         let deleted = delete(tx, tables, table, sweep).await?;
         if deleted > 0 {
@@ -101,6 +106,10 @@ async fn delete(
     let at = tables.iter().position(|other| std::ptr::eq(other, table));
     let spared: Vec<_> =
         sweep.spared.iter().filter(|(of, _)| Some(usize::from(of.0)) == at).collect();
+    if table.names_items {
+        let spared: Vec<&Cells> = spared.iter().map(|(_, cells)| cells).collect();
+        hidden::forget_older(tx, &sweep.source, table, &spared, first_of(sweep)).await?;
+    }
     let mut sql = format!(
         "with dynaurora_stale as (select {own} from {name} t \
          where t.{version} > 0 and t.{version} < $1::numeric{}{} and ({own}) not in (select {}) \
@@ -112,8 +121,13 @@ async fn delete(
         match mark(table)? {
             None => format!("delete from {name} t using dynaurora_stale d"),
             Some(mark) => format!(
-                "update {name} t set {mark} = now(), {version} = $1::numeric \
-                 from dynaurora_stale d"
+                "update {name} t set {mark} = now(), {version} = $1::numeric{} \
+                 from dynaurora_stale d",
+                // The row is still of its item.
+                match table.names_items {
+                    true => format!(" + {}", item_of(&format!("t.{version}"))),
+                    false => String::new(),
+                }
             ),
         },
         listed("d", keys)?,
@@ -160,9 +174,14 @@ fn ended(history: &TableSpec, keys: &[ColumnSpec]) -> Result<String> {
     let version = quoted(VERSION_COLUMN)?;
     let [op, valid_from, valid_to] = HISTORY_COLUMNS.map(quoted);
     let (op, valid_from, valid_to) = (op?, valid_from?, valid_to?);
+    // Another item may have taken the key.
+    let older = match history.names_items {
+        true => format!(" and h.{version} < $1::numeric"),
+        false => String::new(),
+    };
     Ok(format!(
         ", dynaurora_ended as (update {table} h set {valid_to} = greatest(h.{valid_from}, now()) \
-         from dynaurora_gone g where ({}) = ({}) and h.{valid_to} is null returning {}), \
+         from dynaurora_gone g where ({}) = ({}) and h.{valid_to} is null{older} returning {}), \
          dynaurora_end as (insert into {table} ({}, {version}, {op}, {valid_from}, {valid_to}) \
          select {}, $1::numeric, 'remove', now(), now() from dynaurora_ended e \
          on conflict do nothing)",

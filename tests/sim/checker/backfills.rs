@@ -8,7 +8,7 @@ use dynaurora::model::{
     Version,
 };
 
-use super::fold::{Effect, effect_of};
+use super::fold::{Effect, Place, effect_of};
 use super::replay::Replay;
 use super::{Invariant, Run};
 use crate::sim::store::{Commit, Key, Row, key_of};
@@ -25,7 +25,7 @@ pub struct Backfills {
     /// Shards whose loss is on record, `None` for a whole stream's.
     pub gaps: BTreeSet<Option<PartitionId>>,
     /// The version of the newest delete of each row.
-    deleted: BTreeMap<(TableIndex, Key), Version>,
+    deleted: BTreeMap<Place, Version>,
     /// The newest open dead letter of each item.
     letters: BTreeMap<KeyHash, (Version, String)>,
 }
@@ -33,7 +33,7 @@ pub struct Backfills {
 impl Backfills {
     /// The version of the newest delete of a row.
     pub fn deleted_at(&self, at: &(TableIndex, Key)) -> Option<Version> {
-        self.deleted.get(at).copied()
+        self.deleted.get(&(at.0, at.1.clone(), None)).copied()
     }
 
     /// The keys of the items that an open dead letter holds.
@@ -114,10 +114,16 @@ impl Replay<'_> {
             None => self.rows.remove(&at),
         };
         let Some(row) = row else { return };
-        if before.is_some_and(|old| old.version >= row.version) {
+        let same = |old: &Row| old.item == row.item;
+        if before.filter(same).is_some_and(|old| old.version >= row.version) {
             self.broken(Invariant::Order, format!("the version of row {at:?} falls"));
         }
-        if let Some(deleted) = self.loads.deleted.get(&at).filter(|own| **own > row.version) {
+        let place = (at.0, at.1.clone(), row.item);
+        // A row that was damaged may have been hidden, and shows again.
+        if row.item.is_some() && self.repairs.excuse(&at) {
+            return;
+        }
+        if let Some(deleted) = self.loads.deleted.get(&place).filter(|own| **own > row.version) {
             let what = format!("row {at:?} comes back after its delete of version {deleted}");
             self.broken(Invariant::Resurrection, what);
         }
@@ -127,7 +133,7 @@ impl Replay<'_> {
     pub(super) fn note_deletes(&mut self, commit: &Commit) {
         for unit in commit.units.iter().filter(|unit| unit.op.action.ends_row()) {
             let columns = self.run.specs[usize::from(unit.op.table.0)].key_columns;
-            let at = (unit.op.table, key_of(&unit.op.cells, columns));
+            let at = (unit.op.table, key_of(&unit.op.cells, columns), unit.op.item);
             let newest = self.loads.deleted.entry(at).or_insert(unit.version);
             *newest = (*newest).max(unit.version);
         }
