@@ -20,6 +20,7 @@ mod kill;
 mod loads;
 mod mapping;
 mod misfits;
+mod moving;
 mod nested;
 mod outage;
 mod pooler;
