@@ -120,8 +120,13 @@ mod measured {
         cells.push("true");
         cells.push("2026-12-24 18:00:00+00");
         cells.push(document);
-        let op =
-            RowOp { table: TableIndex(0), action: RowAction::Upsert, cells, children: Vec::new() };
+        let op = RowOp {
+            table: TableIndex(0),
+            action: RowAction::Upsert,
+            cells,
+            children: Vec::new(),
+            item: None,
+        };
         let version = Version { generation: 1, sequence: sequence(round) };
         Unit { op, version, record: RecordRef { page: 0, index: 0 } }
     }

@@ -19,7 +19,7 @@ create index dead_letters_of_items on dynaurora.dead_letters (source, key_hash, 
 
 create table dynaurora.touched (
     id bigint generated always as identity primary key,
-    source text not null references dynaurora.sources on delete cascade,
+    source text not null references dynaurora.sources on update cascade on delete cascade,
     key_hashes bytea[] not null,
     versions numeric[] not null,
     constraint each_key_has_a_version check (cardinality(key_hashes) = cardinality(versions))

@@ -125,7 +125,8 @@ pub trait Repairs: Send + Sync + 'static {
     /// only then is `truth` awaited: what each row should be by a consistent read of its item. A row that
     /// is there keeps its version if some change of this generation or an earlier one can have given it;
     /// any other row gets the version of a scanned one. What [`Guard`] does not let through stays, and so
-    /// does a row with version 0 that should not be there: dynaurora did not write it.
+    /// does a row with version 0 that should not be there: dynaurora did not write it. Of an end that names
+    /// its item, a row of another item stays too.
     ///
     /// # Errors
     /// `Conflict` when the tables cannot be locked in time, the truth takes too long, or the source is being

@@ -22,6 +22,7 @@ mod loads;
 mod lost;
 mod mapping;
 mod misfits;
+mod moving;
 mod nested;
 mod outage;
 mod pooler;

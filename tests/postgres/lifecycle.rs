@@ -1,8 +1,8 @@
 //! Rows that outlive their items, and histories: what the mapping makes of changes, applied whole.
 
-use dynaurora::apply::batch::{Filling, Label};
+use dynaurora::apply::batch::{Filling, Label, Sealed};
 use dynaurora::apply::page::{MappedPage, PageContext};
-use dynaurora::apply::ports::{Applied, Batch};
+use dynaurora::apply::ports::Applied;
 use dynaurora::config::Config;
 use dynaurora::engine::ports::{Lease, Page, Sweep, Swept, Target};
 use dynaurora::mapping::Mapper;
@@ -69,7 +69,9 @@ impl Play {
         Self { rig, mapper, ann, lease, generation: 1, backfilling: false }
     }
 
-    fn batch(&self, changes: Vec<Change>, to: u64) -> Batch {
+    /// The next batch, of these changes.
+    pub(super) fn sealed(&self, changes: Vec<Change>) -> Sealed {
+        let to = self.place() + 1;
         let page = Page {
             changes,
             next: Position::After(sequence(to)),
@@ -85,7 +87,7 @@ impl Play {
             partition: &self.lease.partition,
         };
         let mut filling = Filling::default();
-        filling.add(MappedPage::new(page, context).unwrap(), vec![], &self.lease, false);
+        filling.add(MappedPage::new(page, context).unwrap(), vec![], &self.lease, true);
         let label = Label {
             source: SOURCE.into(),
             stream_arn: STREAM.into(),
@@ -93,17 +95,40 @@ impl Play {
             worker: self.ann.clone(),
             backfilling: self.backfilling,
         };
-        filling.seal(label, &keys).batch
+        filling.seal(label, &keys)
+    }
+
+    fn place(&self) -> u64 {
+        match self.lease.position {
+            Position::After(at) => at.to_string().parse().unwrap(),
+            _ => 0,
+        }
+    }
+
+    /// The batch was applied.
+    pub(super) fn went_on(&mut self) {
+        self.lease = moved(&self.lease, self.place() + 1);
+    }
+
+    /// A load begins.
+    pub(super) async fn begin_load(&mut self, generation: Generation) {
+        let sources = "update dynaurora.sources set backfilling = true, generation =";
+        self.rig.run(&format!("{sources} {generation}")).await;
+        let partitions = "update dynaurora.partitions set generation =";
+        self.rig.run(&format!("{partitions} {generation}")).await;
+        (self.generation, self.backfilling) = (generation, true);
+    }
+
+    /// It ends.
+    pub(super) async fn end_load(&mut self) {
+        self.rig.run("update dynaurora.sources set backfilling = false").await;
+        self.backfilling = false;
     }
 
     pub(super) async fn apply(&mut self, changes: Vec<Change>) -> Applied {
-        let from = match self.lease.position {
-            Position::After(at) => at.to_string().parse::<u64>().unwrap(),
-            _ => 0,
-        };
-        let batch = self.batch(changes, from + 1);
+        let batch = self.sealed(changes).batch;
         let applied = self.rig.apply(&batch).await.unwrap();
-        self.lease = moved(&self.lease, from + 1);
+        self.went_on();
         applied
     }
 
@@ -262,10 +287,7 @@ async fn times_that_run_backwards_leave_no_row_that_ends_before_it_began() {
 async fn a_sweep_marks_what_a_load_did_not_find() {
     let mut play = Play::new().await;
     play.apply(vec![put("1", 5, "a"), put("2", 6, "b"), put("3", 7, "c"), remove("2", 8)]).await;
-    play.rig.run("update dynaurora.sources set generation = 2, backfilling = true").await;
-    play.rig.run("update dynaurora.partitions set generation = 2").await;
-    play.generation = 2;
-    play.backfilling = true;
+    play.begin_load(2).await;
     play.apply(vec![scan("3", "c")]).await;
     play.rig.run("insert into letters (id, extra) values ('by hand', '{}')").await;
     let sweep = Sweep {

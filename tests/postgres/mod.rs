@@ -15,6 +15,7 @@ mod leases;
 mod letters;
 mod lifecycle;
 mod mend;
+mod moving;
 mod rig;
 mod round_trip;
 mod rules;

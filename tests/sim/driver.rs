@@ -141,7 +141,7 @@ impl Simulation {
         world.faults = plan.world.clone();
         world.set_now(clock.wall());
         world.create_table(TABLE, &north_pole::KEYS, plan.view);
-        let mapper = Arc::new(north_pole::mapper());
+        let mapper = Arc::new(north_pole::mapper(plan.oddities.moves));
         let store = Store::new(mapper.tables().to_vec(), clock);
         store.set_faults(plan.store, plan.seed);
         let slots = (0..plan.workers).map(|_| (0, None)).collect();
@@ -276,6 +276,9 @@ impl Simulation {
                 world.set_now(self.around.clock.wall());
                 for _ in 0..count {
                     north_pole::write(&mut world, &mut self.rng, oddities);
+                }
+                if oddities.moves {
+                    north_pole::write_elf(&mut world, &mut self.rng, oddities);
                 }
             }
             Happening::Rotate => self.world(|world| world.rotate(TABLE)),

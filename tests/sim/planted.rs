@@ -76,6 +76,21 @@ fn i7_a_ledger_that_loads_an_export_into_a_later_stream_is_found() {
 }
 
 #[test]
+fn i8_a_sink_whose_ends_take_any_items_row_is_found() {
+    found(Sabotage::EndsAnybodys, &[Invariant::KillSafe]);
+}
+
+#[test]
+fn i8_a_sink_that_forgets_what_it_hides_is_found() {
+    found(Sabotage::HidesNothing, &[Invariant::KillSafe]);
+}
+
+#[test]
+fn i8_a_rejected_record_that_leaves_its_old_row_is_found() {
+    found(Sabotage::RejectsStay, &[Invariant::KillSafe]);
+}
+
+#[test]
 fn i1_a_repair_that_raises_versions_is_found() {
     let expected = [Invariant::Order, Invariant::Convergence];
     found_among(|seed| Plan::of(seed).with_damage(), Sabotage::RepairsRaise, &expected);

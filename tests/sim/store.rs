@@ -270,6 +270,12 @@ impl Store {
 }
 
 impl Shared {
+    /// Counts what has happened.
+    fn tell(&self, what: &'static str) {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        *faults.tally.entry(what).or_insert(0) += 1;
+    }
+
     /// What goes wrong just now.
     fn knobs(&self) -> Knobs {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).knobs

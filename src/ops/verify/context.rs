@@ -176,7 +176,7 @@ impl<S: Sides> Context<S> {
             // The time of the delete is unknown.
             cells.push_null();
         }
-        RowOp { table, action, cells, children: Vec::new() }
+        RowOp { table, action, cells, children: Vec::new(), item: None }
     }
 
     /// What the row should be, given its current item.

@@ -41,9 +41,26 @@ pub(in crate::postgres) fn sequence_after(column: &str) -> String {
     format!("substring({column} from '^{prefix}([0-9]+)$')::numeric")
 }
 
-/// Whether this is the version of a scanned row: its sequence number is zero.
+/// Whether this is the version of a scanned row: its sequence number is zero, whatever item it names.
 pub(in crate::postgres) fn is_scanned(version: &str) -> String {
-    format!("mod({version}, 1e{}) = 0", SequenceNumber::DIGITS_MAX)
+    format!("mod({version}, 1e{}) < 1", SequenceNumber::DIGITS_MAX)
+}
+
+/// The item that a version names, as a number; zero where it names none.
+pub(in crate::postgres) fn item_of(version: &str) -> String {
+    format!("mod({version}, 1)")
+}
+
+/// Whether the rows with these versions may be of one item: the same one, or one of them names none.
+pub(in crate::postgres) fn may_be_one_item(one: &str, other: &str) -> String {
+    let (one, other) = (item_of(one), item_of(other));
+    format!("({one} = 0 or {other} = 0 or {one} = {other})")
+}
+
+/// Whether the rows with these versions are known to be of two items.
+pub(in crate::postgres) fn are_two_items(one: &str, other: &str) -> String {
+    let (one, other) = (item_of(one), item_of(other));
+    format!("({one} <> 0 and {other} <> 0 and {one} <> {other})")
 }
 
 /// A span of time.
@@ -67,6 +84,6 @@ mod tests {
     fn the_factor_of_a_generation_is_that_of_the_model() {
         let first = Version { generation: 1, sequence: SequenceNumber::ZERO };
         assert_eq!(first.to_string(), format!("1{}", "0".repeat(40)));
-        assert_eq!(is_scanned("v"), "mod(v, 1e40) = 0");
+        assert_eq!(is_scanned("v"), "mod(v, 1e40) < 1");
     }
 }

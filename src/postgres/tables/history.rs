@@ -3,6 +3,9 @@
 //! New rows of a batch are added, then the end times of their neighbours in version order are set. So a
 //! repeated batch adds nothing, and a late row takes its place between the others. The entity's table is
 //! written before, in the same transaction: the lock on its row makes two writers of one key wait.
+//!
+//! Where rows name their items, the versions of each item follow one another by themselves: what another item
+//! does with the key neither ends them nor comes before them.
 
 use std::sync::Arc;
 
@@ -17,7 +20,7 @@ use crate::postgres::sql::columns::{
 };
 use crate::postgres::sql::encode::{printed, texts};
 use crate::postgres::sql::ident::{quoted, quoted_table};
-use crate::postgres::sql::words::is_scanned;
+use crate::postgres::sql::words::{is_scanned, item_of, may_be_one_item};
 
 /// The statements of one history.
 #[derive(Debug)]
@@ -80,7 +83,13 @@ impl HistoryRows {
         cells.push(if ends { end } else { ChangeOp::Scan.label() });
         cells.push_null();
         cells.push_null();
-        RowOp { table: self.table, action: RowAction::Record, cells, children: Vec::new() }
+        RowOp {
+            table: self.table,
+            action: RowAction::Record,
+            cells,
+            children: Vec::new(),
+            item: op.item,
+        }
     }
 
     /// The table's number.
@@ -109,7 +118,7 @@ impl HistoryRows {
         for cell in (0..self.columns - 1).filter(|cell| *cell != self.keys) {
             query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
-        query = query.bind(printed(units, |unit| unit.version));
+        query = query.bind(printed(units, |unit| unit.stamp()));
         let added = query.execute().await?;
         let count = count_of(applied, self.table)?;
         count.upserted += added;
@@ -118,7 +127,7 @@ impl HistoryRows {
         for cell in 0..self.keys {
             query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
-        query = query.bind(printed(units, |unit| unit.version));
+        query = query.bind(printed(units, |unit| unit.stamp()));
         query.execute().await.map(drop)
     }
 }
@@ -166,18 +175,29 @@ fn add_where(spec: &TableSpec, of: &TableSpec, taken: &str) -> Result<String> {
             })
             .collect();
     let (table, of_table) = (quoted_table(&spec.name)?, quoted_table(&of.name)?);
+    let line = match spec.names_items {
+        true => format!("{key_names}, {}", item_of(&format!("b.{version}"))),
+        false => key_names,
+    };
+    let of_one = |one: &str, other: &str| match spec.names_items {
+        true => format!(" and {}", may_be_one_item(one, other)),
+        false => String::new(),
+    };
+    let (h, b) = (format!("h.{version}"), format!("b.{version}"));
+    let (before_is_own, stored_is_own) =
+        (of_one(&h, &b), of_one(&format!("t.{version}"), "n.dynaurora_newest"));
     Ok(format!(
         "with dynaurora_new as (select {}, {} as {version}), \
          dynaurora_seen as (select b.*, coalesce(b.{valid_from}, now()) as dynaurora_at, \
-         max(b.{version}) over (partition by {key_names}) as dynaurora_newest, \
-         coalesce(lag(b.{op}) over (partition by {key_names} order by {version}), \
-         (select h.{op} from {table} h where {} and h.{version} < b.{version} \
+         max(b.{version}) over (partition by {line}) as dynaurora_newest, \
+         coalesce(lag(b.{op}) over (partition by {line} order by {version}), \
+         (select h.{op} from {table} h where {} and h.{version} < b.{version}{before_is_own} \
          order by h.{version} desc limit 1)) as dynaurora_before from dynaurora_new b) \
          insert into {table} ({}) select {}, case when n.{op} in ({ends}) then n.dynaurora_at end \
          from dynaurora_seen n \
          where (n.{op} not in ({ends}) or n.dynaurora_before not in ({ends})) \
-         and not exists (select from {of_table} t where {} and t.{version} > n.dynaurora_newest) \
-         {taken}on conflict do nothing",
+         and not exists (select from {of_table} t where {} \
+         and t.{version} > n.dynaurora_newest{stored_is_own}) {taken}on conflict do nothing",
         named.join(", "),
         unnested_version(columns.len() + 1),
         same_row("h", of, "b")?,
@@ -203,13 +223,24 @@ pub(super) fn close(spec: &TableSpec, of: &TableSpec) -> Result<String> {
     let named: Vec<_> =
         arrays.iter().zip(&key_names).map(|(array, name)| format!("{array} as {name}")).collect();
     let ends = ends();
+    let (before_is_own, next_is_own) = match spec.names_items {
+        true => {
+            let [h, b, t] = ["h", "b", "t"].map(|own| format!("{own}.{version}"));
+            let (of_next, of_this) = (item_of(&h), item_of(&t));
+            let next = format!(" and ({of_this} = 0 or {of_next} = {of_this})");
+            (format!(" and {}", may_be_one_item(&h, &b)), next)
+        }
+        false => (String::new(), String::new()),
+    };
     Ok(format!(
         "with dynaurora_new as (select {}, {} as {version}), \
          dynaurora_touched as (select * from dynaurora_new union select {}, p.{version} \
          from dynaurora_new b cross join lateral (select h.{version} from {table} h \
-         where {} and h.{version} < b.{version} order by h.{version} desc limit 1) p), \
+         where {} and h.{version} < b.{version}{before_is_own} \
+         order by h.{version} desc limit 1) p), \
          dynaurora_next as (select t.*, (select h.{valid_from} from {table} h where {} \
-         and h.{version} > t.{version} order by h.{version} limit 1) as dynaurora_at \
+         and h.{version} > t.{version}{next_is_own} \
+         order by h.{version} limit 1) as dynaurora_at \
          from dynaurora_touched t) \
          update {table} h set {valid_to} = greatest(h.{valid_from}, n.dynaurora_at) \
          from dynaurora_next n where {} and h.{version} = n.{version} \

@@ -3,6 +3,7 @@
 mod catalogue;
 pub mod ddl;
 pub mod extras;
+pub(in crate::postgres) mod hidden;
 pub(in crate::postgres) mod history;
 pub(in crate::postgres) mod letters;
 pub(in crate::postgres) mod own_rows;
@@ -15,6 +16,7 @@ mod tombstones;
 
 use std::sync::Arc;
 
+use hidden::Hidden;
 use tombstones::Tombstones;
 
 use super::ledger::positions;
@@ -83,6 +85,9 @@ impl PostgresSink {
         if backfilling {
             tombstones.take_turn(tx, units, !batch.rows.rejects.is_empty()).await?;
         }
+        if units.iter().any(|unit| unit.op.item.is_some()) {
+            hidden::take_turn(tx, &batch.source).await?;
+        }
         for own in units.chunk_by(|one, next| one.op.table == next.op.table) {
             let mut units: Vec<&Unit> = own.iter().collect();
             if let Some(history) = self.history_of(own) {
@@ -94,7 +99,12 @@ impl PostgresSink {
                 units = tombstones.settle(tx, rows, units).await?;
                 rows.count_skipped(own.len() - units.len(), &mut applied)?;
             }
-            rows.write(tx, &units, &mut applied).await?;
+            if rows.spec().names_items {
+                let hidden = Hidden { source: &batch.source, rows };
+                hidden.write(tx, &units, &mut applied).await?;
+            } else {
+                rows.write(tx, &units, &mut applied).await?;
+            }
         }
         Ok(applied)
     }

@@ -11,6 +11,7 @@
 
 use sqlx::{AssertSqlSafe, Row};
 
+use super::hidden;
 use super::own_rows::own_rows;
 use super::tombstones;
 use crate::engine::ports::{Stale, Sweep, Swept};
@@ -22,6 +23,7 @@ use crate::postgres::sql::columns::{
     key_columns, listed, mark, names, paired, parent_key, unnested,
 };
 use crate::postgres::sql::ident::{quoted, quoted_table};
+use crate::postgres::sql::words::item_of;
 
 /// Rows deleted in one transaction, as many as some batches have. Fewer would hold locks for less time, but
 /// each step searches from the table's beginning.
@@ -80,6 +82,9 @@ pub(super) async fn step(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> Re
         .await?;
     if others {
         return Ok(Swept::Over);
+    }
+    if swept(tables, sweep).any(|table| table.names_items) {
+        hidden::take_turn(tx, &sweep.source).await?;
     }
     for table in swept(tables, sweep) {
         let deleted = delete(tx, tables, table, sweep).await?;
@@ -204,6 +209,9 @@ async fn delete(
     let keys = key_columns(table);
     let at = tables.iter().position(|other| std::ptr::eq(other, table));
     let spared = spared(tables, table, sweep);
+    if table.names_items {
+        hidden::forget_older(tx, &sweep.source, table, &spared, first_of(sweep)).await?;
+    }
     let mut sql = format!(
         "with dynaurora_stale as (select {own} from {name} t \
          where t.{version} > 0 and t.{version} < $1::numeric{}{} and ({own}) not in (select {}) \
@@ -215,8 +223,13 @@ async fn delete(
         match mark(table)? {
             None => format!("delete from {name} t using dynaurora_stale d"),
             Some(mark) => format!(
-                "update {name} t set {mark} = now(), {version} = $1::numeric \
-                 from dynaurora_stale d"
+                "update {name} t set {mark} = now(), {version} = $1::numeric{} \
+                 from dynaurora_stale d",
+                // The row is still of its item.
+                match table.names_items {
+                    true => format!(" + {}", item_of(&format!("t.{version}"))),
+                    false => String::new(),
+                }
             ),
         },
         listed("d", keys)?,
@@ -260,9 +273,14 @@ fn ended(history: &TableSpec, keys: &[ColumnSpec]) -> Result<String> {
     let version = quoted(VERSION_COLUMN)?;
     let [op, valid_from, valid_to] = HISTORY_COLUMNS.map(quoted);
     let (op, valid_from, valid_to) = (op?, valid_from?, valid_to?);
+    // Another item may have taken the key.
+    let older = match history.names_items {
+        true => format!(" and h.{version} < $1::numeric"),
+        false => String::new(),
+    };
     Ok(format!(
         ", dynaurora_ended as (update {table} h set {valid_to} = greatest(h.{valid_from}, now()) \
-         from dynaurora_gone g where ({}) = ({}) and h.{valid_to} is null returning {}), \
+         from dynaurora_gone g where ({}) = ({}) and h.{valid_to} is null{older} returning {}), \
          dynaurora_end as (insert into {table} ({}, {version}, {op}, {valid_from}, {valid_to}) \
          select {}, $1::numeric, 'remove', now(), now() from dynaurora_ended e \
          on conflict do nothing)",

@@ -15,7 +15,7 @@ use sqlx::Row;
 use super::rows::EntityRows;
 use crate::apply::ports::{KeyHash, Unit};
 use crate::error::Result;
-use crate::model::{Cells, SequenceNumber, Version};
+use crate::model::{Cells, ItemTag, SequenceNumber, Version};
 use crate::postgres::session::Tx;
 use crate::postgres::sql::encode::printed;
 
@@ -78,7 +78,7 @@ impl Tombstones<'_> {
         rows: &EntityRows,
         units: Vec<&'u Unit>,
     ) -> Result<Vec<&'u Unit>> {
-        let hash_of = |unit: &&Unit| hash(&unit.op.cells, rows.key_columns());
+        let hash_of = |unit: &&Unit| hash(&unit.op.cells, rows.key_columns(), unit.op.item);
         let noted = |unit: &&Unit| Noted { hash: hash_of(unit), version: unit.version };
         let left: Vec<Noted> =
             units.iter().filter(|unit| leaves_tombstone(unit)).map(noted).collect();
@@ -95,7 +95,14 @@ impl Tombstones<'_> {
         if !any {
             return Ok(units);
         }
-        let looking: Vec<Noted> = looking.map(noted).collect();
+        let mut looking: Vec<Noted> = looking.map(noted).collect();
+        // An older daemon's tombstones name no item.
+        let unnamed = units.iter().filter(|unit| unit.op.item.is_some());
+        let unnamed = unnamed.filter(|unit| self.looks_for_tombstones(unit));
+        looking.extend(unnamed.map(|unit| Noted {
+            hash: hash(&unit.op.cells, rows.key_columns(), None),
+            version: unit.version,
+        }));
         let hashes: Vec<&[u8]> =
             looking.iter().map(|tombstone| tombstone.hash.as_slice()).collect();
         let deleted = tx
@@ -108,8 +115,12 @@ impl Tombstones<'_> {
             .all(|row| row.try_get::<Vec<u8>, _>(0))
             .await?;
         let deleted: HashSet<Vec<u8>> = deleted.into_iter().collect();
+        let is_gone = |unit: &Unit, item| {
+            deleted.contains(hash(&unit.op.cells, rows.key_columns(), item).as_slice())
+        };
         let may_write = |unit: &&Unit| {
-            !self.looks_for_tombstones(unit) || !deleted.contains(hash_of(unit).as_slice())
+            !self.looks_for_tombstones(unit)
+                || !is_gone(unit, unit.op.item) && (unit.op.item.is_none() || !is_gone(unit, None))
         };
         Ok(units.into_iter().filter(may_write).collect())
     }
@@ -159,13 +170,17 @@ fn lock(source: &str) -> i64 {
     digest.iter().take(8).fold(0, |number, byte| (number << 8) | i64::from(*byte))
 }
 
-/// The hash of a key, with each cell's length before it, so that boundaries count.
-fn hash(cells: &Cells, key_columns: usize) -> KeyHash {
+/// The hash of a key, with each cell's length before it, so that boundaries count; of an item's own row where
+/// rows name their items.
+pub(super) fn hash(cells: &Cells, key_columns: usize, item: Option<ItemTag>) -> KeyHash {
     let mut hasher = Sha256::new();
     for cell in cells.iter().take(key_columns) {
         let text = cell.unwrap_or_default();
         hasher.update((text.len() as u64).to_be_bytes());
         hasher.update(text);
+    }
+    if let Some(item) = item {
+        hasher.update(item.to_string());
     }
     hasher.finalize().into()
 }

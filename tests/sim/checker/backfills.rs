@@ -8,7 +8,7 @@ use dynaurora::model::{
     Version,
 };
 
-use super::fold::{Effect, effect_of};
+use super::fold::{Effect, Place, effect_of};
 use super::replay::Replay;
 use super::{Invariant, Run};
 use crate::sim::store::{Commit, Key, OpenLetter, Row, key_of};
@@ -27,7 +27,7 @@ pub struct Backfills {
     /// Shards whose loss is on record, `None` for a whole stream's.
     pub gaps: BTreeSet<Option<PartitionId>>,
     /// The version of the newest delete of each row.
-    deleted: BTreeMap<(TableIndex, Key), Version>,
+    deleted: BTreeMap<Place, Version>,
     /// The newest open dead letter of each item.
     letters: BTreeMap<KeyHash, (Version, String)>,
 }
@@ -35,7 +35,7 @@ pub struct Backfills {
 impl Backfills {
     /// The version of the newest delete of a row.
     pub fn deleted_at(&self, at: &(TableIndex, Key)) -> Option<Version> {
-        self.deleted.get(at).copied()
+        self.deleted.get(&(at.0, at.1.clone(), None)).copied()
     }
 
     /// The ledger is lost, and the load that follows counts from now on.
@@ -144,13 +144,19 @@ impl Replay<'_> {
             None => self.rows.remove(&at),
         };
         let Some(row) = row else { return };
-        if before.is_some_and(|old| old.version >= row.version) {
+        let same = |old: &Row| old.item == row.item;
+        if before.filter(same).is_some_and(|old| old.version >= row.version) {
             self.broken(Invariant::Order, format!("the version of row {at:?} falls"));
+        }
+        let place = (at.0, at.1.clone(), row.item);
+        // A row that was damaged may have been hidden, and shows again.
+        if row.item.is_some() && self.repairs.excuse(&at) {
+            return;
         }
         // Of a row that was aged by hand a scan may mark anew that it is deleted.
         let mark = self.run.specs[usize::from(at.0.0)].deleted_at;
         let gone = mark.is_some_and(|mark| row.cells.cell(mark).is_some());
-        let deleted = self.loads.deleted.get(&at).filter(|own| !gone && **own > row.version);
+        let deleted = self.loads.deleted.get(&place).filter(|own| !gone && **own > row.version);
         if let Some(deleted) = deleted {
             let what = format!("row {at:?} comes back after its delete of version {deleted}");
             self.broken(Invariant::Resurrection, what);
@@ -161,7 +167,7 @@ impl Replay<'_> {
     pub(super) fn note_deletes(&mut self, commit: &Commit) {
         for unit in commit.units.iter().filter(|unit| unit.op.action.ends_row()) {
             let columns = self.run.specs[usize::from(unit.op.table.0)].key_columns;
-            let at = (unit.op.table, key_of(&unit.op.cells, columns));
+            let at = (unit.op.table, key_of(&unit.op.cells, columns), unit.op.item);
             let newest = self.loads.deleted.entry(at).or_insert(unit.version);
             *newest = (*newest).max(unit.version);
         }

@@ -100,7 +100,9 @@ impl End<'_> {
         }
         let folded = &self.replay.fold.rows;
         let kept = folded.iter().filter(|(_, folded)| folded.row.is_some());
-        let expected: BTreeSet<_> = kept.map(|(key, _)| key).collect();
+        let holders = self.replay.fold.holders.iter();
+        let held = holders.filter(|(_, holders)| !holders.is_empty()).map(|(key, _)| key);
+        let expected: BTreeSet<_> = kept.map(|(key, _)| key).chain(held).collect();
         let stored: BTreeSet<_> = self.run.contents.keys().collect();
         if let Some(key) = expected.symmetric_difference(&stored).next() {
             let what = format!("row {key:?} is there or not, against its records");
@@ -212,7 +214,9 @@ impl End<'_> {
         // A key with a dead letter may rightly show an older image: the fold has judged it already.
         let judged = |key: &(TableIndex, Key)| {
             let folded = self.replay.fold.rows.get(key);
-            held.contains(key) || folded.is_some_and(|folded| rejected.contains(&folded.item))
+            let holders = self.replay.fold.holders.get(key).into_iter().flatten();
+            let mut of = folded.into_iter().chain(holders.map(|(_, own)| own));
+            held.contains(key) || of.any(|folded| rejected.contains(&folded.item))
         };
         let mut wrong = Vec::new();
         for (key, cells) in &expected {

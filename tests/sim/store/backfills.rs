@@ -269,6 +269,12 @@ pub fn step(shared: &Shared, state: &mut State, sweep: &Sweep) -> Result<Swept> 
             (*table, key_of(cells, columns))
         })
         .collect();
+    state.hidden.retain(|(table, key), rows| {
+        if !spared.contains(&(*table, key.clone())) {
+            rows.retain(|_, row| row.version >= first_of(sweep));
+        }
+        !rows.is_empty()
+    });
     for table in &sweep.tables {
         let deleted_at = shared.specs[usize::from(table.0)].deleted_at;
         let rows = &mut state.tables[usize::from(table.0)];

@@ -48,6 +48,7 @@ impl State {
             sources: self.sources.clone(),
             tables: self.tables.clone(),
             tombstones: self.tombstones.clone(),
+            hidden: self.hidden.clone(),
             journal: self.journal.clone(),
             ..Self::default()
         }

@@ -15,6 +15,7 @@ impl Store {
         }
         state.sources.clear();
         state.tombstones.clear();
+        state.hidden.clear();
         state.record(Event::Forgotten);
     }
 
@@ -38,7 +39,12 @@ impl Store {
         let (mut key, mut row) = chosen.map(|(key, row)| (key.clone(), row.clone())).unwrap();
         let keys = specs[at].key_columns;
         let mut gone = false;
+        // What no item's key tells of is found only where every item can be mapped.
+        let doubtful = specs[at].names_items && !nameless;
         match rng.u8(..6) {
+            2 | 4 if doubtful => {
+                row.version = set_back(row.version, rng);
+            }
             0 => gone = true,
             1 => {
                 let column = rng.usize(keys..row.cells.len());

@@ -59,6 +59,12 @@ pub enum Sabotage {
     SettlesNothing,
     /// A publication counts for every lease of its worker, whatever it speaks for.
     NoUncover,
+    /// The end of an item's row takes whatever item's row is there.
+    EndsAnybodys,
+    /// What an item's row hides is forgotten.
+    HidesNothing,
+    /// A rejected record ends no row that its item has left.
+    RejectsStay,
     /// A repair gives its rows a higher version than they had.
     RepairsRaise,
     /// A source that the ledger does not know begins with generation 1, whatever rows there are.

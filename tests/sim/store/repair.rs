@@ -159,6 +159,9 @@ fn decided(own: &RowRepair, before: Option<&Row>, truth: Option<RowOp>) -> (Fate
         Some(op) if op.action.ends_row() && Version::is_foreign(stored.as_deref()) => {
             (Fate::LeftAlone, None)
         }
+        Some(op) if op.action.ends_row() && before.is_some_and(|row| row.is_anothers(op.item)) => {
+            (Fate::LeftAlone, None)
+        }
         Some(op) if op.action.ends_row() => (Fate::Deleted, Some(op)),
         Some(op) => (Fate::Written, Some(op)),
     }
@@ -188,7 +191,7 @@ fn written(
     match op.action {
         RowAction::Upsert => {
             let children = sink::sorted_children(&op);
-            rows.insert(key.clone(), Row { cells: op.cells, version, children });
+            rows.insert(key.clone(), Row { cells: op.cells, version, children, item: op.item });
         }
         RowAction::Delete => drop(rows.remove(&key)),
         // Of a row that is not there nothing can be marked.

@@ -93,7 +93,12 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
         Some(Sabotage::PositionsOnly) => &[],
         _ => batch.rows.units.as_slice(),
     };
-    let (tables, effects) = write_rows(shared, state, (batch, units), knobs);
+    let rejected = |unit: &&Unit| {
+        batch.rows.rejects.iter().any(|letter| letter.version == unit.version)
+            && knobs.sabotage == Some(Sabotage::RejectsStay)
+    };
+    let written: Vec<Unit> = units.iter().filter(|unit| !rejected(unit)).cloned().collect();
+    let (tables, effects) = write_rows(shared, state, (batch, &written), knobs);
     let rejects = match knobs.sabotage {
         Some(Sabotage::NoDeadLetters) => &[],
         _ => batch.rows.rejects.as_slice(),
@@ -180,12 +185,18 @@ fn write_rows(
         let at = usize::from(unit.op.table.0);
         let key = key_of(&unit.op.cells, shared.specs[at].key_columns);
         // Postgres refuses to touch a row twice in one statement (SQLSTATE 21000), sometimes.
-        let once = (unit.op.table, key.clone(), unit.op.action == RowAction::SoftDelete);
+        let soft = unit.op.action == RowAction::SoftDelete;
+        let once = (unit.op.table, key.clone(), unit.op.item, soft);
         assert!(seen.insert(once), "a key stands twice in one batch");
         let count = &mut counts[at];
         let tombstones =
             batch.phase != Phase::Steady && knobs.sabotage != Some(Sabotage::NoTombstones);
         let claimed = !tombstones || take_claim(state, unit, &key);
+        if shared.specs[at].names_items && shared.specs[at].history_of.is_none() {
+            let own = Own { at, unit, key, claimed };
+            write_own(shared, state, own, count, &mut effects);
+            continue;
+        }
         let rows = &mut state.tables[at];
         let stored = rows.get(&key).map(|row| row.version);
         let newer = stored.is_none_or(|stored| stored < unit.version)
@@ -197,6 +208,7 @@ fn write_rows(
                     cells: unit.op.cells.clone(),
                     version: unit.version,
                     children: sorted_children(&unit.op),
+                    item: unit.op.item,
                 };
                 rows.insert(key.clone(), row.clone());
                 effects.push((unit.op.table, key, Some(row)));
@@ -216,19 +228,105 @@ fn write_rows(
             RowAction::Record if stored.is_none() => {
                 count.upserted += 1;
                 let (cells, version) = (unit.op.cells.clone(), unit.version);
-                let row = Row { cells, version, children: Vec::new() };
+                let row = Row { cells, version, children: Vec::new(), item: unit.op.item };
                 rows.insert(key.clone(), row.clone());
                 effects.push((unit.op.table, key, Some(row)));
             }
             _ => count.superseded += 1,
         }
     }
+    show(shared, state, units, &mut effects);
     (counts, effects)
+}
+
+/// A unit of a table whose rows name their items.
+struct Own<'a> {
+    at: usize,
+    unit: &'a Unit,
+    key: Key,
+    claimed: bool,
+}
+
+/// What a change does counts for its item alone; the row that was applied last hides another item's.
+fn write_own(
+    shared: &Shared,
+    state: &mut State,
+    own: Own<'_>,
+    count: &mut TableApplied,
+    effects: &mut Effects,
+) {
+    let Own { at, unit, key, claimed } = own;
+    let sabotage = shared.knobs().sabotage;
+    let (table, item) = (unit.op.table, unit.op.item);
+    let rows = &mut state.tables[at];
+    let hidden = state.hidden.entry((table, key.clone())).or_default();
+    let below = |row: &Row| row.version < unit.version || sabotage == Some(Sabotage::NoGuard);
+    let older = item.and_then(|item| hidden.get(&item)).is_none_or(below);
+    let stored = rows.get(&key);
+    if unit.op.action == RowAction::Upsert {
+        let other = stored.filter(|row| row.is_anothers(item)).cloned();
+        if !claimed || !older || other.is_none() && !stored.is_none_or(below) {
+            count.superseded += 1;
+            return;
+        }
+        let deleted_at = shared.specs[at].deleted_at;
+        let hides = |row: &Row| {
+            !backfills::is_marked(row, deleted_at) && sabotage != Some(Sabotage::HidesNothing)
+        };
+        if let Some((other, row)) = other.filter(hides).and_then(|row| Some((row.item?, row))) {
+            hidden.insert(other, row);
+            shared.tell("rows hidden by another item's");
+        }
+        item.and_then(|item| hidden.remove(&item));
+        let (cells, version) = (unit.op.cells.clone(), unit.version);
+        let row = Row { cells, version, children: sorted_children(&unit.op), item };
+        rows.insert(key.clone(), row.clone());
+        count.upserted += 1;
+        effects.push((table, key, Some(row)));
+        return;
+    }
+    if older {
+        item.and_then(|item| hidden.remove(&item));
+    }
+    let mine = |row: &&Row| !row.is_anothers(item) || sabotage == Some(Sabotage::EndsAnybodys);
+    if stored.filter(mine).is_none_or(|row| !below(row)) {
+        count.superseded += 1;
+        return;
+    }
+    count.deleted += 1;
+    if unit.op.action == RowAction::Delete {
+        rows.remove(&key);
+    } else if let Some(row) = rows.get_mut(&key) {
+        row.version = unit.version;
+        row.cells = marked(&row.cells, &unit.op.cells);
+    }
+    let row = rows.get(&key).cloned();
+    effects.push((table, key, row));
+}
+
+/// Where an item has left, the newest row that it hid shows again.
+fn show(shared: &Shared, state: &mut State, units: &[Unit], effects: &mut Effects) {
+    for unit in units.iter().filter(|unit| unit.op.action.ends_row()) {
+        let at = usize::from(unit.op.table.0);
+        let spec = &shared.specs[at];
+        let key = key_of(&unit.op.cells, spec.key_columns);
+        let live = |row: &&Row| !backfills::is_marked(row, spec.deleted_at);
+        if state.tables[at].get(&key).filter(live).is_some() {
+            continue;
+        }
+        let Some(hidden) = state.hidden.get_mut(&(unit.op.table, key.clone())) else { continue };
+        let newest = hidden.iter().max_by_key(|(_, row)| row.version).map(|(item, _)| *item);
+        if let Some(row) = newest.and_then(|item| hidden.remove(&item)) {
+            state.tables[at].insert(key.clone(), row.clone());
+            shared.tell("hidden rows shown again");
+            effects.push((unit.op.table, key, Some(row)));
+        }
+    }
 }
 
 /// While a backfill is active, a delete leaves its version and a scan page takes only what is lower.
 fn take_claim(state: &mut State, unit: &Unit, key: &Key) -> bool {
-    let at = (unit.op.table, key.clone());
+    let at = (unit.op.table, key.clone(), unit.op.item);
     let scanned = unit.version.sequence == SequenceNumber::ZERO;
     if scanned {
         return state.tombstones.get(&at).is_none_or(|tombstone| *tombstone < unit.version);

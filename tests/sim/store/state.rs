@@ -8,7 +8,7 @@ use dynaurora::apply::ports::{Batch, DeadLetter, KeyHash};
 use dynaurora::engine::ports::{BackfillView, Gap, PartitionState, SourceIdentity};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{
-    Cells, Epoch, EpochMillis, Generation, Halt, PartitionId, Position, SequenceNumber,
+    Cells, Epoch, EpochMillis, Generation, Halt, ItemTag, PartitionId, Position, SequenceNumber,
     ShardListing, TableIndex, Version, WorkerId,
 };
 use dynaurora::ops::ports::Verification;
@@ -21,7 +21,9 @@ use super::{Entry, Event, Key};
 pub struct State {
     pub sources: BTreeMap<Arc<str>, SourceState>,
     pub tables: Vec<BTreeMap<Key, Row>>,
-    pub tombstones: BTreeMap<(TableIndex, Key), Version>,
+    pub tombstones: BTreeMap<(TableIndex, Key, Option<ItemTag>), Version>,
+    /// Rows that another item's row hides, where rows name their items.
+    pub hidden: BTreeMap<(TableIndex, Key), BTreeMap<ItemTag, Row>>,
     pub journal: Vec<Entry>,
     pub now: Option<Instant>,
     pub elapsed: Duration,
@@ -40,6 +42,15 @@ pub struct Row {
     pub cells: Cells,
     pub version: Version,
     pub children: Vec<(TableIndex, Cells)>,
+    /// The item, where rows name theirs.
+    pub item: Option<ItemTag>,
+}
+
+impl Row {
+    /// Whether it is known to be of another item.
+    pub fn is_anothers(&self, item: Option<ItemTag>) -> bool {
+        self.item.zip(item).is_some_and(|(own, other)| own != other)
+    }
 }
 
 /// One source's rows of the ledger's tables.
