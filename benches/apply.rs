@@ -120,8 +120,13 @@ mod measured {
         cells.push("true");
         cells.push("2026-12-24 18:00:00+00");
         cells.push(document);
-        let op =
-            RowOp { table: TableIndex(0), action: RowAction::Upsert, cells, children: Vec::new() };
+        let op = RowOp {
+            table: TableIndex(0),
+            action: RowAction::Upsert,
+            cells,
+            children: Vec::new(),
+            item: None,
+        };
         let version = Version { generation: 1, sequence: sequence(round) };
         Unit { op, version, record: RecordRef { page: 0, index: 0 } }
     }
@@ -155,6 +160,7 @@ mod measured {
             table_arn: "arn:aws:dynamodb:eu-west-1:000000000000:table/Bench".to_owned(),
             table_id: "1".to_owned(),
             stream_arn: STREAM.to_owned(),
+            tables: Vec::new(),
         };
         ledger.enrol(&identity).await.unwrap();
         let wanted = [PartitionId::new("a")];

@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Gone,
     /// The lease, the generation or the position is no longer ours: nothing was written.
     Fenced,
+    /// The ledger does not know the source: it was begun anew, or the database lost the enrolment.
+    NotEnrolled,
     /// A transaction lost against another one and may succeed when retried.
     Conflict,
     /// The database is out of connections, memory or disk.
@@ -47,7 +49,7 @@ pub enum ErrorKind {
     Data,
     /// A table, column or type is not what the mapping expects.
     Schema,
-    /// An unexpected failure, which is never retried.
+    /// An unexpected failure.
     Unknown,
 }
 
@@ -66,6 +68,7 @@ impl ErrorKind {
             Self::Trimmed => "trimmed",
             Self::Gone => "gone",
             Self::Fenced => "fenced",
+            Self::NotEnrolled => "not_enrolled",
             Self::Conflict => "conflict",
             Self::Capacity => "capacity",
             Self::ReadOnly => "read_only",

@@ -91,9 +91,11 @@ pub fn notify_stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
-/// Shows one line in the service manager's status; without one it does nothing.
+/// Shows one line in the service manager's status; without one it does nothing. A newline would end the field
+/// of its protocol.
 pub fn notify_status(line: &str) {
-    notify(&[NotifyState::Status(line)]);
+    let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    notify(&[NotifyState::Status(&line)]);
 }
 
 /// Feeds the service manager's watchdog while `progress` changes between checks; then it stops, and the

@@ -103,6 +103,8 @@ fn the_unit_restarts_watches_and_confines() {
     for (name, value) in [
         ("Type", "notify"),
         ("Restart", "on-failure"),
+        ("RestartPreventExitStatus", "78"),
+        ("LimitNOFILE", "65536"),
         ("DynamicUser", "yes"),
         ("NoNewPrivileges", "yes"),
         ("ProtectSystem", "strict"),

@@ -3,8 +3,9 @@
 //! A page's records are never split over two positions. Sealing keeps the last change per table and key
 //! (Postgres refuses to touch a row twice in one statement) and sorts by key (unsorted keys deadlock two
 //! writers). It also keeps the change before a soft delete, in another statement: that change creates the
-//! row that is marked, or ends it. The batch keeps its records until it is committed, because dead letters
-//! store them complete.
+//! row that is marked, or ends it. Where rows name their items each item has a last change of its own: the
+//! end of one item's row does not undo another's. The batch keeps its records until it is committed, because
+//! dead letters store them complete.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::page::{MappedPage, Page, order};
 use super::ports::{
     Advance, Batch, DeadLetter, Fence, KeyHash, Lineage, Phase, RecordRef, Rows, Unit,
 };
+use crate::mapping::spec::{HISTORY_COLUMNS, HISTORY_ENDS};
 use crate::model::{
     Change, Generation, Lease, PartitionId, RecordCounts, RecordOutcome, Reject, RejectReason,
     RowAction, ShardListing, TableIndex, Version, WorkerId,
@@ -69,7 +71,7 @@ impl Filling {
     }
 
     /// Adds a page read under `lease`, whose position is where the read began. Set `note_keys` while dead
-    /// letters may be open, so that the keys of its records are known.
+    /// letters may be open, or may come that are older, so that the keys of its records are known.
     pub fn add(
         &mut self,
         mapped: MappedPage,
@@ -142,6 +144,7 @@ impl Filling {
             let table = unit.op.table;
             let same = |last: &Unit| {
                 last.op.table == table
+                    && last.op.item == unit.op.item
                     && last.op.cells.cmp_prefix(&unit.op.cells, key_columns(table)).is_eq()
             };
             if kept.last().is_some_and(|last| same(last) && !stands_behind(&unit, last)) {
@@ -202,41 +205,38 @@ impl Sealed {
         self.refused > 0
     }
 
-    /// Turns the records of the refused units into dead letters; all rows of such a record leave the batch.
-    /// `refused` holds indices into the batch's units with the database's messages.
+    /// Turns the records of the refused units into dead letters; all rows of such a record leave the batch
+    /// but the ends of rows that its item has left. `refused` holds indices into the batch's units with the
+    /// database's messages.
     pub fn refuse(&mut self, refused: &[(usize, String)]) {
-        let mut records: Vec<RecordRef> = Vec::new();
+        let mut records: Vec<Refused> = Vec::new();
+        let mut letters = 0;
         for (unit, said) in refused {
-            let record = self.batch.rows.units[*unit].record;
-            if records.contains(&record) {
+            let unit = &self.batch.rows.units[*unit];
+            let (record, whole) = (unit.record, stays(unit));
+            if let Some(known) = records.iter_mut().find(|known| known.record == record) {
+                known.whole |= whole;
                 continue;
             }
-            records.push(record);
-            let RecordRef { page, index } = record;
-            let held = &self.pages[page as usize];
-            let change = &held.changes[index as usize];
-            let version = self.batch.rows.units[*unit].version;
-            let reject = Reject {
-                reason: RejectReason::Refused,
-                entity: None,
-                place: None,
-                detail: said.clone(),
-            };
-            self.records.reclassify(change.op, RecordOutcome::Mapped, RecordOutcome::Rejected);
-            let letter = dead_letter(&held.partition, change, version, reject);
-            self.batch.rows.rejects.push(letter);
+            records.push(Refused { record, whole });
+            letters += usize::from(self.set_aside(record, unit.version, said.clone()));
         }
-        self.touch_again(records.len());
-        self.refused += records.len();
-        self.shadowed.retain(|unit| !records.contains(&unit.record));
-        let (gone, mut units): (Vec<_>, Vec<_>) = std::mem::take(&mut self.batch.rows.units)
-            .into_iter()
-            .partition(|unit| records.contains(&unit.record));
+        self.touch_again(letters);
+        self.refused += letters;
+        let goes = |unit: &Unit| {
+            let own = records.iter().find(|own| own.record == unit.record);
+            own.is_some_and(|own| own.whole || !stays(unit))
+        };
+        self.shadowed.retain(|unit| !goes(unit));
+        let (gone, mut units): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.batch.rows.units).into_iter().partition(goes);
         for lost in gone {
             let keys = self.key_columns[usize::from(lost.op.table.0)];
             let order = |unit: &Unit| {
                 let by_table = unit.op.table.cmp(&lost.op.table);
-                by_table.then_with(|| unit.op.cells.cmp_prefix(&lost.op.cells, keys))
+                by_table
+                    .then_with(|| unit.op.cells.cmp_prefix(&lost.op.cells, keys))
+                    .then_with(|| unit.op.item.cmp(&lost.op.item))
             };
             // Collapse the remaining changes of this key again.
             let superseded = &mut self.superseded[usize::from(lost.op.table.0)];
@@ -258,6 +258,27 @@ impl Sealed {
             }
         }
         self.batch.rows.units = units;
+    }
+
+    /// Stores a refused record as a dead letter; false where it is one already, and the end of a row that its
+    /// item has left was refused too.
+    fn set_aside(&mut self, record: RecordRef, version: Version, said: String) -> bool {
+        let RecordRef { page, index } = record;
+        let held = &self.pages[page as usize];
+        let change = &held.changes[index as usize];
+        let reject =
+            Reject { reason: RejectReason::Refused, entity: None, place: None, detail: said };
+        let letter = dead_letter(&held.partition, change, version, reject);
+        let same = |own: &DeadLetter| {
+            (&own.partition, own.version, own.key_hash)
+                == (&letter.partition, version, letter.key_hash)
+        };
+        if self.batch.rows.rejects.iter().any(same) {
+            return false;
+        }
+        self.records.reclassify(change.op, RecordOutcome::Mapped, RecordOutcome::Rejected);
+        self.batch.rows.rejects.push(letter);
+        true
     }
 
     /// For the keys of the newest rejects: the newest record that is not rejected now supersedes.
@@ -301,6 +322,26 @@ impl Sealed {
             }
         }
         counts
+    }
+}
+
+/// A record with a refused row.
+struct Refused {
+    record: RecordRef,
+    /// Whether all of its rows leave the batch, since what is refused is itself an end.
+    whole: bool,
+}
+
+/// Whether the unit stays when its record is refused: it ends a row that the item has left, and no later
+/// change of the item would name that row.
+fn stays(unit: &Unit) -> bool {
+    let cells = &unit.op.cells;
+    let word = || cells.len().checked_sub(HISTORY_COLUMNS.len()).and_then(|at| cells.cell(at));
+    match unit.op.action {
+        _ if unit.op.item.is_none() => false,
+        RowAction::Delete | RowAction::SoftDelete => true,
+        RowAction::Record => word().is_some_and(|word| HISTORY_ENDS.contains(&word)),
+        RowAction::Upsert => false,
     }
 }
 

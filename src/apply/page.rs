@@ -49,7 +49,7 @@ pub struct MappedPage {
     /// The page as it was read.
     pub page: Page,
     pub(super) generation: Generation,
-    /// Sorted by table and key, newest first within a key; the page's number in the batch is not known yet.
+    /// Sorted by table, key and item, the newest first; the page's number in the batch is not known yet.
     pub(super) units: Vec<Unit>,
     pub(super) rejects: Vec<DeadLetter>,
     /// Unmatched or rejected records, which supersede no dead letter; only the removal of an unmatched item
@@ -130,11 +130,13 @@ impl MappedPage {
     }
 }
 
-/// Order by table and key, newest first within a key. `tables` has each table's number of key columns.
+/// Order by table and key, then by item where rows name theirs, newest first. `tables` has each table's
+/// number of key columns.
 pub(super) fn order(a: &Unit, b: &Unit, tables: &[usize]) -> Ordering {
     let keys = tables[usize::from(a.op.table.0)];
     (a.op.table.cmp(&b.op.table))
         .then_with(|| a.op.cells.cmp_prefix(&b.op.cells, keys))
+        .then_with(|| a.op.item.cmp(&b.op.item))
         .then_with(|| b.version.cmp(&a.version))
         .then_with(|| b.record.cmp(&a.record))
 }

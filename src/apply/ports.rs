@@ -7,11 +7,18 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::model::{
-    Epoch, EpochMillis, Generation, PartitionId, Position, Reject, RowOp, ShardListing, Version,
-    WorkerId,
+    Epoch, EpochMillis, Generation, PartitionId, Position, Reject, RowOp, ShardListing, Stamp,
+    Version, WorkerId,
 };
 
 /// The target tables, together with the positions in one transaction.
+///
+/// Two items may want one row where rows name their items: one has left the key, or is about to, and the
+/// other has taken it, and their changes come in any order. Each change then counts for its own item alone:
+/// a version guards against versions of the same item, an end takes the item's own row, a tombstone keeps
+/// away the item's own scanned row. The row of a key is that of an item that holds it, whichever was
+/// applied last; when that item leaves, another one's that was there shows again. A row of no known item is
+/// anybody's.
 pub trait Sink: Send + Sync + 'static {
     /// Applies the batch in one transaction: rows, each guarded by its version; rejects as dead letters; last
     /// the fence, which advances every position of the batch or rolls everything back.
@@ -64,12 +71,15 @@ pub enum Phase {
 #[derive(Debug, Clone, Default)]
 pub struct Rows {
     /// Sorted by table and key, one per key: the last change of each. Only a soft delete has the change
-    /// before it behind it, which is to be written first.
+    /// before it behind it, which is to be written first. In a table whose rows name their items there is one
+    /// per key and item, sorted by item too.
     pub units: Vec<Unit>,
-    /// Records that cannot be mapped or stored.
+    /// Records that cannot be mapped or stored. Of one item at most one dead letter is open: a newer reject
+    /// takes the place of an older one, and one that is older than a letter of its item is never open.
     pub rejects: Vec<DeadLetter>,
     /// The keys of this batch's mapped records, each with the last version. It supersedes open dead letters
-    /// of the key with a lower version. Filled only while dead letters may be open.
+    /// of the key with a lower version, and while a backfill is active also those that come later. Filled
+    /// only while dead letters may be open, or may come that are older.
     pub touched: Vec<(KeyHash, Version)>,
 }
 
@@ -115,6 +125,14 @@ pub struct Unit {
     pub version: Version,
     /// The record, for a dead letter if Postgres refuses the row.
     pub record: RecordRef,
+}
+
+impl Unit {
+    /// What the row's version column holds.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        Stamp { version: self.version, item: self.op.item }
+    }
 }
 
 /// A record within a page of an unsealed batch; only the engine uses it.

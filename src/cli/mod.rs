@@ -23,6 +23,7 @@ pub mod output;
 mod paste;
 pub mod plan;
 pub mod run;
+pub mod sources;
 pub mod status;
 pub mod tap;
 pub mod verify;
@@ -92,6 +93,8 @@ pub enum Command {
     Backfill(backfill::BackfillArgs),
     /// List changes that were lost unread, or accept their loss.
     Gaps(gaps::GapsArgs),
+    /// Rename a source in the ledger as the config renamed it, or forget one.
+    Sources(sources::SourcesArgs),
     /// Show the state of the running daemon.
     Status(StatusArgs),
     /// Wait until the target has every change up to a time.
@@ -188,6 +191,7 @@ async fn execute(command: &Command) -> Result<ExitCode> {
         Command::Run(args) => Box::pin(run::run(args)).await,
         Command::Backfill(args) => Box::pin(backfill::run(args)).await,
         Command::Gaps(args) => Box::pin(gaps::run(args)).await,
+        Command::Sources(args) => Box::pin(sources::run(args)).await,
         Command::Status(args) => {
             let options = status::Options {
                 listen: daemon::address(args.listen, &args.config)?,

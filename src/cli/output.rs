@@ -33,6 +33,7 @@ pub fn exit_code(kind: ErrorKind) -> ExitCode {
         | ErrorKind::Trimmed
         | ErrorKind::Gone
         | ErrorKind::Fenced
+        | ErrorKind::NotEnrolled
         | ErrorKind::Data
         | ErrorKind::Unknown => 1,
     })

@@ -66,6 +66,14 @@ impl Phase {
         *self = Self::Running(stream);
     }
 
+    /// The ledger knows nothing of the source any more: its stream is not known either.
+    pub(super) fn restart(&mut self) {
+        match self {
+            Self::Starting | Self::Running(_) | Self::Halted(_) => *self = Self::Starting,
+            Self::Draining { stream, .. } => *stream = None,
+        }
+    }
+
     /// The ledger names another stream or generation; the phase stays as it is.
     pub(super) fn follow(&mut self, newer: Stream) {
         debug_assert!(self.stream().is_some(), "nobody follows before a first stream is found");
@@ -134,6 +142,16 @@ mod tests {
         assert_eq!(phase, Phase::Halted(stream(2)));
         phase.resume();
         assert_eq!(phase, Phase::Running(stream(2)));
+    }
+
+    #[test]
+    fn who_is_forgotten_begins_again_unless_it_leaves() {
+        let mut phase = Phase::Running(stream(3));
+        phase.restart();
+        phase.begin(stream(1));
+        phase.drain();
+        phase.restart();
+        assert!(phase.is_draining() && phase.stream().is_none() && !phase.applies());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use crate::apply::page::{Page, ShardIterator};
-pub use crate::model::{GapReason, Lease};
+pub use crate::model::{GapReason, Incarnation, Lease};
 
 use crate::apply::ports::Sink;
 use crate::error::Result;
@@ -20,7 +20,7 @@ mod backfills;
 mod entries;
 mod rewind;
 mod seams;
-pub use backfills::{Backfills, NewBackfill, NewStream, OpenLetter, Stale, Sweep, Swept};
+pub use backfills::{Backfills, NewBackfill, NewStream, OpenLetter, Settling, Stale, Sweep, Swept};
 pub use entries::{
     BackfillView, Continuity, Enrolment, Gap, LeaseRequest, LedgerView, PartitionRow,
     PartitionState, Publication, Published, SourceIdentity, Verified,
@@ -145,11 +145,22 @@ pub struct ReadFrom {
 ///
 /// Its calls use their own connections, so that applying cannot starve a renewal.
 pub trait Ledger: Backfills {
-    /// Registers the source if it is new (generation 1), and compares what was registered earlier with what
-    /// exists now. It never changes what is known about an old stream or table.
+    /// Registers the source if it is new, and compares what was registered earlier with what exists now. It
+    /// never changes what is known about an old stream or table.
+    ///
+    /// A new source begins one generation above the highest among the rows that dynaurora wrote into its
+    /// tables, with generation 1 if there are none: rows of a ledger that is gone would turn its changes
+    /// away. Its first backfill sweeps what it does not find of them.
+    ///
+    /// # Errors
+    /// `Conflict` if another source fills one of these tables and no constant keeps the rows of the two
+    /// apart; nothing is registered then. `Config` if a known source is to fill another table, where rows
+    /// have a higher generation than its own.
     fn enrol(&self, identity: &SourceIdentity) -> impl Future<Output = Result<Enrolment>> + Send;
 
     /// The current source: its partitions, workers and counts.
+    ///
+    /// Two views of the same [`Incarnation`] show no commit of before the first one undone.
     fn view(&self, source: &str) -> impl Future<Output = Result<LedgerView>> + Send;
 
     /// Takes the turn to list the source's shards: true for one worker only, and only if the last complete
@@ -191,6 +202,9 @@ pub trait Ledger: Backfills {
     /// Publishes the worker's progress. It covers a shard from the first publication with its lease until one
     /// without it, or until the lease is released, taken by another, or ended with its shard; the shard then
     /// keeps the last published time.
+    ///
+    /// It is refused by another run of the server than the one it names: what the worker saw committed there
+    /// may be lost.
     fn publish(
         &self,
         publication: &Publication<'_>,
@@ -204,6 +218,15 @@ pub trait Ledger: Backfills {
         worker: &WorkerId,
         held: &[(PartitionId, Epoch)],
         leaving: bool,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Notes why the worker, which has left, halted the source by itself. Those who ask the ledger how the
+    /// source is learn it until another worker shows itself alive.
+    fn note_halt(
+        &self,
+        source: &str,
+        worker: &WorkerId,
+        why: &str,
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Records a gap once (repeating it changes nothing) and, if asked, halts the source until an operator

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::ports::Published;
 use super::tail::freshness::{ShardProgress, spoken_for};
-use crate::model::{Epoch, EpochMillis, PartitionId};
+use crate::model::{Epoch, EpochMillis, Incarnation, PartitionId};
 
 /// Leases, as a publication names them.
 pub(super) type Leases = Arc<[(PartitionId, Epoch)]>;
@@ -18,6 +18,8 @@ pub(super) struct Publishing {
     synced_up_to: Option<EpochMillis>,
     /// The leases that the ledger is known to have from us; `None` until an answer says that it took them.
     covers: Option<Leases>,
+    /// The run of the server to which all that was committed which is in hand; `None` before the first view.
+    incarnation: Option<Incarnation>,
     /// A time of the database, and a local moment at which it was at least that.
     clock: Option<(Instant, EpochMillis)>,
 }
@@ -31,6 +33,7 @@ pub(super) struct NextPublication {
     pub(super) covers: Leases,
     /// Whether these leases are others than the ledger has.
     pub(super) changed: bool,
+    pub(super) incarnation: Incarnation,
 }
 
 /// What a publication came to.
@@ -53,14 +56,28 @@ impl Publishing {
         let changed = self.covers.take().as_ref() != Some(&covers);
         self.number += 1;
         self.synced_up_to = synced_up_to;
-        NextPublication { number: self.number, synced_up_to, last_poll_at, covers, changed }
+        let (number, incarnation) = (self.number, self.incarnation.clone().unwrap_or_default());
+        NextPublication { number, synced_up_to, last_poll_at, covers, changed, incarnation }
     }
 
-    /// Takes note of an answer.
-    pub(super) fn answered(&mut self, ended: PublicationEnded) {
+    /// Takes note of an answer. Whether the ledger took what was said.
+    pub(super) fn answered(&mut self, ended: PublicationEnded) -> bool {
         let PublicationEnded { covers, at, published } = ended;
         self.clock = Some((at, published.now));
         self.covers = published.taken.then_some(covers);
+        published.taken
+    }
+
+    /// Takes note of the server that showed a view. True if it took over from the one before: then nothing
+    /// that is believed to be committed need be there, what was published least of all.
+    pub(super) fn seen(&mut self, incarnation: &Incarnation) -> bool {
+        let before = self.incarnation.replace(incarnation.clone());
+        let took_over = before.is_some_and(|before| before != *incarnation);
+        if took_over {
+            self.covers = None;
+            self.synced_up_to = None;
+        }
+        took_over
     }
 
     /// The database's time now, or a little less; `None` before its first answer. The local time of day plays

@@ -1,6 +1,6 @@
 //! The response to a failure: one pure function from stage and kind to a directive.
 //!
-//! The list of retried failures is short on purpose; the default is to halt and say why.
+//! The list of halts is short on purpose; the default is to try again and say why.
 
 use std::time::Duration;
 
@@ -49,13 +49,21 @@ pub enum Directive {
     /// Forget what is buffered and restart from the ledger's positions after a pause: the outcome of the last
     /// transaction may be unknown, and only the ledger knows it.
     Reload,
+    /// Enrol the source again after a pause, and go on from what the ledger then says.
+    Enrol,
     /// Changes were lost: record it, then follow `on_gap`.
     Gap(GapReason),
     /// Stop this source and say why; the others continue.
     Halt,
 }
 
-/// The directive for a failure of this kind at this stage.
+/// The directive for a failure of this kind at this stage. This is the whole list.
+///
+/// Retrying loses nothing, since rows and positions move together. So what may pass by itself is
+/// retried, for as long as the stream holds the data: networks, credentials, rights, tables that
+/// somebody alters, and codes that nobody listed. A halt is for what only a person can decide: a
+/// mapping, or a stream, that cannot work. The other two halts are not failures: a gap
+/// ([`crate::engine::OnGap`]) and too large a share of rejects.
 #[must_use]
 pub fn directive(stage: Stage, kind: ErrorKind) -> Directive {
     use ErrorKind as Kind;
@@ -63,49 +71,46 @@ pub fn directive(stage: Stage, kind: ErrorKind) -> Directive {
         (Stage::Read, Kind::Expired) => Directive::Rederive,
         (Stage::Read, Kind::Trimmed) => Directive::Gap(GapReason::Trimmed),
         (Stage::Read, Kind::Gone) => Directive::Gap(GapReason::Vanished),
-        (Stage::Apply | Stage::Ledger, Kind::Fenced) => Directive::Reload,
-        (
-            Stage::Apply,
-            Kind::Unreachable
-            | Kind::Unavailable
-            | Kind::ReadOnly
-            | Kind::Conflict
-            | Kind::Capacity,
-        ) => Directive::Reload,
-        (
-            Stage::Ledger,
-            Kind::Unreachable
-            | Kind::Unavailable
-            | Kind::ReadOnly
-            | Kind::Conflict
-            | Kind::Capacity,
-        )
-        | (
-            // Both call the source and the ledger.
-            Stage::Discover | Stage::Backfill,
-            Kind::Unreachable
-            | Kind::Unavailable
-            | Kind::Throttled
-            | Kind::ReadOnly
-            | Kind::Conflict
-            | Kind::Capacity,
-        )
-        | (Stage::Read, Kind::Unreachable | Kind::Unavailable | Kind::Throttled) => {
-            Directive::Retry
-        }
-        _ => Directive::Halt,
+        // The second is a file of an export that is not as its manifest says.
+        (_, Kind::Config | Kind::Usage) | (Stage::Read, Kind::Data) => Directive::Halt,
+        // The outcome of a transaction may be unknown, and only the ledger knows it.
+        (Stage::Apply, _) | (Stage::Ledger, Kind::Fenced) => Directive::Reload,
+        (Stage::Ledger | Stage::Discover | Stage::Backfill, Kind::NotEnrolled) => Directive::Enrol,
+        (Stage::Read | Stage::Ledger | Stage::Discover | Stage::Backfill, _) => Directive::Retry,
     }
 }
 
-/// What an operator can do about a halt of this kind.
+/// Whether a failure of this kind is known to pass by itself within moments: what somebody waits
+/// for, such as a command, tries those again and no others.
+#[must_use]
+pub fn is_transient(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unreachable
+            | ErrorKind::Unavailable
+            | ErrorKind::Throttled
+            | ErrorKind::Conflict
+            | ErrorKind::Capacity
+            | ErrorKind::ReadOnly
+    )
+}
+
+/// Whether a start waits when it meets a failure of this kind: a database that is down, credentials
+/// that are not there yet. A wrong config, or a target that needs `apply`, is for a person.
+#[must_use]
+pub fn is_waited_out(kind: ErrorKind) -> bool {
+    is_transient(kind) || matches!(kind, ErrorKind::Denied | ErrorKind::Unknown)
+}
+
+/// What an operator can do about a failure of this kind.
 #[must_use]
 pub fn remedy(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::Denied => "grant the missing right (`dynaurora check` names it), then restart",
-        ErrorKind::Schema => "run `dynaurora plan` to see how the tables differ, then restart",
-        ErrorKind::Gone => "check the table's name and Region, then restart",
+        ErrorKind::Denied => "grant the missing right; `dynaurora check` names it",
+        ErrorKind::Schema => "run `dynaurora plan` to see how the tables differ",
+        ErrorKind::Gone => "check the table's name and Region",
         ErrorKind::Config => "correct the configuration, then restart",
-        _ => "fix the cause above, then restart",
+        _ => "fix the cause above",
     }
 }
 
@@ -176,13 +181,18 @@ mod tests {
     }
 
     #[test]
-    fn only_the_named_kinds_are_retried() {
-        let unknown = [Stage::Discover, Stage::Read, Stage::Ledger, Stage::Apply]
-            .map(|stage| directive(stage, ErrorKind::Unknown));
-        assert_eq!(unknown, [Directive::Halt; 4]);
-        assert_eq!(directive(Stage::Apply, ErrorKind::Schema), Directive::Halt);
-        assert_eq!(directive(Stage::Read, ErrorKind::Denied), Directive::Halt);
-        assert_eq!(directive(Stage::Apply, ErrorKind::Throttled), Directive::Halt);
+    fn only_what_a_person_must_decide_halts() {
+        use ErrorKind as Kind;
+        let stages = [Stage::Discover, Stage::Read, Stage::Ledger, Stage::Apply, Stage::Backfill];
+        for stage in stages {
+            assert_eq!(directive(stage, Kind::Config), Directive::Halt, "{stage:?}");
+            for kind in [Kind::Denied, Kind::Unknown, Kind::Schema, Kind::Throttled] {
+                let waits = [Directive::Retry, Directive::Reload].contains(&directive(stage, kind));
+                assert!(waits, "{stage:?} {kind:?}");
+            }
+        }
+        assert_eq!(directive(Stage::Discover, Kind::Gone), Directive::Retry, "it may come back");
+        assert_eq!(directive(Stage::Read, Kind::Data), Directive::Halt, "a damaged file");
     }
 
     #[test]
@@ -215,6 +225,14 @@ mod tests {
         assert_eq!(trimmed, Directive::Gap(GapReason::Trimmed));
         let gone = directive(Stage::Read, ErrorKind::Gone);
         assert_eq!(gone, Directive::Gap(GapReason::Vanished));
+    }
+
+    #[test]
+    fn a_source_that_the_ledger_forgot_is_enrolled_again() {
+        for stage in [Stage::Ledger, Stage::Discover, Stage::Backfill] {
+            assert_eq!(directive(stage, ErrorKind::NotEnrolled), Directive::Enrol);
+        }
+        assert_eq!(directive(Stage::Apply, ErrorKind::NotEnrolled), Directive::Reload);
     }
 
     #[test]

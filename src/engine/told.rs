@@ -10,6 +10,8 @@ pub(super) struct Told {
     failing: [Option<String>; Stage::COUNT],
     /// How many living workers have another mapping, as was told last.
     others: usize,
+    /// Whether the stream has ended, as was told last.
+    ended: bool,
     /// How many records this worker has applied.
     pub(super) records: u64,
 }
@@ -28,6 +30,11 @@ impl Told {
     /// What fails just now.
     pub(super) fn failing(&self) -> Option<String> {
         self.failing.iter().flatten().next().cloned()
+    }
+
+    /// The stream has ended, or has not. Whether that is news.
+    pub(super) fn ends(&mut self, ended: bool) -> bool {
+        std::mem::replace(&mut self.ended, ended) != ended
     }
 
     /// So many workers have another mapping. Whether that is news.

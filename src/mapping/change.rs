@@ -10,7 +10,7 @@ use super::definition::OnDelete;
 use super::row::{self, Material};
 use super::template::Captures;
 use crate::model::{
-    Cells, Change, ChangeOp, EpochMillis, Item, Reject, RejectReason, RowAction, RowOp,
+    Cells, Change, ChangeOp, EpochMillis, Item, ItemTag, Reject, RejectReason, RowAction, RowOp,
 };
 
 /// How a row ends: the action on it, and the word in its history.
@@ -48,7 +48,12 @@ impl Entity {
                 return Ok(false);
             }
             let material = Material { captures, keys, image: old };
-            self.end(row::key(self, &material)?, end, change, rows);
+            match row::key(self, &material) {
+                Ok(key) => self.end(key, end, change, rows),
+                // An old image without a key never had a row.
+                Err(_) if self.needs_image_for.is_some() && old.is_some() => return Ok(false),
+                Err(reject) => return Err(reject),
+            }
             return Ok(true);
         }
         let Some(image) = &change.new_image else {
@@ -68,8 +73,41 @@ impl Entity {
         self.end_moved(&cells, &Material { image: old, ..material }, change, rows);
         let children = row::children(self, &material, &cells)?;
         self.record(&cells, change, rows);
-        rows.push(RowOp { table: self.table, action: RowAction::Upsert, cells, children });
+        rows.push(RowOp {
+            table: self.table,
+            action: RowAction::Upsert,
+            cells,
+            children,
+            item: None,
+        });
         Ok(true)
+    }
+
+    /// Names the item in its rows, where their keys do not tell it.
+    pub(crate) fn name_item(&self, change: &Change, rows: &mut [RowOp]) {
+        if self.needs_image_for.is_none() || rows.is_empty() {
+            return;
+        }
+        let item = ItemTag::of(&change.keys);
+        rows.iter_mut().for_each(|row| row.item = Some(item));
+    }
+
+    /// Appends the end of the row that the item of a rejected change has left. If its key is the same, the
+    /// row stays as it last was.
+    pub(crate) fn leave(&self, change: &Change, captures: &Captures<'_>, rows: &mut Vec<RowOp>) {
+        let before = rows.len();
+        if change.op == ChangeOp::Remove {
+            // The removal is rejected for another entity's sake.
+            if self.map(change, captures, rows).is_err() {
+                rows.truncate(before);
+            }
+            return;
+        }
+        let Some(image) = &change.new_image else { return };
+        let new = Material { captures, keys: &change.keys, image: Some(image) };
+        let now = row::key(self, &new).unwrap_or_default();
+        let old = Material { image: change.old_image.as_ref(), ..new };
+        self.end_moved(&now, &old, change, rows);
     }
 
     /// Ends any row of an item that does not pass the filter.
@@ -128,13 +166,19 @@ impl Entity {
             cells.push_display(change.sequence);
             (0..own).for_each(|_| cells.push_null());
             end_of_history(&mut cells, end.op, change);
-            rows.push(RowOp { table, action: RowAction::Record, cells, children: Vec::new() });
+            rows.push(RowOp {
+                table,
+                action: RowAction::Record,
+                cells,
+                children: Vec::new(),
+                item: None,
+            });
         }
         let mut cells = key;
         if action == RowAction::SoftDelete {
             push_instant(&mut cells, change.changed_at);
         }
-        rows.push(RowOp { table: self.table, action, cells, children: Vec::new() });
+        rows.push(RowOp { table: self.table, action, cells, children: Vec::new(), item: None });
     }
 
     /// Appends the row's version to its history, if it has one.
@@ -150,7 +194,13 @@ impl Entity {
             }
         }
         end_of_history(&mut cells, change.op.label(), change);
-        rows.push(RowOp { table, action: RowAction::Record, cells, children: Vec::new() });
+        rows.push(RowOp {
+            table,
+            action: RowAction::Record,
+            cells,
+            children: Vec::new(),
+            item: None,
+        });
     }
 
     /// The number of cells that show the item: all except the soft-delete column.

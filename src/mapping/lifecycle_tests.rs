@@ -4,7 +4,7 @@ use super::definition::*;
 use super::spec::{AutoColumn, ColumnType, HISTORY_ENDS};
 use super::tests::{ORDER_KEY, change, column, item, map, order, put, word};
 use super::*;
-use crate::model::{ChangeOp, EpochMillis, RowAction, TableIndex};
+use crate::model::{ChangeOp, EpochMillis, ItemTag, RowAction, TableIndex};
 
 fn compile(entity: EntityDefinition) -> Mapper {
     try_compile(entity).unwrap()
@@ -106,6 +106,45 @@ fn a_row_that_moves_leaves_a_mark_or_nothing() {
         definition.rows.primary_key = Some(vec![word("city"), word("id")]);
         assert_eq!(map(&compile(definition), &moved).1[0], expected);
     }
+}
+
+/// No later change would name the row that the item has left.
+#[test]
+fn a_rejected_change_appends_the_end_of_the_row_that_its_item_left() {
+    let mut definition = soft();
+    definition.rows.primary_key = Some(vec![word("city"), word("id")]);
+    definition
+        .rows
+        .columns
+        .push(ColumnDefinition { column_type: Some(word("smallint")), ..column("size = size") });
+    let mapper = compile(definition);
+    let [nuuk, oulu] = ["Nuuk", "Oulu"].map(|city| format!(r#"{{"city":{{"S":"{city}"}}}}"#));
+    let big = |city: &str| format!(r#"{{"city":{{"S":"{city}"}},"size":{{"N":"99999"}}}}"#);
+    let no_key = r#"{"size":{"N":"1"}}"#;
+    let ended = ["SoftDelete orders(Nuuk,7,NULL)"];
+    for (new, old, expected) in [
+        (big("Oulu"), Some(&nuuk), &ended[..]),
+        (no_key.to_owned(), Some(&nuuk), &ended[..]),
+        (big("Nuuk"), Some(&nuuk), &[]),
+        (big("Oulu"), None, &[]),
+    ] {
+        let change = change(ChangeOp::Modify, ORDER_KEY, Some(&new), old.map(String::as_str));
+        let mut rows = Vec::new();
+        let outcome = mapper.map(&change, &mut rows);
+        assert!(matches!(outcome, Outcome::Rejected(_)), "{new}: {outcome:?}");
+        assert!(rows.iter().all(|row| row.item == Some(ItemTag::of(&change.keys))));
+        assert_eq!(map(&mapper, &change).1, expected, "{new}");
+    }
+    // What has no key has no row, and its removal settles what was rejected.
+    let gone = change(ChangeOp::Remove, ORDER_KEY, None, Some(no_key));
+    assert_eq!(map(&mapper, &gone), (Outcome::Filtered, Vec::new()));
+    let gone = change(ChangeOp::Remove, ORDER_KEY, None, Some(&oulu));
+    assert_eq!(map(&mapper, &gone).1, ["SoftDelete orders(Oulu,7,NULL)"]);
+    // A table whose key is the item's is as it was: its rows name no item.
+    let plain = compile(soft());
+    let mut rows = Vec::new();
+    plain.map(&put(OULU, ORDER_KEY), &mut rows);
+    assert!(rows.iter().all(|row| row.item.is_none()) && !plain.tables()[0].names_items);
 }
 
 #[test]

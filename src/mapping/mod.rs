@@ -52,7 +52,8 @@ pub enum Outcome {
     Filtered,
     /// No key template matches; the source's [`Unmatched`] decides.
     Unmatched,
-    /// It cannot be mapped; nothing was appended.
+    /// It cannot be mapped; nothing was appended but the ends of rows that the item has left: those of its
+    /// old image where the new one's key is another, or has none.
     Rejected(Reject),
 }
 
@@ -161,7 +162,12 @@ impl Mapper {
             let mut captures = Captures::default();
             if entity.takes(&change.keys, &mut captures) {
                 let material = Material { captures: &captures, keys: &change.keys, image };
-                keys.push((entity.table, row::key(entity, &material)?));
+                match row::key(entity, &material) {
+                    Ok(key) => keys.push((entity.table, key)),
+                    // An image without a key has no row.
+                    Err(_) if entity.needs_image_for.is_some() && image.is_some() => {}
+                    Err(reject) => return Err(reject),
+                }
             }
         }
         Ok(())
@@ -177,14 +183,28 @@ impl Mapper {
         self.entities.iter().filter(goes).map(|entity| entity.table).collect()
     }
 
-    /// Appends all rows of one change or, if it is rejected, none.
+    /// Appends all rows of one change or, if it is rejected, none but the ends of rows that its item has
+    /// left: no later change would name them.
     pub fn map(&self, change: &Change, rows: &mut Vec<RowOp>) -> Outcome {
         let before = rows.len();
         let outcome = self.route(change, rows).unwrap_or_else(Outcome::Rejected);
         if matches!(outcome, Outcome::Rejected(_)) {
             rows.truncate(before);
+            self.leave(change, rows);
         }
         outcome
+    }
+
+    /// Appends the ends of the rows that the item of a rejected change has left.
+    fn leave(&self, change: &Change, rows: &mut Vec<RowOp>) {
+        for entity in self.entities.iter().filter(|entity| entity.needs_image_for.is_some()) {
+            let mut captures = Captures::default();
+            if entity.takes(&change.keys, &mut captures) {
+                let before = rows.len();
+                entity.leave(change, &captures, rows);
+                entity.name_item(change, rows.get_mut(before..).unwrap_or_default());
+            }
+        }
     }
 
     fn route(&self, change: &Change, rows: &mut Vec<RowOp>) -> Result<Outcome, Reject> {
@@ -200,7 +220,9 @@ impl Mapper {
             if !alone && (first.filter.is_none() || entity.filter.is_none()) {
                 return Err(ambiguous(first, entity));
             }
+            let before = rows.len();
             let mapped = entity.map(change, &captures, rows)?;
+            entity.name_item(change, rows.get_mut(before..).unwrap_or_default());
             if outcome != Outcome::Mapped {
                 outcome = if mapped { Outcome::Mapped } else { Outcome::Filtered };
             }

@@ -66,6 +66,9 @@ pub struct TableSpec {
     /// The primary key's constant columns. Rows with other values there belong to another source or to
     /// somebody else.
     pub constants: Vec<Constant>,
+    /// Whether each row names its item, because its key has attributes outside the source's key: a change
+    /// can move the row of an item, and another item can have a row of that key next.
+    pub names_items: bool,
     /// Other requests of the mapping, which no row needs.
     pub extras: Extras,
 }

@@ -1,6 +1,6 @@
 //! An operation on one row of a target table.
 
-use super::Cells;
+use super::{Cells, ItemTag};
 
 /// The number of a target table within its source's mapping (see `Mapper::tables`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +17,9 @@ pub struct RowOp {
     pub cells: Cells,
     /// The rows of its child tables; they replace all existing ones in the same transaction.
     pub children: Vec<(TableIndex, Cells)>,
+    /// The item, where the key does not tell it: the row may be another item's by now, and an end then
+    /// leaves it alone. `None` in all other tables, and where anybody's row is meant.
+    pub item: Option<ItemTag>,
 }
 
 /// What to do with a row.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::SequenceNumber;
+use super::{ItemTag, SequenceNumber};
 
 /// A number that grows whenever continuity with the stream was lost and the table is read again. The first
 /// generation of a source is 1.
@@ -14,6 +14,7 @@ pub type Epoch = i64;
 /// The version of a row: generation first, then sequence number, which is zero for a scanned row.
 ///
 /// In the target it is one `numeric`: generation x 10^40 + sequence number, which is what `Display` prints.
+/// A [`Stamp`] adds the item, where rows name theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// The generation in which the row was read.
@@ -23,10 +24,15 @@ pub struct Version {
 }
 
 impl Version {
-    /// Reads what `Display` prints: the generation, from 1, before the last forty digits. Anything else
-    /// in the version's column is no version that a change, or a scan, can have given a row.
+    /// Reads what `Display` prints: the generation, from 1, before the last forty digits; of a stamp its
+    /// version. Anything else in the version's column is no version that a change, or a scan, can have given
+    /// a row.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        let text = match text.split_once('.') {
+            Some((whole, tag)) => ItemTag::parse(tag).map(|_| whole)?,
+            None => text,
+        };
         let split = text.len().checked_sub(SequenceNumber::DIGITS_MAX)?;
         let (generation, sequence) = text.split_at_checked(split)?;
         let generation = generation.parse().ok().filter(|generation| *generation >= 1)?;
@@ -60,6 +66,26 @@ impl fmt::Display for Version {
     }
 }
 
+/// A version as a row holds it: where the key does not tell the item, the item's tag is the fraction.
+///
+/// So a row without a fraction is of an unknown item, and whoever writes the version writes the item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The version.
+    pub version: Version,
+    /// The item, where rows name theirs.
+    pub item: Option<ItemTag>,
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.item {
+            Some(item) => write!(f, "{}.{item}", self.version),
+            None => self.version.fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +106,17 @@ mod tests {
         assert!(version < scan);
         assert!(scan < Version { generation: 4, sequence: seq("1") });
     }
+
+    #[test]
+    fn a_stamp_is_a_version_with_its_item_behind_the_point() {
+        let version = Version { generation: 3, sequence: seq("42") };
+        let item = ItemTag::numbered(7);
+        let text = Stamp { version, item }.to_string();
+        assert_eq!(text, format!("3{:040}.0000000000000007", 42));
+        assert_eq!((Version::parse(&text), ItemTag::of_version(&text)), (Some(version), item));
+        assert_eq!(Stamp { version, item: None }.to_string(), version.to_string());
+    }
+
     #[test]
     fn only_what_a_change_can_have_given_is_a_version() {
         let own = Version { generation: 2, sequence: seq("000100000000003498069978") };

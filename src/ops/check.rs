@@ -1,6 +1,7 @@
 //! Everything that the daemon needs, looked at one by one.
 
 use super::resolve::resolve;
+use super::sources::refused;
 use super::stream::describe;
 use super::wire;
 use crate::config::{Config, SourceConfig};
@@ -60,7 +61,15 @@ async fn target(config: &mut Config, findings: &mut Vec<Finding>) {
     findings.push(Finding::good(what));
     let pending = migrations::pending(&pool).await.map(|pending| pending.len());
     let what = "ledger: its schema is up to date";
+    let complete = matches!(pending, Ok(0));
     findings.push(Finding::complete(what, pending, "migrations"));
+    if complete {
+        let what = "ledger: no other source keeps the target tables";
+        findings.push(match refused(config, &pool).await {
+            Ok(None) => Finding::good(what),
+            Ok(Some(error)) | Err(error) => Finding::bad(what, error),
+        });
+    }
     if let Err(error) = resolve(config, &pool).await {
         return findings.push(Finding::bad("mapping: fits the existing tables", error));
     }

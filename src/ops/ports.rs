@@ -4,7 +4,7 @@
 //! The doc comments are the contract. Two contract suites (`tests/contract/repair.rs` and `histories.rs`) run
 //! over the simulated and over the real implementation.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -130,7 +130,8 @@ pub trait Repairs: Send + Sync + 'static {
     /// only then is `truth` awaited: what each row should be by a consistent read of its item. A row that
     /// is there keeps its version if some change of this generation or an earlier one can have given it;
     /// any other row gets the version of a scanned one. What [`Guard`] does not let through stays, and so
-    /// does a row with version 0 that should not be there: dynaurora did not write it.
+    /// does a row with version 0 that should not be there: dynaurora did not write it. Of an end that names
+    /// its item, a row of another item stays too.
     ///
     /// The history of a row that was written or deleted follows: where its newest version is not what the row
     /// now is, one of now is added; its times are set anew.
@@ -222,12 +223,13 @@ pub enum Fate {
 
 /// The dead letters of a target.
 pub trait Letters: Send + Sync + 'static {
-    /// Which of these keys wait as open dead letters of the source.
+    /// Which of these keys wait as open dead letters of the source, each with the letter's version: of one
+    /// item at most one is open.
     fn open_among(
         &self,
         source: &str,
         hashes: &[KeyHash],
-    ) -> impl Future<Output = Result<HashSet<KeyHash>>> + Send;
+    ) -> impl Future<Output = Result<HashMap<KeyHash, Version>>> + Send;
 
     /// The dead letter with this number; `None` where there is none that is open.
     fn open_letter(&self, id: i64) -> impl Future<Output = Result<Option<Letter>>> + Send;

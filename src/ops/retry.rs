@@ -2,7 +2,8 @@
 //!
 //! A retry never replays the stored image: the item is read as it is now, by a consistent read, and its
 //! rows are made so under the lock that `postgres/repair/repairer.rs` explains. So it never overwrites a
-//! newer row, and doing it twice changes nothing.
+//! newer row, and doing it twice changes nothing. Where the item's row can move, the row that the record's
+//! old image names is ended too, unless the item has it again.
 
 use super::ports::{Fate, Guard, Letter, Letters, Recorded, Repairs, RowRepair, Sides};
 use super::verify::context::Context;
@@ -10,7 +11,7 @@ use super::verify::{Asked, truth};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{HISTORY_COLUMNS, HISTORY_ENDS};
 use crate::mapping::{Outcome, Unmatched};
-use crate::model::{Change, Reject, RejectReason, RowAction, RowOp, StoredRecord};
+use crate::model::{Cells, Change, Reject, RejectReason, RowAction, RowOp, StoredRecord};
 
 /// What became of one dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,13 +36,17 @@ pub async fn retry<S: Sides>(context: &Context<S>, id: i64) -> Result<Option<Ret
     let mut rows = Vec::new();
     let outcome = match &item {
         Some(item) => {
-            let change = Change::scanned(record.keys.clone(), item.clone());
+            let old_image = record.old_image.clone();
+            let change = Change { old_image, ..Change::scanned(record.keys.clone(), item.clone()) };
             context.mapper.map(&change, &mut rows)
         }
-        None => context.mapper.map(&record.removal(), &mut rows),
+        None => removed(context, &record, &mut rows),
     };
     let reject = match outcome {
-        Outcome::Rejected(reject) => Some(reject),
+        Outcome::Rejected(reject) => {
+            Box::pin(repair(context, &letter, &record, rows)).await?;
+            Some(reject)
+        }
         Outcome::Unmatched
             if item.is_some() && context.mapper.unmatched() == Unmatched::DeadLetter =>
         {
@@ -58,6 +63,27 @@ pub async fn retry<S: Sides>(context: &Context<S>, id: i64) -> Result<Option<Ret
     target.resolve(id).await?;
     let gone = item.is_none().then(|| "the item is gone".to_owned());
     Ok(Some(Retried { resolved: true, detail: gone }))
+}
+
+/// Maps the removal of an item that is gone: of the row that the newest image names, and of that which the
+/// older one names, if it is another.
+fn removed<S: Sides>(
+    context: &Context<S>,
+    record: &StoredRecord,
+    rows: &mut Vec<RowOp>,
+) -> Outcome {
+    let outcome = context.mapper.map(&record.removal(), rows);
+    let mut older = Vec::new();
+    for removal in record.removals() {
+        context.mapper.map(&removal, &mut older);
+    }
+    let mine = rows.len();
+    older.retain(|op| {
+        let known = |own: &RowOp| (own.table, &own.cells) == (op.table, &op.cells);
+        op.item.is_some() && !rows.iter().take(mine).any(known)
+    });
+    rows.append(&mut older);
+    outcome
 }
 
 /// Repairs the rows one by one; what Postgres refuses is the new reason.
@@ -87,7 +113,10 @@ async fn repair<S: Sides>(
         let repairing = context.sides.target().repair(table, &wanted, async {
             if !named && op.action.ends_row() {
                 let item = context.items_now(std::slice::from_ref(&record.keys)).await?.pop();
-                return Ok(vec![item.flatten().is_none().then(|| op.clone())]);
+                let has_it = item.flatten().is_some_and(|item| {
+                    has_row(context, &Change::scanned(record.keys.clone(), item), op, key_columns)
+                });
+                return Ok(vec![(!has_it).then(|| op.clone())]);
             }
             truth(context, table, vec![asked]).await
         });
@@ -109,6 +138,19 @@ async fn repair<S: Sides>(
         }
     }
     Ok(None)
+}
+
+/// Whether the item has the row that is to end; of an item that cannot be mapped, whether it would.
+fn has_row<S: Sides>(context: &Context<S>, item: &Change, end: &RowOp, key_columns: usize) -> bool {
+    let mut rows = Vec::new();
+    let same =
+        |table, key: &Cells| table == end.table && key.cmp_prefix(&end.cells, key_columns).is_eq();
+    if !matches!(context.mapper.map(item, &mut rows), Outcome::Rejected(_)) {
+        return rows.iter().any(|op| op.action == RowAction::Upsert && same(op.table, &op.cells));
+    }
+    let mut keys = Vec::new();
+    let known = context.mapper.row_keys(item, &mut keys).is_ok();
+    !known || keys.iter().any(|(table, key)| same(*table, key))
 }
 
 /// The history's word for the end of a row; the reason is in its own version of the row.

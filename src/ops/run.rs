@@ -2,19 +2,26 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
 use super::service::{Observer, Service};
 use super::start;
 use super::wire::{self, BackfillWish};
 use crate::config::Config;
 use crate::engine::ports::Clock;
+use crate::engine::retry::{is_waited_out, pause, remedy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::WorkerId;
 use crate::runtime::{
     self, SystemClock, notify_ready, notify_status, notify_stopping, signals, watchdog,
 };
+use crate::telemetry::status::Status;
 use crate::telemetry::{Telemetry, events, http};
 
-/// How often the start checks whether every source is ready, and the service manager gets a status.
+/// What is said before anything is known.
+const STARTING: &str = "starting";
+/// How often the service manager gets a status.
 const NOTIFY_EVERY: Duration = Duration::from_secs(1);
 
 /// How the daemon ended.
@@ -29,7 +36,7 @@ pub enum Ended {
 /// Runs until a signal; the first drains, the second stops at once.
 ///
 /// # Errors
-/// What prevents the start, or the error of a halted source.
+/// What a person must mend before it can start, or the error of a halted source.
 pub async fn run(
     mut config: Config,
     telemetry: Telemetry,
@@ -47,22 +54,26 @@ pub async fn run(
         tracing::info!(%address, "listening");
     }
 
+    let (shown, look) = watch::channel(Shown::Waiting(STARTING.to_owned()));
+    let status = move || look.borrow().status();
+    let ending = CancellationToken::new();
+    let server = http::serve(listener, telemetry, status, ending.clone().cancelled_owned());
+    let tending = tend(shown.subscribe());
+    tokio::pin!(server, tending);
     let service = tokio::select! {
         biased;
         signal = signals.signal() => {
             tracing::info!(signal, "stopped during the start");
             return Ok(Ended::Drained);
         }
-        service = start(&mut config, worker, backfill) => service?,
+        served = &mut server => return served.map(|()| Ended::Drained),
+        service = started(&mut config, &worker, backfill, &shown) => service?,
+        () = &mut tending => return Ok(Ended::Drained),
     };
     let stop = service.stop();
-    let observer = service.observer();
-    let shown = observer.clone();
-    let status = move || shown.status(SystemClock.wall());
-    let server = http::serve(listener, telemetry, status, stop.clone().cancelled_owned());
-    let tending = tend(observer);
+    shown.send_replace(Shown::Working(service.observer()));
     let finished = service.finished();
-    tokio::pin!(server, tending, finished);
+    tokio::pin!(finished);
 
     let mut serving = true;
     loop {
@@ -81,6 +92,7 @@ pub async fn run(
         }
     }
     stop.cancel();
+    ending.cancel();
     notify_stopping();
     let grace = Duration::from_secs(config.worker.grace_secs);
     tokio::select! {
@@ -101,6 +113,30 @@ pub async fn run(
     }
 }
 
+/// Starts the sources. What is away is waited for, as long as it takes.
+async fn started(
+    config: &mut Config,
+    worker: &WorkerId,
+    backfill: BackfillWish,
+    shown: &watch::Sender<Shown>,
+) -> Result<Service> {
+    let mut random = fastrand::Rng::new();
+    for failures in 1.. {
+        let error = match start(config, worker.clone(), backfill).await {
+            Ok(service) => return Ok(service),
+            Err(error) if !is_waited_out(error.kind()) => return Err(error),
+            Err(error) => error,
+        };
+        let delay = pause(failures, &mut random);
+        let remedy = error.hint().unwrap_or_else(|| remedy(error.kind()));
+        let reason = format!("starting: {}; {remedy}", error.chain());
+        tracing::warn!(%reason, failures, ?delay, "the start failed, retrying");
+        shown.send_replace(Shown::Waiting(reason));
+        SystemClock.sleep_until(SystemClock.now() + delay).await;
+    }
+    unreachable!("it is tried without end")
+}
+
 async fn start(config: &mut Config, worker: WorkerId, backfill: BackfillWish) -> Result<Service> {
     let pools = wire::target(config).await?;
     start::prepare_target(config, &pools).await?;
@@ -109,21 +145,47 @@ async fn start(config: &mut Config, worker: WorkerId, backfill: BackfillWish) ->
     Ok(service)
 }
 
-/// Keeps the service manager informed: readiness of all sources, status line, watchdog.
-async fn tend(observer: Observer) {
+/// What the status shows.
+enum Shown {
+    /// The start waits for something.
+    Waiting(String),
+    /// The sources' workers run.
+    Working(Observer),
+}
+
+impl Shown {
+    fn status(&self) -> Status {
+        match self {
+            Self::Waiting(reason) => Status { reasons: vec![reason.clone()], ..Status::starting() },
+            Self::Working(observer) => observer.status(SystemClock.wall()),
+        }
+    }
+
+    fn progress(&self) -> u64 {
+        let now = SystemClock.wall();
+        match self {
+            Self::Waiting(_) => now.0.unsigned_abs(),
+            Self::Working(observer) => observer.progress(now),
+        }
+    }
+}
+
+/// Keeps the service manager informed: that the process is in charge of its work, whether all of it is well
+/// or not; the status line; the watchdog.
+async fn tend(shown: watch::Receiver<Shown>) {
+    notify_ready();
     let tell = async {
         let mut told = false;
         loop {
-            let status = observer.status(SystemClock.wall());
+            let status = shown.borrow().status();
             if status.ready && !told {
                 tracing::info!("ready");
-                notify_ready();
                 told = true;
             }
             notify_status(status.reasons.first().map_or("up to date", String::as_str));
             SystemClock.sleep_until(SystemClock.now() + NOTIFY_EVERY).await;
         }
     };
-    let progress = || observer.progress();
+    let progress = || shown.borrow().progress();
     tokio::join!(tell, watchdog(SystemClock, progress));
 }

@@ -125,11 +125,15 @@ impl Service {
 }
 
 impl Observer {
-    /// A number that changes while every loop runs, for the watchdog.
+    /// A number that changes while every loop runs, for the watchdog. The loop of a source that waits for a
+    /// person has ended, which is no reason to end the others.
     #[must_use]
-    pub fn progress(&self) -> u64 {
-        let turned = self.0.iter().map(|source| source.status.borrow().turned_at);
-        turned.min().map_or(0, |at| at.0.unsigned_abs())
+    pub fn progress(&self, now: EpochMillis) -> u64 {
+        let turned = self.0.iter().filter_map(|source| {
+            let known = source.status.borrow();
+            known.halted.is_none().then_some(known.turned_at)
+        });
+        turned.min().unwrap_or(now).0.unsigned_abs()
     }
 
     /// The records applied by this process.

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::resolve::resolve;
 use super::service::{Service, SourcePlan};
+use super::sources::refused;
 use super::stream::describe;
 use super::wire::{self, BackfillWish};
 use crate::config::{Config, SourceConfig};
+use crate::engine::retry::is_waited_out;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::migrations;
 use crate::postgres::session::Pools;
@@ -16,7 +18,8 @@ use crate::postgres::tables::ddl;
 /// migrations if the config allows it, and compiles the mapping against the tables.
 ///
 /// # Errors
-/// `Schema` when the target needs `dynaurora apply` first; `Denied` if the role may not migrate.
+/// `Schema` when the target needs `dynaurora apply` first; `Denied` if the role may not migrate; `Config` if
+/// a source of another name keeps one of the tables.
 pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
     let apply = "dynaurora apply";
     let pool = pools.pool().await?;
@@ -30,6 +33,9 @@ pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
         migrations::migrate(&pools.pool().await?).await.map_err(|error| {
             if error.kind() == ErrorKind::Denied { error.with_hint(apply) } else { error }
         })?;
+    }
+    if let Some(refused) = refused(config, &pool).await? {
+        return Err(refused);
     }
     resolve(config, &pool).await?;
     let mut missing = Vec::new();
@@ -51,8 +57,10 @@ pub async fn prepare_target(config: &mut Config, pools: &Pools) -> Result<()> {
 
 /// Adds the config's sources, or the named one, to the service, over the real servers.
 ///
+/// What keeps one source from working does not keep the others: its worker tells, and tries again.
+///
 /// # Errors
-/// As for [`describe`].
+/// As for [`describe`], if a person must mend each of the sources.
 pub async fn add_sources(
     service: &mut Service,
     config: &Config,
@@ -61,9 +69,23 @@ pub async fn add_sources(
     backfill: BackfillWish,
 ) -> Result<()> {
     let wanted = |source: &&SourceConfig| only.is_none_or(|name| *source.name == *name);
+    let mut refused = None;
+    let mut ready = Vec::new();
     for source in config.sources.iter().filter(wanted) {
         let ports = wire::ports(config, source, pools).await?;
-        describe(&ports.source, source).await?;
+        match describe(&ports.source, source).await {
+            Err(error) if !is_waited_out(error.kind()) => {
+                tracing::error!(source = &*source.name, error = %error.chain(), "a source waits");
+                refused = refused.or(Some(error));
+                ready.push((source, ports, false));
+            }
+            _ => ready.push((source, ports, true)),
+        }
+    }
+    if let Some(error) = refused.filter(|_| ready.iter().all(|(_, _, fit)| !fit)) {
+        return Err(error);
+    }
+    for (source, ports, _) in ready {
         let plan = SourcePlan {
             name: Arc::clone(&source.name),
             table: source.table.clone(),

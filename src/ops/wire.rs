@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
+use super::secret::RotatingSecret;
 use crate::apply::batch::Limits;
 use crate::config::{self, Auth, AwsConfig, Config, SourceConfig, TargetConfig};
 use crate::engine::backfill::Backfill;
@@ -65,12 +66,11 @@ async fn password(target: &TargetConfig, aws: &AwsConfig) -> Result<Option<Passw
     match &target.auth {
         Auth::Trust => Ok(None),
         Auth::Password(reference) => {
-            let secret = reference.resolve(|name| std::env::var(name).ok())?;
-            let password: Password = Arc::new(move || {
-                let text = secret.expose().to_owned();
+            let secret = Arc::new(RotatingSecret::read(reference.clone(), SystemClock)?);
+            Ok(Some(Arc::new(move || {
+                let text = secret.current();
                 Box::pin(async move { Ok(text) })
-            });
-            Ok(Some(password))
+            })))
         }
         Auth::Iam => iam_tokens(target, aws).await.map(Some),
     }

@@ -24,7 +24,11 @@ pub(super) fn error(what: impl Into<String>, error: sqlx::Error) -> Error {
         };
     };
     let server: &PgDatabaseError = server;
-    let kind = kind(server.code(), server.routine());
+    let kind = match (server.code(), server.schema()) {
+        // All references in our schema are to a source.
+        ("23503", Some("dynaurora")) => ErrorKind::NotEnrolled,
+        (code, _) => kind(code, server.routine()),
+    };
     let refusal = Refusal::new(server, kind);
     let error = Error::new(kind, what).with_code(server.code()).with_source(refusal);
     match hint(kind, server.code()) {
@@ -33,7 +37,7 @@ pub(super) fn error(what: impl Into<String>, error: sqlx::Error) -> Error {
     }
 }
 
-/// Our kind for a SQLSTATE. Unlisted codes are `Unknown`, which is never retried.
+/// Our kind for a SQLSTATE. Unlisted codes are `Unknown`.
 ///
 /// `routine` is the server's function that raised it; it tells a stale cached plan, which a retry fixes, from
 /// a missing feature.
@@ -174,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_have_kinds_and_unknown_ones_are_never_retried() {
+    fn codes_have_kinds_and_unlisted_ones_are_unknown() {
         use ErrorKind as Kind;
         let expected: [(Kind, &[&str]); 11] = [
             (Kind::ReadOnly, &["25006"]),

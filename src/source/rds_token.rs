@@ -31,7 +31,10 @@ pub struct RdsUser {
     pub user: String,
 }
 
-/// The tokens of one user, each used until two thirds of its life have passed.
+/// How long a token is used. It may end early with the credentials that signed it, and costs no call.
+const TOKEN_KEPT: Duration = Duration::from_secs(60);
+
+/// The tokens of one user, each used for a minute.
 pub struct RdsTokens {
     config: SdkConfig,
     to: RdsUser,
@@ -52,7 +55,7 @@ impl RdsTokens {
     pub async fn token(&self, now: EpochMillis) -> Result<String> {
         let mut held = self.held.lock().await;
         if let Some((made, token)) = &*held
-            && u128::from(now.0.abs_diff(made.0)) < (TOKEN_TTL * 2 / 3).as_millis()
+            && u128::from(now.0.abs_diff(made.0)) < TOKEN_KEPT.as_millis()
         {
             return Ok(token.clone());
         }
@@ -168,12 +171,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_used_until_two_thirds_of_its_life_have_passed() {
+    async fn a_token_is_used_for_a_minute() {
         let tokens = RdsTokens::new(config(None), to());
         let made = EpochMillis(1_700_000_000_000);
         let first = tokens.token(made).await.unwrap();
-        assert_eq!(tokens.token(EpochMillis(made.0 + 599_999)).await.unwrap(), first);
-        let second = tokens.token(EpochMillis(made.0 + 600_000)).await.unwrap();
+        assert_eq!(tokens.token(EpochMillis(made.0 + 59_999)).await.unwrap(), first);
+        let second = tokens.token(EpochMillis(made.0 + 60_000)).await.unwrap();
         assert_ne!(second, first);
         assert_eq!(tokens.token(made).await.unwrap(), first, "a clock set back makes a new one");
     }

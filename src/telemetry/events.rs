@@ -15,8 +15,8 @@ pub use backfills::{
     BackfillBegun, BackfillEnded, BackfillProgress, BackfillWaits, GenerationChanged,
 };
 pub use batches::BatchApplied;
-pub use fleet::{LeasesLost, MappingsDiffer, PartitionEvent};
-pub use sources::{Freshness, GapFound, Halted};
+pub use fleet::{LeasesLost, MappingsDiffer, PartitionEvent, ServerChanged};
+pub use sources::{Freshness, GapFound, Halted, StreamEnded};
 
 /// The process started.
 pub struct Started<'a> {

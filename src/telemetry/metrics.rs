@@ -77,6 +77,7 @@ pub(super) const KIND: Label = closed(
         "trimmed",
         "gone",
         "fenced",
+        "not_enrolled",
         "conflict",
         "capacity",
         "read_only",

@@ -3,7 +3,7 @@
 use dynaurora::apply::ports::{Batch, DeadLetter, Phase, Sink, Unit};
 use dynaurora::engine::ports::{
     Backfills, Gap, GapReason, Lease, LeaseRequest, Ledger, NewBackfill, NewStream, PartitionState,
-    Stale, Sweep, Swept, Target,
+    Settling, Stale, Sweep, Swept, Target,
 };
 use dynaurora::error::ErrorKind;
 use dynaurora::model::{
@@ -28,10 +28,13 @@ macro_rules! cases {
             a_load_repairs_gaps_and_ends_their_halt
             a_new_stream_comes_with_its_load
             a_new_stream_that_nobody_noticed_comes_with_its_load
+            a_new_stream_that_is_not_the_newest_begins_nothing
             a_recreated_table_is_never_loaded_unasked
             a_load_ends_when_it_is_read
             a_sweep_deletes_what_was_not_found
-            a_scans_reject_and_another_do_not_stand_side_by_side
+            of_one_item_only_the_newest_reject_is_open
+            what_a_change_has_overtaken_is_settled_before_the_load_ends
+            a_letter_of_an_older_load_is_settled_with_the_next
         ] $($how)* }
     };
 }
@@ -41,7 +44,7 @@ fn ann() -> WorkerId {
     worker("ann")
 }
 
-fn new_load(replaces: Generation) -> NewBackfill {
+pub fn new_load(replaces: Generation) -> NewBackfill {
     NewBackfill {
         source: SOURCE.into(),
         replaces,
@@ -221,6 +224,31 @@ async fn begins_with_a_new_stream(rig: &impl Rig, known: bool) {
     assert_eq!(leased_in(rig, 2, "n").await.position, Position::At(sequence(3)));
 }
 
+/// Whoever asks for a load has described the source a moment ago; meanwhile the stream may be another one.
+pub async fn a_new_stream_that_is_not_the_newest_begins_nothing(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    let ledger = rig.ledger();
+    let found = async |number: u8| {
+        let changed = gap(GapReason::StreamChanged, None, &format!("{STREAM}{number}"));
+        ledger.record_gap(SOURCE, 1, &changed, true).await.unwrap();
+    };
+    let with = |number: u8| NewBackfill {
+        stream: Some(NewStream {
+            stream_arn: format!("{STREAM}{number}").into(),
+            shards: vec![shard("b", None, Some(1))],
+        }),
+        ..new_load(1)
+    };
+    found(2).await;
+    assert!(!ledger.begin_backfill(&new_load(1)).await.unwrap(), "the gap names a newer stream");
+    found(3).await;
+    assert!(!ledger.begin_backfill(&with(2)).await.unwrap(), "there is a newer one by now");
+    let view = view(rig).await;
+    assert_eq!((view.gaps_open, view.generation), (2, 1), "nothing happened");
+    assert!(view.halted.is_some() && *view.stream_arn == *STREAM);
+    assert!(ledger.begin_backfill(&with(4)).await.unwrap(), "nobody has found the newest one yet");
+}
+
 pub async fn a_recreated_table_is_never_loaded_unasked(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     let changed = gap(GapReason::TableChanged, None, STREAM);
@@ -303,7 +331,7 @@ fn reject(generation: Generation, number: u64, key: u8) -> DeadLetter {
     }
 }
 
-pub async fn a_scans_reject_and_another_do_not_stand_side_by_side(rig: &impl Rig) {
+pub async fn of_one_item_only_the_newest_reject_is_open(rig: &impl Rig) {
     enrolled(rig, &[shard("a", None, Some(1))]).await;
     begun(rig, 1).await;
     let lease = leased_in(rig, 2, SEGMENTS[0]).await;
@@ -315,13 +343,18 @@ pub async fn a_scans_reject_and_another_do_not_stand_side_by_side(rig: &impl Rig
     change.fence.generation = 2;
     change.rows.rejects = vec![reject(2, 4, 1), reject(2, 5, 1)];
     rig.sink().apply(&change).await.unwrap();
-    assert_eq!(view(rig).await.dead_letters, 3, "the scan's of the first key is out of date");
+    assert_eq!(view(rig).await.dead_letters, 2, "of the first key only the newest is open");
     let seen = |letters: Vec<dynaurora::engine::ports::OpenLetter>| -> Vec<String> {
         letters.into_iter().map(|letter| letter.image).collect()
     };
     let open = seen(rig.ledger().open_letters(SOURCE, 10).await.unwrap());
-    assert_eq!(open, [reject(2, 0, 2).image, reject(2, 4, 1).image, reject(2, 5, 1).image]);
+    assert_eq!(open, [reject(2, 0, 2).image, reject(2, 5, 1).image]);
     assert_eq!(rig.ledger().open_letters(SOURCE, 1).await.unwrap().len(), 1);
+    let late = leased_in(rig, 2, SEGMENTS[1]).await;
+    let mut page_of_other = page(2, &late, "{}", Vec::new());
+    page_of_other.rows.rejects = vec![reject(2, 0, 1)];
+    rig.sink().apply(&page_of_other).await.unwrap();
+    assert_eq!(view(rig).await.dead_letters, 2, "an older one does not open beside a newer");
 
     begun(rig, 2).await;
     let lease = leased_in(rig, 3, SEGMENTS[0]).await;
@@ -330,4 +363,62 @@ pub async fn a_scans_reject_and_another_do_not_stand_side_by_side(rig: &impl Rig
     rig.sink().apply(&again).await.unwrap();
     let open = seen(rig.ledger().open_letters(SOURCE, 10).await.unwrap());
     assert_eq!(open, [reject(3, 0, 1).image, reject(3, 0, 2).image], "a later scan is newer");
+}
+
+pub async fn what_a_change_has_overtaken_is_settled_before_the_load_ends(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    begun(rig, 1).await;
+    let tail = leased_in(rig, 2, "a").await;
+    let mut change = batch(&ann(), &tail, 5, Vec::new());
+    change.fence.generation = 2;
+    change.phase = Phase::BesideBackfill;
+    change.rows.touched = vec![([1; 32], Version { generation: 2, sequence: sequence(5) })];
+    rig.sink().apply(&change).await.unwrap();
+    let lease = leased_in(rig, 2, SEGMENTS[0]).await;
+    let mut late = page(2, &lease, "{}", Vec::new());
+    late.rows.rejects = vec![reject(2, 0, 1), reject(2, 0, 2)];
+    late.fence.advances[0].drained = true;
+    rig.sink().apply(&late).await.unwrap();
+    let lease = leased_in(rig, 2, SEGMENTS[1]).await;
+    let mut last = page(2, &lease, "{}", Vec::new());
+    last.fence.advances[0].drained = true;
+    rig.sink().apply(&last).await.unwrap();
+    settled(rig, 2).await;
+    let open = rig.ledger().open_letters(SOURCE, 9).await.unwrap();
+    let open: Vec<_> = open.into_iter().map(|letter| letter.image).collect();
+    assert_eq!(open, [reject(2, 0, 2).image], "the first item was corrected already");
+    let settling = rig.ledger().settle_letters(SOURCE, 1).await.unwrap();
+    assert_eq!(settling, Settling::Over, "of another load");
+    assert!(rig.ledger().end_backfill(SOURCE, 2).await.unwrap());
+    assert_eq!(rig.ledger().settle_letters(SOURCE, 2).await.unwrap(), Settling::Over);
+}
+
+/// Settles what is to be settled at the end of a load.
+async fn settled(rig: &impl Rig, generation: Generation) {
+    loop {
+        match rig.ledger().settle_letters(SOURCE, generation).await.unwrap() {
+            Settling::More => {}
+            Settling::Done => break,
+            Settling::Over => panic!("the load is active"),
+        }
+    }
+}
+
+pub async fn a_letter_of_an_older_load_is_settled_with_the_next(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    let lease = leased(rig, &ann(), "a").await;
+    let mut bad = batch(&ann(), &lease, 5, Vec::new());
+    bad.rows.rejects = vec![reject(1, 4, 1), reject(1, 5, 2)];
+    rig.sink().apply(&bad).await.unwrap();
+    begun(rig, 1).await;
+    let segment = leased_in(rig, 2, SEGMENTS[0]).await;
+    let mut page = page(2, &segment, "{}", Vec::new());
+    page.rows.rejects = vec![reject(2, 0, 2)];
+    page.fence.advances[0].drained = true;
+    rig.sink().apply(&page).await.unwrap();
+    assert_eq!(view(rig).await.dead_letters, 2, "the first item may still be read");
+    settled(rig, 2).await;
+    let open = rig.ledger().open_letters(SOURCE, 9).await.unwrap();
+    let open: Vec<_> = open.into_iter().map(|letter| letter.image).collect();
+    assert_eq!(open, [reject(2, 0, 2).image], "the first item was not there any more");
 }

@@ -2,7 +2,7 @@
 
 use dynaurora::apply::ports::Sink;
 use dynaurora::engine::ports::{
-    Gap, GapReason, Lease, Ledger, Listing, PartitionState, Publication, Published,
+    Gap, GapReason, Incarnation, Lease, Ledger, Listing, PartitionState, Publication, Published,
 };
 use dynaurora::model::{EpochMillis, PartitionId, Position, WorkerId};
 
@@ -20,6 +20,7 @@ macro_rules! cases {
         $crate::contract::tests! { freshness [
             nothing_is_known_before_all_is_listed_and_read
             a_publication_is_taken_from_who_is_known_and_in_order
+            a_publication_that_rests_on_another_run_of_the_server_is_refused
             what_a_batch_applies_counts_at_once
             a_hand_over_takes_nothing_back_and_adds_nothing
             a_stolen_lease_is_no_longer_spoken_for
@@ -74,6 +75,29 @@ pub async fn a_publication_is_taken_from_who_is_known_and_in_order(rig: &impl Ri
     rig.ledger().release(SOURCE, &ann, &[], true).await.unwrap();
     assert!(!publish(rig, &ann, 5, 170, None).await.taken, "who left is not known");
     assert!(view(rig).await.mappings.is_empty(), "its mapping went with it");
+}
+
+pub async fn a_publication_that_rests_on_another_run_of_the_server_is_refused(rig: &impl Rig) {
+    enrolled(rig, &[shard("a", None, Some(1))]).await;
+    let ann = alive(rig, "ann").await;
+    let a = leased(rig, &ann, "a").await;
+    let covers = [(a.partition.clone(), a.epoch)];
+    let publication = Publication {
+        source: SOURCE,
+        worker: &ann,
+        number: 1,
+        synced_up_to: at(100),
+        last_poll_at: at(100),
+        covers: Some(&covers),
+        mapping: MAPPING,
+        incarnation: &Incarnation::new("the one that crashed"),
+    };
+    assert!(!rig.ledger().publish(&publication).await.unwrap().taken);
+    assert_eq!(synced(rig).await, None);
+    publish(rig, &ann, 2, 90, None).await;
+    assert_eq!(synced(rig).await, None, "nor does it speak for the shard");
+    let (one, other) = (view(rig).await.incarnation, view(rig).await.incarnation);
+    assert_eq!(one, other, "the server that runs is one");
 }
 
 pub async fn what_a_batch_applies_counts_at_once(rig: &impl Rig) {
@@ -222,6 +246,7 @@ async fn publish(
     synced_up_to: i64,
     covers: Option<&[&Lease]>,
 ) -> Published {
+    let incarnation = view(rig).await.incarnation;
     let covers: Option<Vec<(PartitionId, i64)>> = covers
         .map(|leases| leases.iter().map(|lease| (lease.partition.clone(), lease.epoch)).collect());
     let publication = Publication {
@@ -232,6 +257,7 @@ async fn publish(
         last_poll_at: at(synced_up_to),
         covers: covers.as_deref(),
         mapping: MAPPING,
+        incarnation: &incarnation,
     };
     rig.ledger().publish(&publication).await.unwrap()
 }

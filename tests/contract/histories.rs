@@ -62,12 +62,12 @@ fn of_load(place: u64) -> Version {
 
 fn row(child: &str, body: &str) -> RowOp {
     let cells = [Some(child), Some(body), None].into_iter().collect();
-    RowOp { table: LETTERS, action: RowAction::Upsert, cells, children: Vec::new() }
+    RowOp { table: LETTERS, action: RowAction::Upsert, cells, children: Vec::new(), item: None }
 }
 
 fn gone(child: &str) -> RowOp {
     let cells: Cells = [Some(child), None].into_iter().collect();
-    RowOp { table: LETTERS, action: RowAction::SoftDelete, cells, children: Vec::new() }
+    RowOp { table: LETTERS, action: RowAction::SoftDelete, cells, children: Vec::new(), item: None }
 }
 
 /// A letter and its version in the history.

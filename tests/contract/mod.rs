@@ -21,6 +21,8 @@ pub(crate) use tests;
 #[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod backfills;
 #[deny(dead_code, reason = "a case that is not in its suite's list")]
+pub mod enrolment;
+#[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod freshness;
 #[deny(dead_code, reason = "a case that is not in its suite's list")]
 pub mod histories;
@@ -71,13 +73,13 @@ use dynaurora::engine::ports::{
     Lease, LeaseRequest, Ledger, LedgerView, Listing, PartitionRow, Target,
 };
 use dynaurora::mapping::spec::{ColumnType, TableSpec};
-use dynaurora::model::{Cells, RowAction, ShardListing, TableIndex, Version, WorkerId};
+use dynaurora::model::{Cells, ItemTag, RowAction, ShardListing, TableIndex, Version, WorkerId};
 
 use crate::rig::tables::{Build, table};
 use crate::rig::{self, unit};
 pub use crate::rig::{
-    LETTERS, SOURCE, STREAM, TOYS, advance, batch, identity, moved, partition, sequence, version,
-    worker,
+    LETTERS, SEATS, SOURCE, STREAM, TOYS, advance, batch, identity, moved, partition, sequence,
+    version, worker,
 };
 
 /// A lease that outlives every case.
@@ -100,6 +102,9 @@ pub trait Rig {
 
     /// The rows of a target table as text, sorted by their cells' text.
     async fn rows(&self, table: TableIndex) -> Vec<StoredRow>;
+
+    /// Loses the ledger; the target tables stay.
+    async fn forget(&self);
 
     /// Lets time pass for the database.
     async fn wait(&self, time: Duration);
@@ -126,7 +131,9 @@ pub fn tables() -> Vec<TableSpec> {
         .key("number", ColumnType::BigInt)
         .key("position", ColumnType::BigInt)
         .column("sku", ColumnType::Text);
-    vec![letters, toys.below(LETTERS, 2)]
+    let mut seats = table("seats").key("seat", ColumnType::Text).column("elf", ColumnType::Text);
+    seats.names_items = true;
+    vec![letters, toys.below(LETTERS, 2), seats]
 }
 
 /// A shard as a listing shows it.
@@ -160,6 +167,26 @@ pub fn burnt(child: &str, number: u64, at: Version) -> Unit {
 pub fn wishing(unit: Unit, toys: &[&str]) -> Unit {
     let numbered: Vec<_> = (0..).zip(toys.iter().copied()).collect();
     rig::wishing(unit, &numbered)
+}
+
+/// An elf's row, or its end, at a seat.
+pub fn seat(action: RowAction, seat: &str, elf: i64, at: Version) -> Unit {
+    let name = elf.to_string();
+    let cells = [Some(seat), Some(name.as_str())].into_iter();
+    let cells = cells.take(if action == RowAction::Upsert { 2 } else { 1 }).collect();
+    let mut unit = unit(action, cells, at);
+    (unit.op.table, unit.op.item) = (SEATS, ItemTag::numbered(elf));
+    unit
+}
+
+/// The row of an elf who takes a seat.
+pub fn taken(name: &str, elf: i64, at: u64) -> Unit {
+    seat(RowAction::Upsert, name, elf, version(at))
+}
+
+/// The end of the row of an elf who leaves a seat.
+pub fn left(name: &str, elf: i64, at: u64) -> Unit {
+    seat(RowAction::Delete, name, elf, version(at))
 }
 
 /// Enrols the source and registers shards.

@@ -10,8 +10,8 @@ use dynaurora::ops::ports::{
 };
 
 use super::{
-    LETTERS, Rig, SHORT, SOURCE, StoredRow, TOYS, batch, burnt, enrolled, leased, letter, moved,
-    partition, shard, version, wishing, worker,
+    LETTERS, Rig, SEATS, SHORT, SOURCE, StoredRow, TOYS, batch, burnt, enrolled, leased, left,
+    letter, moved, partition, shard, taken, version, wishing, worker,
 };
 
 /// A rig whose target can be verified and repaired.
@@ -36,6 +36,7 @@ macro_rules! cases {
             while_a_load_is_active_nothing_is_repaired
             open_dead_letters_are_found_kept_and_resolved
             the_ledger_tells_the_time_and_keeps_what_was_found
+            a_repair_names_the_item_and_ends_no_row_of_another
         ] $($how)* }
     };
 }
@@ -244,7 +245,7 @@ pub async fn open_dead_letters_are_found_kept_and_resolved(rig: &impl RepairRig)
     rig.sink().apply(&batch).await.unwrap();
     let target = rig.target();
     let open = || async { target.open_among(SOURCE, &[[7; 32], [8; 32]]).await.unwrap() };
-    assert_eq!(open().await.into_iter().collect::<Vec<_>>(), [[7; 32]]);
+    assert_eq!(open().await.into_iter().collect::<Vec<_>>(), [([7; 32], version(6))]);
     let id = rig.ledger().open_letters(SOURCE, 10).await.unwrap()[0].id;
     let letter = target.open_letter(id).await.unwrap().expect("it is open");
     assert_eq!((letter.id, letter.version, letter.record), (id, version(6).to_string(), image));
@@ -267,4 +268,19 @@ pub async fn the_ledger_tells_the_time_and_keeps_what_was_found(rig: &impl Repai
     let found = |items| Verification { took: SHORT, share: 1.0, items, mismatched: 0, repaired: 0 };
     target.record(SOURCE, found(1)).await.unwrap();
     target.record(SOURCE, found(2)).await.unwrap();
+}
+
+pub async fn a_repair_names_the_item_and_ends_no_row_of_another(rig: &impl RepairRig) {
+    let lease = applied(rig, vec![taken("a", 1, 5), taken("b", 2, 5)]).await;
+    let seat = |seat: &str| [Some(seat)].into_iter().collect();
+    let wanted =
+        ["a", "b"].map(|name| RowRepair { key: seat(name), guard: Guard::Any, recorded: None });
+    let truth = async { known(&[left("a", 2, 0), taken("b", 3, 0)]) };
+    let fates = rig.target().repair(SEATS, &wanted, truth).await.unwrap();
+    assert_eq!(fates, [Fate::LeftAlone, Fate::Written]);
+    // The stream's end of the item that had the row is too late for it.
+    apply(rig, &lease, 6, vec![left("b", 2, 6)]).await;
+    assert_eq!(rig.rows(SEATS).await.len(), 2);
+    apply(rig, &moved(&lease, 6), 7, vec![left("a", 1, 7), left("b", 3, 7)]).await;
+    assert_eq!(rig.rows(SEATS).await, []);
 }

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use dynaurora::apply::ports::{Advance, Sink};
 use dynaurora::engine::ports::{
-    Backfills, Lease, LeaseRequest, Ledger, NewBackfill, PartitionState, Rewind,
+    Backfills, Lease, LeaseRequest, Ledger, NewBackfill, NewStream, PartitionState, Rewind,
 };
 use dynaurora::model::{EpochMillis, PartitionId, Position};
 
 use super::{
-    LONG, Rig, SOURCE, advance, batch, enrolled, leased, letter, partition, row, sequence, shard,
-    version, view, worker,
+    LONG, Rig, SOURCE, STREAM, advance, batch, enrolled, leased, letter, partition, row, sequence,
+    shard, version, view, worker,
 };
 
 const AS_OF: EpochMillis = EpochMillis(1_700_000_000_000);
@@ -23,6 +23,7 @@ macro_rules! cases {
             what_was_applied_since_is_read_again
             a_load_ends_once_every_shard_is_back
             without_a_start_no_load_begins
+            another_stream_than_that_of_the_items_begins_nothing
         ] $($how)* }
     };
 }
@@ -65,7 +66,7 @@ fn load(starts: &[(&str, u64)]) -> NewBackfill {
         items: Some(0),
         rcu_max: None,
         mapping: None,
-        rewind: Some(Rewind { as_of: AS_OF, starts }),
+        rewind: Some(Rewind { stream_arn: STREAM.into(), as_of: AS_OF, starts }),
     }
 }
 
@@ -139,4 +140,27 @@ pub async fn without_a_start_no_load_begins(rig: &impl Rig) {
     let before = view(rig).await;
     assert!(!rig.ledger().begin_backfill(&load(&STARTS[..2])).await.unwrap());
     assert_eq!(view(rig).await, before, "nothing happened");
+}
+
+/// Items are as of their time: what was changed until a later stream began is in neither.
+pub async fn another_stream_than_that_of_the_items_begins_nothing(rig: &impl Rig) {
+    applied(rig).await;
+    let before = view(rig).await;
+    let new = || NewStream {
+        stream_arn: format!("{STREAM}2").into(),
+        shards: vec![shard("later", None, Some(1))],
+    };
+    let of = |stream_arn: &str| {
+        let own = load(&STARTS);
+        let rewind = own.rewind.map(|own| Rewind { stream_arn: stream_arn.into(), ..own });
+        NewBackfill { rewind, ..own }
+    };
+    let later = NewBackfill { stream: Some(new()), ..of(STREAM) };
+    assert!(!rig.ledger().begin_backfill(&later).await.unwrap(), "it was enabled again since");
+    let unknown = of(&format!("{STREAM}2"));
+    assert!(!rig.ledger().begin_backfill(&unknown).await.unwrap(), "the ledger has another one");
+    assert_eq!(view(rig).await, before, "nothing happened");
+    let fitting = NewBackfill { stream: Some(new()), ..of(&format!("{STREAM}2")) };
+    assert!(rig.ledger().begin_backfill(&fitting).await.unwrap());
+    assert_eq!(row(rig, "later").await.position, Position::At(sequence(1)));
 }

@@ -7,10 +7,12 @@ use dynaurora::model::{
     EpochMillis, Position, Reject, RejectReason, RowAction, SequenceNumber, Version,
 };
 
+use crate::rig::beside;
+
 use super::{
-    LETTERS, LONG, Rig, SHORT, STREAM, StoredRow, TOYS, acquire, advance, batch, burnt, enrolled,
-    leased, letter, moved, partition, row, sequence, shard, version, view, wishing, within_bound,
-    worker,
+    LETTERS, LONG, Rig, SEATS, SHORT, STREAM, StoredRow, TOYS, acquire, advance, batch, burnt,
+    enrolled, leased, left, letter, moved, partition, row, seat, sequence, shard, taken, version,
+    view, wishing, within_bound, worker,
 };
 
 /// Every sentence of the sink's docs, each over fresh tables.
@@ -31,6 +33,9 @@ macro_rules! cases {
             a_probe_writes_nothing
             claims_keep_a_scan_from_raising_the_dead
             a_large_batch_is_one_transaction
+            a_change_counts_for_its_own_item
+            what_another_items_row_hid_shows_again
+            a_tombstone_keeps_only_its_own_items_row_away
         ] $($how)* }
     };
 }
@@ -86,7 +91,7 @@ pub async fn rows_and_positions_move_together(rig: &impl Rig) {
     let mut first = batch(&ann(), &lease, 7, units.clone());
     first.fence.advances[0].last_event_at = Some(EpochMillis(1_796_083_200_000));
     let applied = apply(rig, &first).await;
-    assert_eq!(applied.tables.len(), 2, "one entry per table of the mapping");
+    assert_eq!(applied.tables.len(), 3, "one entry per table of the mapping");
     assert_eq!(applied.tables[0], counts(2, 0, 1), "there was nothing to delete");
     assert_eq!(applied.dead_letters_superseded, 0);
     assert_eq!(letters(rig).await, [stored(&units[0]), stored(&units[1])]);
@@ -396,4 +401,78 @@ pub async fn a_large_batch_is_one_transaction(rig: &impl Rig) {
     assert_eq!(applied.tables[0], counts(2_500, 0, 0));
     assert_eq!(letters(rig).await, units.iter().map(stored).collect::<Vec<_>>());
     assert_eq!(rig.rows(TOYS).await.len(), 5_000);
+}
+
+/// Which elf has which seat.
+async fn seats(rig: &impl Rig) -> Vec<String> {
+    let text = |row: &StoredRow, at: usize| row.cells.cell(at).unwrap_or_default().to_owned();
+    let rows = rig.rows(SEATS).await;
+    rows.iter().map(|row| format!("{} {}", text(row, 0), text(row, 1))).collect()
+}
+
+/// Two elves change seats; the numbers of their two shards do not compare.
+pub async fn a_change_counts_for_its_own_item(rig: &impl Rig) {
+    let lease = ready(rig).await;
+    let mut at = lease.clone();
+    let mut to = 0;
+    let mut all = async |units: Vec<Unit>| {
+        to += 1;
+        let counted = apply(rig, &batch(&ann(), &at, to, units)).await.tables[2];
+        at = moved(&lease, to);
+        counted
+    };
+    all(vec![taken("a", 1, 900), taken("b", 2, 10)]).await;
+    // Each in a batch of its own, the one with the low numbers first.
+    assert_eq!(all(vec![taken("a", 2, 11), left("b", 2, 11)]).await, counts(1, 1, 0));
+    assert_eq!(seats(rig).await, ["a 2"]);
+    assert_eq!(all(vec![left("a", 1, 901), taken("b", 1, 901)]).await, counts(1, 0, 1));
+    assert_eq!(seats(rig).await, ["a 2", "b 1"]);
+    // And back, in one.
+    let both = vec![taken("a", 1, 902), left("a", 2, 12), left("b", 1, 902), taken("b", 2, 12)];
+    assert_eq!(all(both).await.upserted, 2);
+    assert_eq!(seats(rig).await, ["a 1", "b 2"]);
+    // Of one item versions decide as ever.
+    assert_eq!(all(vec![left("a", 1, 901), taken("b", 2, 11)]).await, counts(0, 0, 2));
+    assert_eq!(all(vec![left("a", 1, 903)]).await, counts(0, 1, 0));
+    assert_eq!(seats(rig).await, ["b 2"]);
+}
+
+pub async fn what_another_items_row_hid_shows_again(rig: &impl Rig) {
+    let lease = ready(rig).await;
+    let at = |to| moved(&lease, to);
+    apply(rig, &batch(&ann(), &lease, 1, vec![taken("a", 1, 900)])).await;
+    apply(rig, &batch(&ann(), &at(1), 2, vec![taken("a", 2, 10)])).await;
+    assert_eq!(seats(rig).await, ["a 2"], "the one that was applied last");
+    apply(rig, &batch(&ann(), &at(2), 3, vec![left("a", 2, 11)])).await;
+    assert_eq!(seats(rig).await, ["a 1"]);
+    assert_eq!(rig.rows(SEATS).await[0].version, Some(version(900)));
+    // Two of one batch; and what is hidden is left.
+    apply(rig, &batch(&ann(), &at(3), 4, vec![taken("b", 3, 5), taken("b", 4, 6)])).await;
+    apply(rig, &batch(&ann(), &at(4), 5, vec![left("b", 3, 7)])).await;
+    assert_eq!(seats(rig).await, ["a 1", "b 4"]);
+    apply(rig, &batch(&ann(), &at(5), 6, vec![taken("a", 2, 12)])).await;
+    apply(rig, &batch(&ann(), &at(6), 7, vec![left("a", 1, 901), left("b", 4, 8)])).await;
+    assert_eq!(seats(rig).await, ["a 2"]);
+    apply(rig, &batch(&ann(), &at(7), 8, vec![left("a", 2, 13)])).await;
+    assert_eq!(seats(rig).await, [""; 0]);
+}
+
+pub async fn a_tombstone_keeps_only_its_own_items_row_away(rig: &impl Rig) {
+    let lease = ready(rig).await;
+    let first = vec![left("a", 1, 5), left("b", 2, 6)];
+    apply(rig, &beside(batch(&ann(), &lease, 7, first))).await;
+    let scanned = Version::scanned(1);
+    let page = ["a", "b"]
+        .into_iter()
+        .flat_map(|name| [1, 2].map(|elf| seat(RowAction::Upsert, name, elf, scanned)));
+    apply(rig, &beside(batch(&ann(), &moved(&lease, 7), 8, page.collect()))).await;
+    assert_eq!(seats(rig).await, ["a 2", "b 1"]);
+    // A page that comes late is older than what its item did since.
+    let newer = vec![taken("a", 2, 9), taken("a", 3, 9)];
+    apply(rig, &beside(batch(&ann(), &moved(&lease, 8), 9, newer))).await;
+    let late = vec![seat(RowAction::Upsert, "a", 2, scanned)];
+    apply(rig, &beside(batch(&ann(), &moved(&lease, 9), 10, late))).await;
+    apply(rig, &beside(batch(&ann(), &moved(&lease, 10), 11, vec![left("a", 3, 12)]))).await;
+    assert_eq!(seats(rig).await, ["a 2", "b 1"]);
+    assert_eq!(rig.rows(SEATS).await[0].version, Some(version(9)));
 }

@@ -2,6 +2,7 @@
 //! an emulator or as a world of our own behind HTTP. A test that fails shows the logs of its daemons.
 
 mod backfill;
+mod beginnings;
 mod chaos;
 mod commands;
 mod daemon;
@@ -18,8 +19,10 @@ mod halt;
 mod infer;
 mod kill;
 mod loads;
+mod lost;
 mod mapping;
 mod misfits;
+mod moving;
 mod nested;
 mod outage;
 mod pooler;

@@ -155,3 +155,51 @@ async fn too_many_connections_are_waited_for() {
     scene.stage.run(&limit(-1)).await;
     scene.recovers().await;
 }
+
+/// Three rotations: the new password is in the database before it is in the file.
+#[tokio::test]
+async fn a_password_that_is_rotated_is_read_again() {
+    let stage = Stage::start().await;
+    let (role, url) = stage.role().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "p0").unwrap();
+    stage.run(&format!("alter role {role} password 'p0'")).await;
+    let place = format!("target.password.file={}", file.display());
+    let words = ["--backfill", "never", "--set", &url, "--set", &place];
+    let daemon = stage.daemon_with(&words);
+    let mut scene = Scene::with(stage, daemon).await;
+    let end =
+        format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{role}'");
+    for rotation in 1..=3 {
+        let password = format!("p{rotation}");
+        scene.stage.run(&format!("alter role {role} password '{password}'; {end}")).await;
+        within(SOON_SECS, "the refusal is told", async || {
+            scene.daemon.still_runs();
+            let (code, body) = scene.daemon.get("/readyz").await?;
+            (code == 503 && body.contains("password")).then_some(())
+        })
+        .await;
+        std::fs::write(&file, password).unwrap();
+        scene.daemon.readyz(200).await;
+        scene.rows_arrive().await;
+    }
+    scene.recovers().await;
+}
+
+/// A machine boots before its database.
+#[tokio::test]
+async fn a_server_that_is_away_at_the_start_is_waited_for() {
+    let mut proxy = Proxy::start(cluster().await.port());
+    let stage = Stage::with(Setting { postgres: Some(proxy.address), ..Setting::default() }).await;
+    proxy.cut().await;
+    let mut daemon = stage.daemon();
+    within(SOON_SECS, "the daemon waits", async || {
+        daemon.still_runs();
+        let (code, body) = daemon.get("/readyz").await?;
+        (code == 503 && body.contains("connect to the target")).then_some(())
+    })
+    .await;
+    proxy.mend();
+    Scene::with(stage, daemon).await.recovers().await;
+}

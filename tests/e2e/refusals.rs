@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use dynaurora::engine::ports::StreamView;
 
 use super::daemon::{Ended, command, run_to_end};
-use super::stage::{Setting, Stage};
+use super::stage::{SOON_SECS, Setting, Stage, within};
 use crate::world::{World, WorldServer};
 
 #[tokio::test]
@@ -32,19 +32,38 @@ async fn a_wrong_config_is_refused_with_all_that_is_wrong() {
     says(&run_to_end(run).await, 78, &["absent.toml"]);
 }
 
+/// A machine boots before its database, and a role gets its credentials late: both pass.
 #[tokio::test]
-async fn servers_that_cannot_be_reached_are_named() {
+async fn servers_that_cannot_be_reached_are_named_and_waited_for() {
     let stage = Stage::start().await;
     let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let url = format!("target.url=postgres://postgres@{nobody}/santa");
     let endpoint = format!("aws.endpoint=http://{nobody}");
     let address = nobody.to_string();
-    let ended = stage.command(&["run", "--set", &url]).await;
-    says(&ended, 69, &["connect to the target", "  try: ", &address]);
-    let ended = stage.command(&["run", "--set", &endpoint]).await;
-    says(&ended, 69, &["DescribeTable of table NorthPole", "curl", &address]);
+    for (set, words) in [
+        (&url, ["connect to the target", "pg_isready", address.as_str()]),
+        (&endpoint, ["DescribeTable of table NorthPole", "curl", address.as_str()]),
+    ] {
+        waits(&stage, &["--set", set], &words).await;
+    }
     let ended = stage.command(&["run", "--set", &no_database(&stage)]).await;
     says(&ended, 78, &["create the database"]);
+}
+
+/// One source whose table is not there does not keep the others from their work.
+#[tokio::test]
+async fn a_source_that_cannot_work_leaves_the_others_alone() {
+    let stage = Stage::with(Setting { reindeer: true, ..Setting::default() }).await;
+    let words = ["--backfill", "never", "--set", "source.santa.table=Nowhere"];
+    let mut daemon = stage.daemon_with(&words);
+    within(SOON_SECS, "rows arrive, and readiness says what does not work", async || {
+        daemon.still_runs();
+        let (code, body) = daemon.get("/readyz").await?;
+        let told = code == 503 && body.contains("source santa") && body.contains("Nowhere");
+        (told && stage.number("select count(*) from reindeer").await > 0).then_some(())
+    })
+    .await;
+    daemon.stop().await;
 }
 
 fn no_database(stage: &Stage) -> String {
@@ -103,6 +122,19 @@ async fn rule_3_a_stream_that_cannot_feed_the_mapping_is_refused() {
     let ended = stage.command(&["run", "--set", "source.santa.table=Nowhere"]).await;
     assert!(ended.stderr.contains("aws dynamodb list-tables --region"), "{ended:?}");
     assert_ne!(ended.code, Some(0));
+}
+
+/// Starts a daemon that waits for something to pass, and says what.
+pub(super) async fn waits(stage: &Stage, words: &[&str], told: &[&str]) {
+    let mut daemon = stage.daemon_with(words);
+    within(SOON_SECS, "readiness says why", async || {
+        daemon.still_runs();
+        let (code, body) = daemon.get("/readyz").await?;
+        (code == 503 && told.iter().all(|word| body.contains(word))).then_some(())
+    })
+    .await;
+    assert_eq!(daemon.get("/livez").await.unwrap().0, 200, "a restart would not help");
+    daemon.stop().await;
 }
 
 pub(super) fn says(ended: &Ended, code: i32, words: &[&str]) {

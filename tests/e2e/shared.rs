@@ -126,6 +126,12 @@ async fn rule_4_two_sources_share_a_table_and_neither_touches_the_others_rows() 
     let both = ["eu 1 EU", "us 1 90100"];
     becomes(&stage, &mut daemon, ROWS, &both).await;
     daemon.readyz(200).await;
+    // A load that still reads would add what it finds to the history.
+    within(SOON_SECS, "both were loaded", async || {
+        let loaded = "select count(*) from dynaurora.sources where loaded_at is not null";
+        (stage.number(loaded).await == 2).then_some(())
+    })
+    .await;
     put(&stage, "US", "2", &[]).await;
     put(&stage, "EU", "2", &[]).await;
     becomes(&stage, &mut daemon, ROWS, &["eu 1 EU", "eu 2 EU", "us 1 90100", "us 2 90100"]).await;
@@ -141,11 +147,6 @@ async fn rule_4_two_sources_share_a_table_and_neither_touches_the_others_rows() 
         assert!(metrics.contains(&series), "{series}\n{metrics}");
     }
 
-    within(SOON_SECS, "both were loaded", async || {
-        let loaded = "select count(*) from dynaurora.sources where loaded_at is not null";
-        (stage.number(loaded).await == 2).then_some(())
-    })
-    .await;
     // A load of one, with its sweep, and a verification and a repair of the other.
     sqlx::raw_sql(GHOSTS).execute(&stage.pool).await.unwrap();
     let loaded = stage.command(&["backfill", "--source", "eu", "--confirm-sweep"]).await;
@@ -167,7 +168,7 @@ async fn rule_4_two_sources_share_a_table_and_neither_touches_the_others_rows() 
         lines
     };
     let orphan = |region| format!("unexpected toys {{at:0,id:orphan,region:{region}}}");
-    assert_eq!(faults("eu", &["--repair"]).await, [orphan("eu")]);
+    assert!(faults("eu", &["--repair"]).await.is_empty(), "the sweep took its orphan");
     let ghost = "unexpected everybody {id:ghost,region:us}".to_owned();
     assert_eq!(faults("us", &["--repair"]).await, [ghost, orphan("us")]);
     for source in ["eu", "us"] {

@@ -38,6 +38,16 @@ async fn a_stream_that_is_disabled_is_read_to_its_end() {
     })
     .await;
     assert!(scene.gaps().await.is_empty(), "nothing is lost");
+    // What is written now is in no stream: it is not ready, and says what to do.
+    within(SOON_SECS, "readiness says that the stream has ended", async || {
+        let (code, body) = daemon.get("/readyz").await?;
+        let told = ["is disabled", "StreamEnabled=true", "dynaurora backfill"];
+        (code == 503 && told.iter().all(|own| body.contains(own))).then_some(())
+    })
+    .await;
+    daemon.says("the stream has ended").await;
+    let (alive, _) = daemon.get("/livez").await.unwrap();
+    assert_eq!(alive, 200, "a restart would not help");
     daemon.stop().await;
     let ended = scene.stage.command(&["run", "--backfill", "never"]).await;
     assert_eq!(ended.code, Some(78), "{ended:?}");
@@ -68,6 +78,36 @@ async fn a_stream_of_another_view_halts_a_daemon_that_runs() {
     daemon.readyz(503).await;
     scene.shows(&[(1, "Noor")]).await;
     daemon.still_runs();
+}
+
+/// Credentials expire and come back, and so do rights; a daemon that halted would need a person at night.
+#[tokio::test]
+async fn refusals_of_the_service_are_waited_out_and_told() {
+    let scene = Scene::start().await;
+    scene.put(1, "Noor");
+    let mut daemon = scene.stage.daemon();
+    scene.shows(&[(1, "Noor")]).await;
+    daemon.readyz(200).await;
+    for (fault, word) in [("denied", "sts get-caller-identity"), ("invalid", "ValidationException")]
+    {
+        let set = |share| {
+            let faults = &mut scene.world.lock().unwrap().faults;
+            *(if fault == "denied" { &mut faults.denied } else { &mut faults.invalid }) = share;
+        };
+        set(1.0);
+        scene.put(2, fault);
+        within(SOON_SECS, "readiness says why", async || {
+            daemon.still_runs();
+            let (code, body) = daemon.get("/readyz").await?;
+            (code == 503 && body.contains(word)).then_some(())
+        })
+        .await;
+        set(0.0);
+        scene.shows(&[(1, "Noor"), (2, fault)]).await;
+        daemon.readyz(200).await;
+    }
+    assert_eq!(daemon.logged("source halted").len(), 0);
+    daemon.stop().await;
 }
 
 /// Every table as it is now, beside them.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dynaurora::demo::postgres::{LocalPostgres, Options};
 use tokio::process::Command;
 
-use super::refusals::says;
+use super::refusals::waits;
 use super::stage::{Setting, Stage};
 use super::writers::Writers;
 
@@ -80,15 +80,12 @@ async fn only_the_right_certificate_is_taken() {
     let full = "target.tls=verify-full";
 
     let told = ["ca_file in [target]", "this very host name"];
-    let wrong_ca = stage.command(&["run", "--set", &named, "--set", full, "--set", &other]).await;
-    says(&wrong_ca, 69, &told);
-    let no_ca = stage.command(&["run", "--set", &named, "--set", full]).await;
-    says(&no_ca, 69, &told);
-    let wrong_name = stage.command(&["run", "--set", full, "--set", &ca]).await;
-    says(&wrong_name, 69, &told);
+    waits(&stage, &["--set", &named, "--set", full, "--set", &other], &told).await;
+    waits(&stage, &["--set", &named, "--set", full], &told).await;
+    waits(&stage, &["--set", full, "--set", &ca], &told).await;
     let not_pem = format!("target.ca_file={}", stage.config_file().display());
-    let no_pem = stage.command(&["run", "--set", &named, "--set", full, "--set", &not_pem]).await;
-    says(&no_pem, 69, &["[target]"]);
+    let no_pem = ["--set", &named, "--set", full, "--set", &not_pem];
+    waits(&stage, &no_pem, &["[target]"]).await;
 
     let writers = Writers::start(&stage, 1, 9, 40.0);
     for (url, tls) in [(&named, full), (&stage_url(&stage), "target.tls=verify-ca")] {
@@ -111,8 +108,8 @@ async fn only_the_right_certificate_is_taken() {
 #[tokio::test]
 async fn a_server_without_tls_is_refused_with_the_setting() {
     let stage = Stage::start().await;
-    let ended = stage.command(&["run", "--set", "target.tls=verify-full"]).await;
-    says(&ended, 69, &["does not support TLS", "tls = \"disable\" in [target]"]);
+    let told = ["does not support TLS", "in [target]"];
+    waits(&stage, &["--set", "target.tls=verify-full"], &told).await;
 }
 
 fn stage_url(stage: &Stage) -> String {

@@ -341,3 +341,35 @@ async fn what_waits_as_a_dead_letter_is_left_out_and_counted() {
     assert_eq!(report["sources"][0]["dead_letters"], 1, "{report}");
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn a_letter_that_is_older_than_the_row_excuses_nothing() {
+    let stage = Stage::start().await;
+    let daemon = stage.ready_daemon().await;
+    child(&stage, "1", "Ada").await;
+    rows(&stage, 1, 0).await;
+    let bad = [("name", text("Ada")), ("born", text("never"))];
+    put(&stage, ("CHILD#1", "PROFILE"), &bad).await;
+    within(SOON_SECS, "the dead letter arrives", async || {
+        let open = "select count(*) from dynaurora.dead_letters where state = 'open'";
+        (stage.number(open).await == 1).then_some(())
+    })
+    .await;
+    child(&stage, "1", "Ada Lovelace").await;
+    within(SOON_SECS, "its correction arrives", async || {
+        let superseded = "select count(*) from dynaurora.dead_letters where state = 'superseded'";
+        (stage.number(superseded).await == 1).then_some(())
+    })
+    .await;
+    stage.run("update children set name = 'damaged'").await;
+    stage.run("update dynaurora.dead_letters set state = 'open', settled_at = null").await;
+    let ended = verify(&stage, &[]).await;
+    assert_eq!(faults(&ended).len(), 1, "{ended:?}");
+    stage.run("update dynaurora.dead_letters set version = version * 2").await;
+    let ended = verify(&stage, &[]).await;
+    assert_eq!(
+        (faults(&ended), ended.json()["sources"][0]["dead_letters"].clone()),
+        (Vec::new(), 1.into())
+    );
+    daemon.stop().await;
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dynaurora::mapping::spec::VERSION_COLUMN;
-use dynaurora::model::{Cells, SequenceNumber, TableIndex, Version};
+use dynaurora::model::{Cells, TableIndex, Version};
 use dynaurora::postgres::ledger::PostgresLedger;
 use dynaurora::postgres::repair::ports::PostgresTarget;
 use dynaurora::postgres::sql::ident;
@@ -56,8 +56,9 @@ impl contract::Rig for Rig {
                 let text = |at: usize| row.get::<Option<String>, _>(at);
                 let texts: Vec<_> = (0..spec.columns.len()).map(text).collect();
                 let cells: Cells = texts.iter().map(Option::as_deref).collect();
-                let version = spec.parent.is_none().then(|| version(&text(columns.len() - 1)));
-                StoredRow { cells, version: version.flatten() }
+                let version = spec.parent.is_none().then(|| text(columns.len() - 1));
+                let version = version.flatten().as_deref().and_then(Version::parse);
+                StoredRow { cells, version }
             })
             .collect();
         rows.sort_by_key(|row| {
@@ -66,17 +67,13 @@ impl contract::Rig for Rig {
         rows
     }
 
+    async fn forget(&self) {
+        self.run("delete from dynaurora.sources").await;
+    }
+
     async fn wait(&self, time: Duration) {
         tokio::time::timeout(time, std::future::pending::<()>()).await.unwrap_err();
     }
-}
-
-/// Reads what a version prints: the generation, then 40 digits.
-fn version(text: &Option<String>) -> Option<Version> {
-    let text = text.as_deref()?;
-    let (generation, sequence) = text.split_at(text.len() - SequenceNumber::DIGITS_MAX);
-    let sequence = SequenceNumber::parse(sequence)?;
-    Some(Version { generation: generation.parse().ok()?, sequence })
 }
 
 contract::freshness::cases!(
@@ -84,6 +81,10 @@ contract::freshness::cases!(
     super::fresh().await
 );
 contract::ledger::cases!(
+    #[tokio::test]
+    super::fresh().await
+);
+contract::enrolment::cases!(
     #[tokio::test]
     super::fresh().await
 );

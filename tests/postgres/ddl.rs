@@ -263,6 +263,7 @@ async fn full_cycle(ledger: &PostgresLedger, sink: &PostgresSink) {
     sink.apply(&whole).await.unwrap();
     ledger.renew(SOURCE, &ann, LEASE_TTL).await.unwrap();
     let covers = [(lease.partition.clone(), lease.epoch)];
+    let incarnation = ledger.view(SOURCE).await.unwrap().incarnation;
     let publication = Publication {
         source: SOURCE,
         worker: &ann,
@@ -271,6 +272,7 @@ async fn full_cycle(ledger: &PostgresLedger, sink: &PostgresSink) {
         last_poll_at: None,
         covers: Some(&covers),
         mapping: 7,
+        incarnation: &incarnation,
     };
     assert!(ledger.publish(&publication).await.unwrap().taken);
     ledger.release(SOURCE, &ann, &[(lease.partition, lease.epoch)], true).await.unwrap();

@@ -39,6 +39,7 @@ impl Reading {
 
     async fn publish(&mut self, synced_up_to: EpochMillis) {
         self.number += 1;
+        let incarnation = self.rig.ledger.view(SOURCE).await.unwrap().incarnation;
         let publication = Publication {
             source: SOURCE,
             worker: &self.who,
@@ -47,6 +48,7 @@ impl Reading {
             last_poll_at: Some(synced_up_to),
             covers: Some(&self.leases),
             mapping: 7,
+            incarnation: &incarnation,
         };
         assert!(self.rig.ledger.publish(&publication).await.unwrap().taken);
     }
@@ -221,4 +223,37 @@ async fn a_thousand_idle_shards_cost_one_update_a_publication_and_one_a_renewal(
         "synced_up_to over 1,000 shards and 12,000 old ones: {:?}",
         (SystemClock.now() - asked) / 100
     );
+}
+
+/// A worker that halted its source by itself counts until another one shows itself alive.
+#[tokio::test]
+async fn a_halt_by_a_worker_ends_with_the_next_one_that_lives() {
+    let reading = Reading::start().await;
+    let (ledger, ann, bob) = (&reading.rig.ledger, worker("ann"), worker("bob"));
+    let halted = async || {
+        let sql = "select halted from dynaurora.freshness";
+        (reading.state().await, reading.rig.texts(sql).await.pop().flatten())
+    };
+    let halts = async |who: &WorkerId| {
+        ledger.release(SOURCE, who, &[], true).await.unwrap();
+        ledger.note_halt(SOURCE, who, "a table is gone").await.unwrap();
+    };
+    let told = ("halted".to_owned(), Some("a table is gone".to_owned()));
+    ledger.renew(SOURCE, &bob, LEASE_TTL).await.unwrap();
+    halts(&ann).await;
+    assert_eq!(halted().await, ("stuck".to_owned(), None), "another one is at work");
+    assert_eq!(ledger.view(SOURCE).await.unwrap().halted, None, "who starts anew is not halted");
+    halts(&bob).await;
+    assert_eq!(halted().await, told);
+
+    ledger.renew(SOURCE, &ann, LEASE_TTL).await.unwrap();
+    assert_eq!(halted().await.1, None);
+    reading.rig.expire_leases().await;
+    assert_eq!(halted().await.1, None, "the last one was killed");
+    halts(&ann).await;
+    assert_eq!(halted().await, told);
+    ledger.renew(SOURCE, &bob, LEASE_TTL).await.unwrap();
+    ledger.release(SOURCE, &bob, &[], true).await.unwrap();
+    assert_eq!(halted().await, ("stuck".to_owned(), None), "the last one left in good order");
+    ledger.note_halt("nobody", &ann, "why").await.unwrap();
 }

@@ -62,6 +62,7 @@ fn rows(names: &[String]) -> Vec<RowOp> {
         action,
         cells: cells(values),
         children: Vec::new(),
+        item: None,
     };
     let own = TableIndex(0);
     let mut upsert = row(own, RowAction::Upsert, &[evil, evil, None]);

@@ -218,9 +218,38 @@ async fn i6_a_shard_that_nobody_read_from_its_horizon_for_a_day_is_overdue() {
 #[tokio::test]
 async fn a_source_that_was_never_enrolled_is_an_error() {
     let rig = Rig::with_tables(&tables()).await;
-    assert_eq!(rig.ledger.view("nobody").await.unwrap_err().kind(), ErrorKind::Unknown);
+    assert_eq!(rig.ledger.view("nobody").await.unwrap_err().kind(), ErrorKind::NotEnrolled);
     let listing = Listing { shards: vec![shard("a")], complete: true };
     let error = rig.ledger.register("nobody", STREAM, &listing).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unknown);
+    assert_eq!(error.kind(), ErrorKind::NotEnrolled);
+    let error = rig.ledger.renew("nobody", &worker("ann"), LEASE_TTL).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotEnrolled);
     assert_eq!(rig.count("dynaurora.partitions").await, 0);
+}
+
+/// A fail-over to a server whose clock is behind must not let the dead live on for as long.
+#[tokio::test]
+async fn a_sign_of_life_from_a_time_to_come_counts_for_no_longer_than_a_lease() {
+    let rig = Rig::with_tables(&tables()).await;
+    rig.register(&["a"]).await;
+    let (dead, ann) = (worker("dead"), worker("ann"));
+    rig.lease(&dead, "a").await;
+    let within = LEASE_TTL * 2;
+    assert!(rig.ledger.lead_discovery(SOURCE, &dead, Duration::ZERO, within).await.unwrap());
+    let ahead = |by: Duration| {
+        format!(
+            "update dynaurora.workers set seen_at = now() + interval '{0} s', \
+             alive_until = now() + interval '{0} s' + interval '{1} s'; \
+             update dynaurora.sources set listed_at = now() + interval '{0} s'",
+            by.as_secs(),
+            LEASE_TTL.as_secs()
+        )
+    };
+    rig.run(&ahead(LEASE_TTL / 2)).await;
+    assert!(rig.acquire(&ann, &["a"]).await.is_empty(), "clocks may differ a little");
+    rig.run(&ahead(Duration::from_secs(3600))).await;
+    assert_eq!(rig.ledger.view(SOURCE).await.unwrap().partitions[0].owner, None);
+    assert_eq!(rig.acquire(&ann, &["a"]).await.len(), 1);
+    let leads = rig.ledger.lead_discovery(SOURCE, &ann, Duration::from_secs(60), within).await;
+    assert!(leads.unwrap(), "a listing of a time to come is no listing");
 }

@@ -1,8 +1,8 @@
 //! Rows that outlive their items, and histories: what the mapping makes of changes, applied whole.
 
-use dynaurora::apply::batch::{Filling, Label};
+use dynaurora::apply::batch::{Filling, Label, Sealed};
 use dynaurora::apply::page::{MappedPage, PageContext};
-use dynaurora::apply::ports::{Applied, Batch, Phase};
+use dynaurora::apply::ports::{Applied, Phase};
 use dynaurora::config::Config;
 use dynaurora::engine::ports::{Lease, Page, Sweep, Swept, Target};
 use dynaurora::mapping::Mapper;
@@ -128,7 +128,11 @@ impl Play {
 
     /// Fails where the history breaks its promise.
     pub(super) async fn keeps_its_promise(&self) {
-        if self.mapper.tables().iter().all(|table| table.history_of.is_none()) {
+        // Where rows name their items, each item has a line of versions of its own.
+        let kept = |table: &dynaurora::mapping::spec::TableSpec| {
+            table.history_of.is_some() && !table.names_items
+        };
+        if !self.mapper.tables().iter().any(kept) {
             return;
         }
         let broken = self.texts(BROKEN).await;
@@ -137,7 +141,9 @@ impl Play {
         assert!(broken.is_empty(), "{broken:?} {:#?}", self.texts(HISTORY).await);
     }
 
-    fn batch(&self, changes: Vec<Change>, to: u64) -> Batch {
+    /// The next batch, of these changes.
+    pub(super) fn sealed(&self, changes: Vec<Change>) -> Sealed {
+        let to = self.place() + 1;
         let page = Page {
             changes,
             next: Position::After(sequence(to)),
@@ -153,7 +159,7 @@ impl Play {
             partition: &self.lease.partition,
         };
         let mut filling = Filling::default();
-        filling.add(MappedPage::new(page, context).unwrap(), vec![], &self.lease, false);
+        filling.add(MappedPage::new(page, context).unwrap(), vec![], &self.lease, true);
         let label = Label {
             source: SOURCE.into(),
             stream_arn: STREAM.into(),
@@ -161,11 +167,23 @@ impl Play {
             worker: self.ann.clone(),
             backfilling: self.backfilling,
         };
-        let mut batch = filling.seal(label, &keys).batch;
+        let mut sealed = filling.seal(label, &keys);
         if self.loading {
-            batch.phase = Phase::OfBackfill;
+            sealed.batch.phase = Phase::OfBackfill;
         }
-        batch
+        sealed
+    }
+
+    fn place(&self) -> u64 {
+        match self.lease.position {
+            Position::After(at) => at.to_string().parse().unwrap(),
+            _ => 0,
+        }
+    }
+
+    /// The batch was applied.
+    pub(super) fn went_on(&mut self) {
+        self.lease = moved(&self.lease, self.place() + 1);
     }
 
     pub(super) async fn apply(&mut self, changes: Vec<Change>) -> Applied {
@@ -176,13 +194,9 @@ impl Play {
 
     /// The same where the table marks no row.
     pub(super) async fn apply_unmarked(&mut self, changes: Vec<Change>) -> Applied {
-        let from = match self.lease.position {
-            Position::After(at) => at.to_string().parse::<u64>().unwrap(),
-            _ => 0,
-        };
-        let batch = self.batch(changes, from + 1);
+        let batch = self.sealed(changes).batch;
         let applied = self.rig.apply(&batch).await.unwrap();
-        self.lease = moved(&self.lease, from + 1);
+        self.went_on();
         applied
     }
 

@@ -7,7 +7,7 @@ use dynaurora::model::{EpochMillis, GapReason, PartitionId, PartitionKind, Posit
 use dynaurora::model::{SequenceNumber, Version};
 
 use super::rig::{Rig, tables};
-use crate::rig::SOURCE;
+use crate::rig::{SOURCE, STREAM};
 
 fn number(text: &str) -> SequenceNumber {
     SequenceNumber::parse(text).unwrap()
@@ -83,7 +83,7 @@ async fn a_rewound_shard_remembers_the_furthest_place() {
         items: None,
         rcu_max: None,
         mapping: None,
-        rewind: Some(Rewind { as_of: EpochMillis(0), starts }),
+        rewind: Some(Rewind { stream_arn: STREAM.into(), as_of: EpochMillis(0), starts }),
     };
     assert!(rig.ledger.begin_backfill(&backfill).await.unwrap());
     let replays = "select replays_to from dynaurora.partitions order by partition";

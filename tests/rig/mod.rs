@@ -17,6 +17,8 @@ pub const STREAM: &str = "arn:aws:dynamodb:eu-west-1:000000000000:table/NorthPol
 pub const LETTERS: TableIndex = TableIndex(0);
 /// Its child table, `toys`, whose key is the letter's and `position`.
 pub const TOYS: TableIndex = TableIndex(1);
+/// The table `seats`, whose rows name their items: its key is `seat`.
+pub const SEATS: TableIndex = TableIndex(2);
 
 /// The source as every test enrols it.
 pub fn identity() -> SourceIdentity {
@@ -25,6 +27,7 @@ pub fn identity() -> SourceIdentity {
         table_arn: "arn:aws:dynamodb:eu-west-1:000000000000:table/NorthPole".to_owned(),
         table_id: "11111111-2222-3333-4444-555555555555".to_owned(),
         stream_arn: STREAM.to_owned(),
+        tables: Vec::new(),
     }
 }
 
@@ -60,7 +63,7 @@ pub fn cells(values: &[Option<&str>]) -> Cells {
 
 /// What becomes of one letter.
 pub fn unit(action: RowAction, cells: Cells, version: Version) -> Unit {
-    let op = RowOp { table: LETTERS, action, cells, children: Vec::new() };
+    let op = RowOp { table: LETTERS, action, cells, children: Vec::new(), item: None };
     Unit { op, version, record: RecordRef { page: 0, index: 0 } }
 }
 

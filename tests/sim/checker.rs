@@ -20,11 +20,9 @@ use std::time::Duration;
 use dynaurora::engine::ports::Gap;
 use dynaurora::mapping::Outcome;
 use dynaurora::mapping::spec::TableSpec;
-use dynaurora::model::{
-    Change, EpochMillis, Item, PartitionId, RowOp, SequenceNumber, TableIndex, Version,
-};
+use dynaurora::model::{Change, EpochMillis, Item, PartitionId, RowOp, SequenceNumber, TableIndex};
 
-use super::store::{Entry, Key, Row};
+use super::store::{Entry, Key, OpenLetter, Row};
 
 /// What really happened at the source.
 #[derive(Debug, Clone, Default)]
@@ -64,8 +62,8 @@ pub struct Run<'a> {
     pub contents: &'a BTreeMap<(TableIndex, Key), Row>,
     /// The gaps at the end.
     pub gaps: &'a [Gap],
-    /// The open dead letters at the end, as partition and version.
-    pub dead_letters: &'a [(String, Version)],
+    /// The open dead letters at the end.
+    pub dead_letters: &'a [OpenLetter],
     /// The target tables.
     pub specs: &'a [TableSpec],
     /// The mapping.
@@ -104,8 +102,10 @@ pub enum Invariant {
     Sweep,
     /// I12: what is said to be in the target is there.
     Fresh = 11,
-    /// I13: a history has one row per key and instant, open exactly where the table has the row.
-    History,
+    /// I14: a letter is open only while it is newer than what was applied of its item; one of each item.
+    Letters = 13,
+    /// I15: a history has one row per key and instant, open exactly where the table has the row.
+    History = 14,
 }
 
 /// A broken invariant.

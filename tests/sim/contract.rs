@@ -23,7 +23,7 @@ impl Memory {
     fn with(tables: Vec<TableSpec>) -> Self {
         let clock = SimClock::start();
         let store = Store::new(tables, clock);
-        let refuses = |op: &RowOp| op.cells.iter().nth(3).flatten() == Some("heavy");
+        let refuses = |op: &RowOp| op.cells.iter().nth(3) == Some(Some("heavy"));
         store.set_faults(Knobs { refuses, ..Knobs::default() }, 0);
         Self { store, clock }
     }
@@ -45,6 +45,10 @@ impl Rig for Memory {
         self.store.rows(table)
     }
 
+    async fn forget(&self) {
+        self.store.forget();
+    }
+
     async fn wait(&self, time: Duration) {
         pause(self.clock, time).await;
     }
@@ -63,6 +67,10 @@ contract::freshness::cases!(
     super::Memory::fresh()
 );
 contract::ledger::cases!(
+    #[tokio::test(start_paused = true)]
+    super::Memory::fresh()
+);
+contract::enrolment::cases!(
     #[tokio::test(start_paused = true)]
     super::Memory::fresh()
 );

@@ -22,6 +22,7 @@ use crate::world::World;
 use crate::world::streams::RETENTION_MILLIS;
 
 mod calm;
+mod export;
 mod operator;
 
 /// `DescribeStream` calls a second that the service takes for each stream.
@@ -87,6 +88,10 @@ enum Happening {
     Restart(usize),
     Damage,
     Verify,
+    Lag,
+    Crash,
+    Forget,
+    Export,
 }
 
 struct Simulation {
@@ -98,6 +103,7 @@ struct Simulation {
     slots: Vec<(u32, Option<Process>)>,
     tasks: JoinSet<(usize, u32, Result<()>)>,
     operators: JoinSet<()>,
+    exports: JoinSet<()>,
     violations: Vec<Violation>,
     tally: BTreeMap<&'static str, u64>,
 }
@@ -106,7 +112,9 @@ impl Happening {
     /// What is counted as a fault.
     fn fault(self) -> Option<&'static str> {
         Some(match self {
-            Self::Write | Self::Resume(_) | Self::Restart(_) => return None,
+            Self::Write | Self::Resume(_) | Self::Restart(_) | Self::Lag | Self::Crash => {
+                return None;
+            }
             Self::Rotate => "splits and rollovers",
             Self::Kill => "kills",
             Self::Leave => "shutdowns",
@@ -119,6 +127,8 @@ impl Happening {
             Self::Night => "days without a worker",
             Self::Damage => "rows damaged by hand",
             Self::Verify => "repairs by hand",
+            Self::Forget => "ledgers lost, their rows kept",
+            Self::Export => "exports of the table",
         })
     }
 }
@@ -131,7 +141,7 @@ impl Simulation {
         world.faults = plan.world.clone();
         world.set_now(clock.wall());
         world.create_table(TABLE, &north_pole::KEYS, plan.view);
-        let mapper = Arc::new(north_pole::mapper());
+        let mapper = Arc::new(north_pole::mapper(plan.oddities.moves));
         let store = Store::new(mapper.tables().to_vec(), clock);
         store.set_faults(plan.store, plan.seed);
         let slots = (0..plan.workers).map(|_| (0, None)).collect();
@@ -146,6 +156,7 @@ impl Simulation {
             slots,
             tasks: JoinSet::new(),
             operators: JoinSet::new(),
+            exports: JoinSet::new(),
             violations: Vec::new(),
             tally: BTreeMap::new(),
         }
@@ -219,6 +230,9 @@ impl Simulation {
             (every.night, Happening::Night),
             (every.damage, Happening::Damage),
             (every.verify, Happening::Verify),
+            (every.crash, Happening::Lag),
+            (every.forget, Happening::Forget),
+            (every.export, Happening::Export),
         ];
         for (every, happening) in happenings {
             let Some(every) = every else { continue };
@@ -263,32 +277,30 @@ impl Simulation {
                 for _ in 0..count {
                     north_pole::write(&mut world, &mut self.rng, oddities);
                 }
+                if oddities.moves {
+                    north_pole::write_elf(&mut world, &mut self.rng, oddities);
+                }
             }
             Happening::Rotate => self.world(|world| world.rotate(TABLE)),
             Happening::Widen => self.world(|world| world.widen_sequence_numbers(TABLE)),
             Happening::Reenable => {
                 let view = self.around.plan.view;
+                self.around.store.catch_up();
                 self.observe(false);
                 self.world(|world| world.enable_stream(TABLE, view));
                 self.observe(false);
             }
-            Happening::Trim => {
-                self.observe(false);
-                // A record is kept for a day: no shard is gone before any listing shows it, nor what came
-                // after a load began, and the horizon is where a shard stands that lost what came before.
-                let positions = self.around.store.positions(SOURCE);
-                let young = |shard: &PartitionId| {
-                    positions.get(shard).is_none_or(|(at, _)| *at == Position::Horizon)
-                };
-                self.world(|world| world.trim_all(TABLE, young));
-                self.observe(false);
-            }
+            Happening::Trim => self.trim(),
             Happening::Load => {
                 let segments = segments(self.around.plan.options.segments, None);
                 self.around.store.begin_by_hand(SOURCE, segments);
             }
             Happening::Damage => self.damage(),
             Happening::Verify => self.verify(),
+            Happening::Lag => self.lag(now),
+            Happening::Crash => self.crash(lease),
+            Happening::Forget => self.forget(now),
+            Happening::Export => self.export(),
             Happening::Outage => {
                 let lasting = lease.mul_f64(self.rng.f64() * 2.0);
                 self.around.store.outage(lasting);
@@ -324,6 +336,35 @@ impl Simulation {
         }
     }
 
+    /// The stream drops what it may.
+    fn trim(&mut self) {
+        self.around.store.catch_up();
+        self.observe(false);
+        // A record is kept for a day: no shard is gone before any listing shows it, nor what came
+        // after a load began, and the horizon is where a shard stands that lost what came before.
+        let positions = self.around.store.positions(SOURCE);
+        let young = |shard: &PartitionId| {
+            positions.get(shard).is_none_or(|(at, _)| *at == Position::Horizon)
+        };
+        self.world(|world| world.trim_all(TABLE, young));
+        self.observe(false);
+    }
+
+    /// A replica lags, and will take over.
+    fn lag(&mut self, now: Instant) {
+        self.around.store.lag();
+        let lag = Duration::from_millis(self.rng.u64(0..5_000));
+        self.enter(now + lag, Happening::Crash);
+    }
+
+    /// Another server takes over, without what was committed last, and soon takes connections.
+    fn crash(&mut self, lease: Duration) {
+        let Some(lost) = self.around.store.crash() else { return };
+        *self.tally.entry("crashes of the database").or_insert(0) += 1;
+        *self.tally.entry("batches that the database lost").or_insert(0) += lost;
+        self.around.store.outage(lease.mul_f64(self.rng.f64() * 0.6));
+    }
+
     /// Nobody is there for about a day: what was written last may be trimmed before it is read.
     async fn night(&mut self) {
         for (_, process) in &mut self.slots {
@@ -343,6 +384,18 @@ impl Simulation {
         for slot in 0..self.slots.len() {
             self.restart_later(slot, morning);
         }
+    }
+
+    /// Everybody is gone, and so is the ledger: its schema was dropped, or only the tables were restored.
+    fn forget(&mut self, now: Instant) {
+        // Those that are leaving too.
+        self.tasks.abort_all();
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].1.take().is_some() {
+                self.restart_later(slot, now);
+            }
+        }
+        self.around.store.forget();
     }
 
     fn restart_later(&mut self, slot: usize, now: Instant) {

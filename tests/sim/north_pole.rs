@@ -1,4 +1,5 @@
-//! What is written in the simulated runs: children and their letters in one table, and how they are mapped.
+//! What is written in the simulated runs: children, their letters and elves in one table, and how they are
+//! mapped. An elf has a seat, which is its row's key: it moves, and two change places in one transaction.
 
 use dynaurora::mapping::definition::{
     ChildDefinition, ColumnDefinition, EntityDefinition, KeyDefinition, OnDelete, RowsDefinition,
@@ -17,11 +18,15 @@ pub const KEYS: [&str; 2] = ["pk", "sk"];
 const CHILDREN: u64 = 5;
 /// How many letters each child writes.
 const LETTERS: u64 = 3;
+/// How many elves there are, and how many seats for them.
+const ELVES: u64 = 4;
+const SEATS: u64 = 6;
 /// A body that the database refuses.
 const CURSED: &str = "cursed";
 
-/// Two entities under one key, a filter, child rows, and types that not every value fits.
-pub fn mapper() -> Mapper {
+/// Two entities under one key, a filter, child rows, and types that not every value fits; with `moves` an
+/// entity whose rows move.
+pub fn mapper(moves: bool) -> Mapper {
     let child = entity(
         "child",
         "PROFILE",
@@ -58,9 +63,31 @@ pub fn mapper() -> Mapper {
     let definition = SourceDefinition {
         name: said("santa"),
         unmatched: Unmatched::DeadLetter,
-        entities: vec![child, letter],
+        entities: [child, letter].into_iter().chain(moves.then(elf)).collect(),
     };
     Mapper::compile(&definition).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+/// Its row's key is no key of its item.
+fn elf() -> EntityDefinition {
+    let columns = [
+        ("seat", "seat", "text"),
+        ("elf", "{elf}", "text"),
+        ("weight", "weight", "numeric(5,2)"),
+        ("body", "body", "text"),
+    ];
+    let key = |attribute: &str, template: &str| KeyDefinition {
+        attribute: said(attribute),
+        template: said(template),
+    };
+    let mut rows = rows("seats", &columns);
+    rows.primary_key = Some(vec![said("seat")]);
+    EntityDefinition {
+        name: said("elf"),
+        key: vec![key("pk", "ELF#{elf}"), key("sk", "SEAT")],
+        rows,
+        ..EntityDefinition::default()
+    }
 }
 
 /// Whether the database refuses a row.
@@ -92,6 +119,80 @@ pub fn write(world: &mut World, rng: &mut fastrand::Rng, oddities: Oddities) {
     }
 }
 
+/// One write of an elf, or of two that change places. No two have one seat, as the application sees to.
+pub fn write_elf(world: &mut World, rng: &mut fastrand::Rng, oddities: Oddities) {
+    let name = format!("ELF#{}", rng.u64(..ELVES));
+    let seated: Vec<(Item, String)> = (world.table(TABLE).items.values())
+        .filter_map(|item| Some((item.clone(), word(item, "seat")?)))
+        .collect();
+    let seat_of = |name: &str| {
+        let own = seated.iter().find(|(item, _)| word(item, "pk").as_deref() == Some(name));
+        own.map(|(_, seat)| seat.clone())
+    };
+    let free: Vec<String> = (0..SEATS)
+        .map(|number| format!("seat {number}"))
+        .filter(|seat| !seated.iter().any(|(_, taken)| taken == seat))
+        .collect();
+    match rng.u8(..10) {
+        0..=3 if seated.len() > 1 => {
+            let one = rng.usize(..seated.len());
+            let other = (one + rng.usize(1..seated.len())) % seated.len();
+            let mut both = [(one, other), (other, one)];
+            rng.shuffle(&mut both);
+            for (own, theirs) in both {
+                let pk = word(&seated[own].0, "pk").unwrap_or_default();
+                put_elf(world, rng, (&pk, Some(&seated[theirs].1)), oddities);
+            }
+            *world.tally.entry("keys exchanged in one transaction").or_insert(0) += 1;
+        }
+        4 => drop(world.delete(TABLE, &key(&name, "SEAT"))),
+        5 if oddities.rejects => {
+            put_elf(world, rng, (&name, None), oddities);
+            *world.tally.entry("items that lose their row's key").or_insert(0) += 1;
+        }
+        6..=7 => {
+            let seat = seat_of(&name).or_else(|| free.first().cloned());
+            put_elf(world, rng, (&name, seat.as_deref()), oddities);
+        }
+        _ => {
+            let seat = rng.choice(&free).cloned();
+            put_elf(world, rng, (&name, seat.as_deref()), oddities);
+            *world.tally.entry("items that move to another key").or_insert(0) += 1;
+        }
+    }
+}
+
+fn put_elf(
+    world: &mut World,
+    rng: &mut fastrand::Rng,
+    (name, seat): (&str, Option<&str>),
+    oddities: Oddities,
+) {
+    let mut item = key(name, "SEAT");
+    if let Some(seat) = seat {
+        item.push("seat".to_owned(), text(seat));
+    } else if !oddities.rejects {
+        return;
+    }
+    let bad = oddities.rejects && rng.u8(..5) == 0;
+    let weight = if bad { "123456.5".to_owned() } else { format!("{}.50", rng.u8(..100)) };
+    item.push("weight".to_owned(), AttributeValue::N(weight));
+    let cursed = oddities.refusals && rng.u8(..5) == 0;
+    let body = if cursed { CURSED.to_owned() } else { format!("body {}", rng.u32(..1000)) };
+    item.push("body".to_owned(), text(&body));
+    if bad || cursed {
+        *world.tally.entry("rejects of items that move").or_insert(0) += 1;
+    }
+    drop(world.put(TABLE, item));
+}
+
+fn word(item: &Item, name: &str) -> Option<String> {
+    match item.attribute(name) {
+        Some(AttributeValue::S(text)) => Some(text.clone()),
+        _ => None,
+    }
+}
+
 /// Which records out of the ordinary are written.
 #[derive(Debug, Clone, Copy)]
 pub struct Oddities {
@@ -99,6 +200,8 @@ pub struct Oddities {
     pub rejects: bool,
     /// Rows that the database refuses.
     pub refusals: bool,
+    /// Items whose rows move, for which the stream must carry old images.
+    pub moves: bool,
 }
 
 fn fill_profile(item: &mut Item, rng: &mut fastrand::Rng, oddities: Oddities) {

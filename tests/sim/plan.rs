@@ -51,12 +51,18 @@ pub struct Every {
     pub reenable: Option<Duration>,
     /// An operator has the table loaded.
     pub backfill: Option<Duration>,
+    /// The database crashes, or fails over to a replica that lags: it loses what was committed last.
+    pub crash: Option<Duration>,
     /// Every process is gone for about as long as the stream keeps its records.
     pub night: Option<Duration>,
     /// Somebody damages a row by hand.
     pub damage: Option<Duration>,
     /// Somebody verifies and repairs.
     pub verify: Option<Duration>,
+    /// The ledger is lost, and the rows stay.
+    pub forget: Option<Duration>,
+    /// An operator has the table exported, and loads that.
+    pub export: Option<Duration>,
 }
 
 /// Within how many lease times a fleet shares its shards evenly after the last fault.
@@ -85,19 +91,27 @@ impl Plan {
             reenable: maybe(30..90).filter(|_| seed % 8 == 5),
             night: maybe(20..60).filter(|_| seed % 4 == 3),
             backfill: None,
+            crash: None,
             damage: None,
             verify: None,
+            forget: None,
+            export: None,
         };
         let store = if rough { store_faults(&mut rng, lease_ttl) } else { Knobs::default() };
         let world = if rough { world_faults(&mut rng) } else { Faults::default() };
         let refusals = rng.u8(..3) == 0;
         let refuses = if refusals { north_pole::refuses } else { |_: &_| false };
         let options = options(&mut rng, lease_ttl);
+        // Not in all, so that what a seed has shown once it still shows.
+        let moves = seed.is_multiple_of(2) || seed % 7 == 4;
         let plan = Self {
             seed,
             workers: rng.usize(1..=3),
             initial_shards: rng.usize(1..=3),
-            view: *rng.choice(&[StreamView::NewImage, StreamView::NewAndOldImages]).unwrap(),
+            view: match *rng.choice(&[StreamView::NewImage, StreamView::NewAndOldImages]).unwrap() {
+                StreamView::NewImage if moves => StreamView::NewAndOldImages,
+                view => view,
+            },
             chaos: Duration::from_secs(rng.u64(20..60)),
             calm_max: calm_max(&options, &world),
             balanced_within: None,
@@ -105,12 +119,20 @@ impl Plan {
             store: Knobs { refuses, ..store },
             world,
             latency_max: Duration::from_millis(if rough { rng.u64(0..200) } else { 0 }),
-            oddities: Oddities { rejects: rng.bool(), refusals },
+            oddities: Oddities { rejects: rng.bool(), refusals, moves },
             skew_millis_max: if rough { 5_000 } else { 0 },
             every,
         };
         let plan = if seed % 3 == 2 { plan.with_loads() } else { plan };
-        if rough && [2, 4].contains(&(seed % 6)) { plan.with_damage() } else { plan }
+        let plan = if rough && [0, 4].contains(&(seed % 7)) { plan.with_crashes() } else { plan };
+        let plan = if rough && [0, 5].contains(&(seed % 9)) { plan.with_refusals() } else { plan };
+        let damaged = rough && [2, 4].contains(&(seed % 6));
+        let plan = if damaged { plan.with_damage() } else { plan };
+        match seed % 21 {
+            11 if rough => plan.with_lost_ledgers(),
+            14 if rough => plan.with_exports(),
+            _ => plan,
+        }
     }
 
     /// The same run with rows damaged by hand, and repaired, while everything else goes on.
@@ -119,6 +141,22 @@ impl Plan {
         self.every.damage = Some(Duration::from_millis(rng.u64(200..2_000)));
         self.every.verify = Some(Duration::from_secs(rng.u64(2..10)));
         self.chaos += Duration::from_secs(rng.u64(10..40));
+        self
+    }
+
+    /// The same run with a database that loses what was committed last.
+    pub fn with_crashes(mut self) -> Self {
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ 0xc4a5);
+        self.every.crash = Some(Duration::from_secs(rng.u64(5..20)));
+        self
+    }
+
+    /// The same run with credentials, rights and tables that are not as they should be, for moments.
+    pub fn with_refusals(mut self) -> Self {
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ 0xacce);
+        self.world.denied = rng.f64() * 0.1;
+        self.world.invalid = rng.f64() * 0.05;
+        self.store.refused = rng.f64() * 0.05;
         self
     }
 
@@ -133,8 +171,42 @@ impl Plan {
             self.options.on_gap = OnGap::Resync;
         }
         self.options.segments = Some(rng.u32(1..4));
+        // The others keep what they once have shown.
+        if self.seed % 4 != 1 {
+            self.store.page_waits = 0.5;
+        }
         self.calm_max += self.options.lease_ttl * 4 + LOADED_WITHIN;
         self
+    }
+
+    /// The same run with loads, and ledgers that are lost while the rows stay; a new one begins with a load.
+    pub fn with_lost_ledgers(self) -> Self {
+        let mut plan = self.with_loads();
+        let mut rng = fastrand::Rng::with_seed(plan.seed ^ 0x1057);
+        plan.every.forget = Some(Duration::from_secs(rng.u64(10..40)));
+        plan.options.backfill = Backfill::Auto;
+        plan
+    }
+
+    /// The same run with exports that are loaded, beside a stream that is enabled again. Nothing is damaged
+    /// then: whoever judges repairs compares sequence numbers, and those of two streams do not compare.
+    pub fn with_exports(self) -> Self {
+        let mut plan = self.with_loads();
+        let mut rng = fastrand::Rng::with_seed(plan.seed ^ 0xe490);
+        plan.every.export = Some(Duration::from_secs(rng.u64(5..20)));
+        plan.every.reenable = rng.bool().then(|| Duration::from_secs(rng.u64(10..40)));
+        plan.options.on_gap = OnGap::Resync;
+        (plan.every.damage, plan.every.verify) = (None, None);
+        plan
+    }
+
+    /// The same run with many loads, all of whose pages wait, and many records that cannot be mapped.
+    pub fn with_slow_loads(self) -> Self {
+        let mut slow = self.with_loads();
+        slow.every.backfill = Some(Duration::from_secs(8));
+        slow.oddities.rejects = true;
+        slow.store.page_waits = 1.0;
+        slow
     }
 
     /// As many shards as the largest tables have, and a fleet whose processes die, leave and stop; the
@@ -156,7 +228,18 @@ impl Plan {
         let calm_max = calm.calm_max + polled;
         let balanced_within = Some(options.lease_ttl * BALANCED_LEASES);
         let initial_shards = shards;
-        Self { workers, initial_shards, chaos, calm_max, balanced_within, options, every, ..calm }
+        let oddities = Oddities { moves: false, ..calm.oddities };
+        Self {
+            oddities,
+            workers,
+            initial_shards,
+            chaos,
+            calm_max,
+            balanced_within,
+            options,
+            every,
+            ..calm
+        }
     }
 
     /// Whether the service keeps what freshness relies on; most of the others lie about a shard's end for

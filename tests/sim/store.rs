@@ -4,11 +4,13 @@
 //! (it happened, the answer is lost), or late (the caller died, the server did it all the same).
 
 mod backfills;
+mod crash;
 mod damage;
 mod faults;
 mod histories;
 mod journal;
 mod ledger;
+mod letters;
 mod repair;
 mod sink;
 mod state;
@@ -22,7 +24,7 @@ use dynaurora::engine::ports::{Clock, Gap, PartitionState};
 use dynaurora::engine::tail::lineage::{Readiness, readiness};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::mapping::spec::TableSpec;
-use dynaurora::model::{Cells, EpochMillis, PartitionId, Position, TableIndex, Version, WorkerId};
+use dynaurora::model::{Cells, EpochMillis, PartitionId, Position, TableIndex, WorkerId};
 
 use super::clock::{SimClock, pause};
 use super::gate::Gate;
@@ -31,6 +33,7 @@ use faults::{Call, Fate, Faults};
 pub use faults::{Knobs, Sabotage};
 pub use histories::{Chain, Kept, history_of, shown, wrong_times};
 pub use journal::{Commit, Entry, Event};
+pub use letters::OpenLetter;
 pub use sink::marked;
 pub use state::Row;
 use state::{GapState, State, StoredGap};
@@ -84,6 +87,11 @@ impl Store {
     /// How often each thing went wrong.
     pub fn tally(&self) -> BTreeMap<&'static str, u64> {
         self.faults().tally.clone()
+    }
+
+    /// Counts what happened to somebody's command.
+    pub fn count(&self, what: &'static str) {
+        *self.faults().tally.entry(what).or_insert(0) += 1;
     }
 
     /// Refuses every connection for a while.
@@ -176,12 +184,12 @@ impl Store {
         gaps.map(|stored| stored.gap.clone()).collect()
     }
 
-    /// The open dead letters of a source, as partition and version.
-    pub fn dead_letters(&self, source: &str) -> Vec<(String, Version)> {
+    /// The open dead letters of a source.
+    pub fn dead_letters(&self, source: &str) -> Vec<OpenLetter> {
         let state = self.state();
         let letters = state.sources.get(source).map(|source| source.dead_letters.as_slice());
         let open = letters.unwrap_or_default().iter().filter(|letter| letter.open);
-        open.map(|letter| (letter.letter.partition.to_string(), letter.letter.version)).collect()
+        open.map(|letter| OpenLetter::of(&letter.letter)).collect()
     }
 
     /// One call: drawn faults around one transaction.
@@ -264,9 +272,24 @@ impl Store {
 }
 
 impl Shared {
+    /// Counts what has happened.
+    fn tell(&self, what: &'static str) {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        *faults.tally.entry(what).or_insert(0) += 1;
+    }
+
     /// What goes wrong just now.
     fn knobs(&self) -> Knobs {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).knobs
+    }
+
+    /// Counts what happened.
+    fn count(&self, what: &'static str, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        *faults.tally.entry(what).or_insert(0) += count;
     }
 }
 

@@ -11,6 +11,10 @@ pub struct Faults {
     pub internal: f64,
     /// Share of calls whose answer never arrives.
     pub unreachable: f64,
+    /// Share of calls that are refused for their credentials or rights.
+    pub denied: f64,
+    /// Share of calls that meet an error which nobody foresaw.
+    pub invalid: f64,
     /// Share of `GetRecords` calls that find an iterator expired before its time.
     pub expired: f64,
     /// Share of `GetRecords` calls that return nothing though there may be records.
@@ -46,6 +50,8 @@ impl Default for Faults {
             throttle: 0.0,
             internal: 0.0,
             unreachable: 0.0,
+            denied: 0.0,
+            invalid: 0.0,
             expired: 0.0,
             empty_page: 0.0,
             empty_pages_max: u32::MAX,
@@ -173,6 +179,8 @@ impl World {
             ("throttled calls", self.faults.throttle * often, throttled),
             ("internal errors", self.faults.internal * often, WorldError::Internal),
             ("unreachable services", self.faults.unreachable * often, WorldError::Unreachable),
+            ("calls refused for their rights", self.faults.denied * often, WorldError::Denied),
+            ("calls with unforeseen errors", self.faults.invalid * often, WorldError::Invalid),
         ];
         for (what, share, error) in chances {
             if self.strikes(what, share) {

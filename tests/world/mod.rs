@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dynaurora::engine::ports::StreamView;
-use dynaurora::model::{ChangeOp, EpochMillis, Item};
+use dynaurora::model::{ChangeOp, EpochMillis, Item, PartitionId};
 
 pub use faults::{Fault, Faults, Operation, WorldError};
 pub use http::WorldServer;
@@ -50,6 +50,8 @@ pub struct World {
     pub initial_shards: usize,
     /// After how long a shard is rotated by itself; AWS is seen to do it about every four hours.
     pub rotate_every: Option<Duration>,
+    /// What the files of exports hold, by their partitions.
+    pub exports: BTreeMap<PartitionId, Vec<Item>>,
     now: EpochMillis,
     tables: BTreeMap<String, Table>,
     streams: Vec<Stream>,
@@ -89,6 +91,7 @@ impl World {
             sequence_digits: 21,
             initial_shards: 1,
             rotate_every: None,
+            exports: BTreeMap::new(),
             now: BEGINNING,
             tables: BTreeMap::new(),
             streams: Vec::new(),

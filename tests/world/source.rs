@@ -7,12 +7,15 @@ use std::time::Duration;
 use dynaurora::engine::ports::{ListingPage, Page, ReadFrom, ShardIterator, Source, StreamInfo};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{
-    Change, EpochMillis, Item, KeyType, PartitionId, Position, Segment, ShardListing,
+    Change, EpochMillis, Item, KeyType, PartitionId, PartitionKind, Position, Segment, ShardListing,
 };
 use dynaurora::ops::ports::Items;
 
 use super::service::ShardView;
 use super::{IteratorType, ScanRequest, World, WorldError, values};
+
+/// Lines of a file in one page.
+const LINES: usize = 5;
 
 /// One table of a world, as the engine sees it.
 pub struct WorldSource {
@@ -95,6 +98,26 @@ impl WorldSource {
         Ok(Page { changes, next, iterator: None, end: page.last_key.is_none(), consumed_capacity })
     }
 
+    /// A few lines of a file.
+    async fn read_file(&self, from: &ReadFrom) -> Result<Page> {
+        let read = match from.position {
+            Position::Start => 0,
+            Position::Line(line) => line,
+            ref other => return Err(misplaced(other)),
+        };
+        let page = self.call("GetObject", |world| {
+            let items = world.exports.get(&from.partition).ok_or(WorldError::NotFound)?;
+            let skipped = usize::try_from(read).expect("a short file");
+            let lines = items.iter().skip(skipped).take(LINES).cloned();
+            Ok((lines.collect::<Vec<_>>(), skipped + LINES >= items.len()))
+        });
+        let (items, end) = page.await?;
+        let names = self.world().table(&self.table).key_attributes.clone();
+        let next = Position::Line(read + items.len() as u64);
+        let changes = items.into_iter().map(|item| scanned(item, &names)).collect();
+        Ok(Page { changes, next, iterator: None, end, consumed_capacity: None })
+    }
+
     async fn iterator(&self, from: &ReadFrom) -> Result<String> {
         if let Some(iterator) = &from.iterator {
             return Ok(iterator.0.clone());
@@ -174,6 +197,9 @@ impl Source for WorldSource {
     async fn read(&self, from: &ReadFrom) -> Result<Page> {
         if let PartitionId::Segment(_, segment) = from.partition {
             return self.read_segment(segment, from).await;
+        }
+        if from.partition.kind() == PartitionKind::File {
+            return self.read_file(from).await;
         }
         let iterator = self.iterator(from).await?;
         let page = self.call("GetRecords", |world| world.get_records(&iterator, 1000)).await?;

@@ -127,6 +127,12 @@ impl Shard {
 }
 
 impl Stream {
+    /// When it was created, as its label says.
+    pub fn created_at(&self) -> EpochMillis {
+        let label = self.arn.rsplit('/').next().and_then(|label| label.parse().ok());
+        EpochMillis(label.expect("a label is a time"))
+    }
+
     /// The record takes its place in the one open shard of its key; none where the stream is disabled.
     pub(super) fn append(
         &mut self,

@@ -6,7 +6,7 @@ use crate::mapping::definition::{
 };
 use crate::mapping::{Mapper, Unmatched};
 use crate::model::{
-    Cells, ChangeOp, EpochMillis, Item, Position, RowAction, RowOp, SequenceNumber,
+    Cells, ChangeOp, EpochMillis, Item, ItemTag, Position, RowAction, RowOp, SequenceNumber,
 };
 
 fn unit(table: u16, key: &str, sequence: &str, record: u32) -> Unit {
@@ -16,6 +16,7 @@ fn unit(table: u16, key: &str, sequence: &str, record: u32) -> Unit {
             action: RowAction::Upsert,
             cells: [Some(key), Some(sequence)].into_iter().collect::<Cells>(),
             children: Vec::new(),
+            item: None,
         },
         version: Version { generation: 1, sequence: SequenceNumber::parse(sequence).unwrap() },
         record: RecordRef { page: 0, index: record },
@@ -267,4 +268,43 @@ fn behind_a_soft_delete_stands_the_change_before_it() {
         let newer = sealed.batch.rows.touched.len();
         assert_eq!(newer, usize::from(refused == 1), "the soft delete supersedes the refused row");
     }
+}
+
+/// Two items change keys: each has a last change of its own, and the end of one undoes nothing of the other.
+#[test]
+fn where_rows_name_their_items_each_item_has_a_last_change_of_a_key() {
+    let of = |item, action, key: &str, sequence: &str, record| {
+        let mut unit = unit(0, key, sequence, record);
+        unit.op.action = action;
+        unit.op.item = ItemTag::numbered(item);
+        unit
+    };
+    use RowAction::{Delete, Upsert};
+    let units = vec![
+        of(1, Upsert, "y", "3", 0),
+        of(1, Delete, "x", "3", 0),
+        of(2, Upsert, "x", "4", 1),
+        of(2, Delete, "y", "4", 1),
+        of(2, Upsert, "x", "5", 2),
+    ];
+    let changes = || vec![change("a", "3"), change("b", "4"), change("b", "5")];
+    let kept = |sealed: &Sealed| -> Vec<String> {
+        let units = sealed.batch.rows.units.iter();
+        let key = |unit: &Unit| unit.op.cells.cell(0).unwrap_or_default().to_owned();
+        units
+            .map(|unit| format!("{} {} {}", key(unit), unit.op.action.label(), unit.record.index))
+            .collect()
+    };
+    let mut own = sealed(units, changes());
+    assert_eq!(kept(&own), ["x delete 0", "x upsert 2", "y upsert 0", "y delete 1"]);
+    assert_eq!(own.superseded, [1, 0]);
+    // The row of `a` is refused: what it has left stays ended.
+    own.records.count(ChangeOp::Insert, RecordOutcome::Mapped);
+    own.refuse(&[(2, "no".to_owned())]);
+    assert_eq!(kept(&own), ["x delete 0", "x upsert 2", "y delete 1"]);
+    assert_eq!(own.rejected(), [("refused", 1)]);
+    // That end is refused too: it goes, and the record is a dead letter already.
+    own.refuse(&[(0, "no".to_owned())]);
+    assert_eq!(kept(&own), ["x upsert 2", "y delete 1"]);
+    assert_eq!(own.rejected(), [("refused", 1)]);
 }

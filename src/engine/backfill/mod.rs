@@ -9,7 +9,7 @@ pub mod rewind;
 use std::sync::Arc;
 
 use super::ports::{
-    Ledger, LedgerView, NewBackfill, OpenLetter, PartitionState, Source, Sweep, Swept,
+    Ledger, LedgerView, NewBackfill, OpenLetter, PartitionState, Settling, Source, Sweep, Swept,
 };
 use super::tail::discovery::{Newest, newest_stream};
 pub use crate::engine::options::Backfill;
@@ -170,13 +170,20 @@ pub(crate) enum Finished {
     Waits(String),
 }
 
-/// Sweeps and ends a backfill whose partitions are all drained. All workers of a fleet may do so at once:
-/// each step of a sweep is its own transaction, and the end counts once.
+/// Settles the letters of a backfill whose partitions are all drained, sweeps and ends it. All workers of a
+/// fleet may do so at once: each step of a sweep is its own transaction, and the end counts once.
 pub(crate) async fn finish<P: Seams>(ports: &P, finish: &Finish) -> Result<Finished> {
     if finish.remapped {
         let what = "the mapping has changed since the backfill began, and rows of both may \
                     exist: dynaurora backfill --restart";
         return Ok(Finished::Waits(what.to_owned()));
+    }
+    loop {
+        match ports.ledger().settle_letters(&finish.source, finish.generation).await? {
+            Settling::More => {}
+            Settling::Done => break,
+            Settling::Over => return Ok(Finished::NotYet),
+        }
     }
     let mut swept = 0;
     if finish.sweeps {

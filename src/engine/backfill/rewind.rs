@@ -24,6 +24,8 @@ pub struct DatedBackfill {
     pub items: u64,
     /// Changes after this moment must be applied in the backfill's generation.
     pub as_of: EpochMillis,
+    /// The stream that holds that moment, and began before it.
+    pub stream_arn: Arc<str>,
     /// The fingerprint of the mapping.
     pub mapping: i64,
 }
@@ -32,14 +34,15 @@ pub struct DatedBackfill {
 /// on.
 ///
 /// # Errors
-/// `Config` if the stream no longer holds what must be read again; errors of the source and the ledger.
+/// `Config` if the stream no longer holds what must be read again, or another one has taken its place; errors
+/// of the source and the ledger.
 pub async fn begin<P: Seams>(
     ports: &P,
     source: Arc<str>,
     replaces: Generation,
     backfill: DatedBackfill,
 ) -> Result<bool> {
-    let DatedBackfill { partitions, items, as_of, mapping } = backfill;
+    let DatedBackfill { partitions, items, as_of, stream_arn, mapping } = backfill;
     let mapping = Some(mapping);
     let view = ports.ledger().view(&source).await?;
     if view.generation != replaces || !view.listed {
@@ -55,11 +58,23 @@ pub async fn begin<P: Seams>(
             (None, starts(ports, &view.stream_arn, &past).await?)
         }
     };
-    let rewind = Some(Rewind { as_of, starts });
+    let with = stream.as_ref().map_or(&view.stream_arn, |stream| &stream.stream_arn);
+    let another = *with != stream_arn;
+    let rewind = Some(Rewind { stream_arn, as_of, starts });
     let items = Some(items);
     let backfill =
         NewBackfill { source, replaces, stream, partitions, items, rcu_max: None, mapping, rewind };
-    ports.ledger().begin_backfill(&backfill).await
+    // The ledger decides, in the transaction that begins.
+    match ports.ledger().begin_backfill(&backfill).await? {
+        false if another => {
+            let what = "the stream was enabled again since the export was checked: changes between \
+                        the two are lost";
+            Err(Error::new(ErrorKind::Config, what).with_hint(
+                "make a new export, at least five minutes later, or `dynaurora backfill`",
+            ))
+        }
+        begun => Ok(begun),
+    }
 }
 
 /// Where the stream now holds the first record of each of these shards.

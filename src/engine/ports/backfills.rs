@@ -16,11 +16,14 @@ pub trait Backfills: Send + Sync + 'static {
     ///
     /// It does nothing and returns false unless the generation is the expected one, the stream's shards were
     /// listed completely (those of a new stream count), the source is not halted for anything but a gap, and
-    /// the table is the registered one.
+    /// the table is the registered one. Nor does it begin with another stream than the newest that an open
+    /// gap names: whoever asks for that describes the source as it was.
     ///
     /// A backfill of older items rewinds the shards that were applied past them ([`Rewind::shards`]): such a
     /// shard is open at its start again, and its old position is kept, because the backfill ends only once
-    /// the shard is back there. If a start is not known it returns false too.
+    /// the shard is back there. It returns false too if a start is not known, or if the stream with which the
+    /// backfill would begin is not the one that holds the items' moment ([`Rewind::stream_arn`]): what was
+    /// changed between the two would stay as it was.
     fn begin_backfill(&self, backfill: &NewBackfill) -> impl Future<Output = Result<bool>> + Send;
 
     /// Ends the backfill of this generation once all its partitions are drained and every shard is back at
@@ -31,6 +34,17 @@ pub trait Backfills: Send + Sync + 'static {
         source: &str,
         generation: Generation,
     ) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Settles dead letters, a part of them at a time, once all partitions of the backfill of this generation
+    /// are drained: those of older generations, since the backfill has read whatever items are left, and each
+    /// that is older than what a batch applied of its item. Such a letter comes of a page that waited while
+    /// the stream went on. Once it is done, no letter of the source is open that is older than what was
+    /// applied of its item, nor will one be.
+    fn settle_letters(
+        &self,
+        source: &str,
+        generation: Generation,
+    ) -> impl Future<Output = Result<Settling>> + Send;
 
     /// The open dead letters of a source, oldest first, at most `limit`.
     fn open_letters(
@@ -70,6 +84,17 @@ pub struct NewStream {
     pub stream_arn: Arc<str>,
     /// All of its shards.
     pub shards: Vec<ShardListing>,
+}
+
+/// The result of one step of settling dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settling {
+    /// There may be more to settle.
+    More,
+    /// Every open letter is newer than what was applied of its item.
+    Done,
+    /// Another backfill began, or this one is over: nothing was settled.
+    Over,
 }
 
 /// The record of a dead letter, as its DynamoDB JSON.

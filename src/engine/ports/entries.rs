@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::mapping::spec::TableSpec;
 use crate::model::{
-    Epoch, EpochMillis, GapReason, Generation, Halt, PartitionId, Position, WorkerId,
+    Epoch, EpochMillis, GapReason, Generation, Halt, Incarnation, PartitionId, Position, WorkerId,
 };
 
 /// A source's identity in the ledger.
@@ -18,6 +19,8 @@ pub struct SourceIdentity {
     pub table_id: String,
     /// The stream's ARN.
     pub stream_arn: String,
+    /// The target tables that it fills.
+    pub tables: Vec<TableSpec>,
 }
 
 /// The ledger's answer to an enrolment.
@@ -51,6 +54,8 @@ pub enum Continuity {
 /// A source in the ledger at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LedgerView {
+    /// Which run of the server showed it.
+    pub incarnation: Incarnation,
     /// The source's generation.
     pub generation: Generation,
     /// Why the source is halted, if it is.
@@ -176,6 +181,8 @@ pub struct Publication<'a> {
     pub covers: Option<&'a [(PartitionId, Epoch)]>,
     /// The fingerprint of the worker's mapping.
     pub mapping: i64,
+    /// The run of the server to which all that was committed which this rests on.
+    pub incarnation: &'a Incarnation,
 }
 
 /// The ledger's answer to a publication.
@@ -183,7 +190,8 @@ pub struct Publication<'a> {
 pub struct Published {
     /// The database's time during the call.
     pub now: EpochMillis,
-    /// Whether it was accepted: not from a worker that was never alive or is gone, nor after a later one.
+    /// Whether it was accepted: not from a worker that was never alive or is gone, nor after a later one, nor
+    /// by another run of the server than the one it rests on.
     pub taken: bool,
 }
 

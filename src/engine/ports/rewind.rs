@@ -7,6 +7,7 @@
 //! the rest of the shard and all its descendants.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::entries::{PartitionRow, PartitionState};
 use crate::model::{EpochMillis, PartitionId, Position};
@@ -14,6 +15,8 @@ use crate::model::{EpochMillis, PartitionId, Position};
 /// What to read again, and where it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewind {
+    /// The stream that holds the moment, and began before it; no other one may be read after the items.
+    pub stream_arn: Arc<str>,
     /// Changes after this moment must be applied in the backfill's generation.
     pub as_of: EpochMillis,
     /// Where the stream now holds the first record of each shard that may be rewound.
@@ -94,7 +97,7 @@ mod tests {
 
     fn rewound(rows: &[PartitionRow]) -> Option<Vec<String>> {
         let starts = rows.iter().map(|row| (row.id.clone(), Position::Horizon));
-        let rewind = Rewind { as_of: AS_OF, starts: starts.collect() };
+        let rewind = Rewind { stream_arn: "arn".into(), as_of: AS_OF, starts: starts.collect() };
         let shards = rewind.shards(rows)?;
         Some(shards.into_iter().map(|(id, _)| id.as_str().to_owned()).collect())
     }
@@ -137,7 +140,7 @@ mod tests {
     fn what_cannot_be_read_again_is_told() {
         assert_eq!(rewound(&[row("a", Lost, Some(2000))]), None);
         assert_eq!(rewound(&[row("a", Lost, Some(1))]).unwrap().len(), 0);
-        let rewind = Rewind { as_of: AS_OF, starts: HashMap::new() };
+        let rewind = Rewind { stream_arn: "arn".into(), as_of: AS_OF, starts: HashMap::new() };
         assert_eq!(rewind.shards(&[row("a", Open, Some(2000))]), None);
         assert_eq!(rewind.shards(&[row("a", Open, Some(1))]), Some(Vec::new()));
     }

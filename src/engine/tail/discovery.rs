@@ -31,6 +31,8 @@ pub(crate) struct Discovered {
     pub listed: bool,
     /// A loss of continuity that the worker must record.
     pub gap: Option<Gap>,
+    /// Why the stream will have nothing more, and what to do about it.
+    pub ended: Option<String>,
 }
 
 /// The input of a discovery.
@@ -42,6 +44,8 @@ pub(crate) struct Survey {
     /// The stream as known so far; `None` at the start, which always asks the source.
     pub stream_arn: Option<Arc<str>>,
     pub generation: Generation,
+    /// Whether every shard is drained: the stream may have ended.
+    pub drained: bool,
     /// List only if the last listing is older than this.
     pub every: Duration,
     /// How long this worker counts as alive from now.
@@ -51,21 +55,32 @@ pub(crate) struct Survey {
 
 /// Describes the table, compares it with the ledger, and lists the shards if it is our turn.
 pub(crate) async fn discover<P: Seams>(ports: &P, survey: Survey) -> Result<Discovered> {
-    let Survey { source, worker, mapper, stream_arn: known, generation, every, lease_ttl, on_gap } =
-        survey;
-    if let Some(stream_arn) = &known
-        && !ports.ledger().lead_discovery(&source, &worker, every, LISTED_WITHIN).await?
+    let Survey { source, worker, every, .. } = &survey;
+    if let Some(stream_arn) = &survey.stream_arn
+        && !ports.ledger().lead_discovery(source, worker, *every, LISTED_WITHIN).await?
     {
-        let stream_arn = Arc::clone(stream_arn);
-        return Ok(Discovered { stream_arn, generation, listed: false, gap: None });
+        // Whoever does not lead asks only whether there is anything to come.
+        let ended = match survey.drained {
+            true => ended(ports.source(), &ports.source().describe().await?),
+            false => None,
+        };
+        let (stream_arn, generation) = (Arc::clone(stream_arn), survey.generation);
+        return Ok(Discovered { stream_arn, generation, listed: false, gap: None, ended });
     }
+    find(ports, survey).await
+}
+
+async fn find<P: Seams>(ports: &P, survey: Survey) -> Result<Discovered> {
+    let Survey { source, worker, mapper, stream_arn: known, every, lease_ttl, on_gap, .. } = survey;
     let info = ports.source().describe().await?;
+    let ended = ended(ports.source(), &info);
     let stream_arn: Arc<str> = usable(ports.source(), &info, &mapper)?.into();
     let identity = SourceIdentity {
         source: Arc::clone(&source),
         table_arn: info.table_arn,
         table_id: info.table_id,
         stream_arn: stream_arn.to_string(),
+        tables: mapper.tables().to_vec(),
     };
     let enrolment = ports.ledger().enrol(&identity).await?;
     let generation = enrolment.generation;
@@ -87,7 +102,8 @@ pub(crate) async fn discover<P: Seams>(ports: &P, survey: Survey) -> Result<Disc
         let gap = Gap { reason, stream_arn, partition: None, after: None, since: None };
         if on_gap.halts(reason) {
             let stream_arn = gap.stream_arn.as_str().into();
-            return Ok(Discovered { stream_arn, generation, listed: false, gap: Some(gap) });
+            let gap = Some(gap);
+            return Ok(Discovered { stream_arn, generation, listed: false, gap, ended });
         }
         let (source_name, label) = (&*source, reason.label());
         events::GapFound { source: source_name, reason: label, partition: None, halts: false }
@@ -97,7 +113,7 @@ pub(crate) async fn discover<P: Seams>(ports: &P, survey: Survey) -> Result<Disc
     if let Continuity::StreamChanged { was } = enrolment.continuity {
         // The backfill that repairs the gap registers the new stream's shards, in one transaction.
         let stream_arn = known.unwrap_or_else(|| was.into());
-        return Ok(Discovered { stream_arn, generation, listed: false, gap: None });
+        return Ok(Discovered { stream_arn, generation, listed: false, gap: None, ended });
     }
     let mut gap = None;
     if lead {
@@ -108,7 +124,22 @@ pub(crate) async fn discover<P: Seams>(ports: &P, survey: Survey) -> Result<Disc
         let listing = with_parents(ports, &stream_arn, known, listed?).await;
         ports.ledger().register(&source, &stream_arn, &listing).await?;
     }
-    Ok(Discovered { stream_arn, generation, listed: lead, gap })
+    Ok(Discovered { stream_arn, generation, listed: lead, gap, ended })
+}
+
+/// Why a disabled stream is a matter for somebody: nothing is lost of it, but it will have nothing more.
+fn ended<S: Source>(source: &S, info: &StreamInfo) -> Option<String> {
+    if info.enabled {
+        return None;
+    }
+    let table = info.table_arn.rsplit('/').next().unwrap_or(&info.table_arn);
+    let enable =
+        source.stream_remedy(info).map_or_else(String::new, |enable| format!(": {enable}"));
+    Some(format!(
+        "the stream of table {table} is disabled: it is read to its end, and what is written \
+         since then is in no stream; enable it again{enable}; then `dynaurora backfill` reads the \
+         table"
+    ))
 }
 
 /// A shard that stood at its horizon for so long that the service may have dropped unread records. Any other

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::ports::{Clock, Listing, ReadFrom, Seams, Source};
-use crate::engine::retry::{Directive, Stage, directive};
+use crate::engine::retry::is_transient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{PartitionId, Position};
 
@@ -42,8 +42,7 @@ pub async fn list<S: Source, C: Clock>(source: &S, clock: &C, stream_arn: &str) 
             Err(error) if shards.is_empty() => return Err(error),
             Err(error) => {
                 failures += 1;
-                let passes = directive(Stage::Discover, error.kind()) == Directive::Retry;
-                if failures > PAGE_RETRIES || !passes {
+                if failures > PAGE_RETRIES || !is_transient(error.kind()) {
                     let cause = error.chain();
                     tracing::debug!(shards = shards.len(), %cause, "a listing is incomplete");
                     return Ok(Listing { shards, complete: false });

@@ -21,7 +21,7 @@ impl<P: Seams> Worker<P> {
         let era = self.hand.era();
         let filling = self.hand.lane_mut(id).begin_apply(era);
         if filling.has_rejects() {
-            self.rejects.sent();
+            self.rejects.sent(id);
         }
         let label = Label {
             source: Arc::clone(&self.run.name),
@@ -45,6 +45,7 @@ impl<P: Seams> Worker<P> {
     pub(super) fn take_applied(&mut self, id: LaneId, ended: ApplyEnded) -> Result<()> {
         let ApplyEnded { sealed, took, result } = ended;
         let now = self.ports.clock().now();
+        self.rejects.ended(id, now);
         let lane = self.hand.lane_mut(id);
         let era = lane.end_apply();
         let applied = match result {

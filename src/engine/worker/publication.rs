@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::state::{News, Worker};
 use crate::engine::jobs::Job;
 use crate::engine::lane::LaneId;
@@ -18,7 +20,7 @@ impl<P: Seams> Worker<P> {
 
     pub(super) fn start_publication(&mut self) {
         let progress = self.progress();
-        let NextPublication { number, synced_up_to, last_poll_at, covers, changed } =
+        let NextPublication { number, synced_up_to, last_poll_at, covers, changed, incarnation } =
             self.publishing.next(progress);
         let (source, worker) = (Arc::clone(&self.run.name), self.run.worker.clone());
         let (ports, mapping) = (Arc::clone(&self.ports), self.tables.mapping);
@@ -31,9 +33,17 @@ impl<P: Seams> Worker<P> {
                 last_poll_at,
                 covers: changed.then_some(&covers),
                 mapping,
+                incarnation: &incarnation,
             };
             let published = ports.ledger().publish(&publication).await?;
             Ok(News::Published(PublicationEnded { covers, at: ports.clock().now(), published }))
         });
+    }
+
+    /// A ledger that did not take it may be another server's, which has lost commits: it is looked at.
+    pub(super) fn take_published(&mut self, ended: PublicationEnded, now: Instant) {
+        if !self.publishing.answered(ended) {
+            self.jobs.due_at(Job::Upkeep, now);
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::engine::readers::{Moment, Ticket};
 use crate::engine::retry::{Directive, Stage, directive};
 use crate::engine::tail::children::look_up;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::ShardListing;
+use crate::model::{SequenceNumber, ShardListing};
 
 impl<P: Seams> Worker<P> {
     /// Starts the lane's next read. At a partition's end its children are asked for too, so that they are
@@ -79,7 +79,12 @@ impl<P: Seams> Worker<P> {
             self.jobs.due_at(Job::Discovery, at.now);
         }
         if !page.changes.is_empty() || page.end {
-            lane.filling.add(mapped, children, &lease, self.rejects.may_be_open());
+            // While a backfill is active, a letter of another page may come that is older than these changes;
+            // what a scan read is older than all of them.
+            let scanned = page.changes.iter().all(|own| own.sequence == SequenceNumber::ZERO);
+            let overtakes = self.view.backfill.active && !scanned;
+            let note_keys = overtakes || self.rejects.may_be_open();
+            lane.filling.add(mapped, children, &lease, note_keys);
         }
     }
 
@@ -99,8 +104,12 @@ impl<P: Seams> Worker<P> {
             Directive::Gap(reason) if LaneId::of(partition) == LaneId::Tail => {
                 self.gap_at(partition, reason, now);
             }
-            Directive::Gap(_) => return Err(error),
-            Directive::Reload | Directive::Halt => return Err(error),
+            // What a backfill reads has gone; a discovery tells whether the table has.
+            Directive::Gap(_) => {
+                let delay = self.retry(Stage::Read, error, failures)?;
+                self.hand.lane_of(partition).readers.schedule(partition, now + delay);
+            }
+            Directive::Reload | Directive::Enrol | Directive::Halt => return Err(error),
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::state::{News, Worker};
 use crate::engine::jobs::Job;
 use crate::engine::ports::{Clock, Seams};
-use crate::engine::retry::{Directive, Stage, directive, pause};
+use crate::engine::retry::{Directive, Stage, directive, pause, remedy};
 use crate::error::{Error, Result};
 use crate::telemetry::events;
 
@@ -42,7 +42,7 @@ impl<P: Seams> Worker<P> {
         match news {
             News::Discovered(found) => self.take_discovered(found, now),
             News::Upkept { era, upkept } => self.take_upkept(era, *upkept, now),
-            News::Published(ended) => self.publishing.answered(ended),
+            News::Published(ended) => self.take_published(ended, now),
             News::BackfillBegun(begun) => self.take_backfill_begun(begun, now),
             News::BackfillFinished(finished) => self.take_backfill_finished(finished, now),
         }
@@ -51,23 +51,32 @@ impl<P: Seams> Worker<P> {
 
     fn take_failed(&mut self, job: Job, error: Error, now: Instant) -> Result<()> {
         let Some(stage) = job.row().stage else { return Err(error) };
+        let enrols = directive(stage, error.kind()) == Directive::Enrol;
         let failures = self.jobs.failed(job);
         let delay = self.retry(stage, error, failures)?;
         self.jobs.delay(job, now, delay, &self.rhythm());
+        if enrols {
+            self.begin_again(now + delay);
+        }
         Ok(())
     }
 
     /// The pause before a retry, reported as an event; the error itself if no retry is allowed.
     pub(super) fn retry(&mut self, stage: Stage, error: Error, failures: u32) -> Result<Duration> {
         match directive(stage, error.kind()) {
-            Directive::Retry | Directive::Reload | Directive::Rederive => {
+            Directive::Retry
+            | Directive::Reload
+            | Directive::Rederive
+            | Directive::Enrol
+            | Directive::Gap(_) => {
                 let delay = pause(failures, &mut self.random);
                 let (source, label) = (&*self.run.name, stage.label());
                 events::Retry { source, stage: label, error: &error, failures, delay }.emit();
-                self.told.fails(stage, &error.chain());
+                let remedy = error.hint().unwrap_or_else(|| remedy(error.kind()));
+                self.told.fails(stage, &format!("{}; {remedy}", error.chain()));
                 Ok(delay)
             }
-            Directive::Gap(_) | Directive::Halt => Err(error),
+            Directive::Halt => Err(error),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::apply::batch::Sealed;
 use crate::apply::ports::Applied;
 use crate::engine::jobs::Job;
 use crate::engine::lane::LaneId;
-use crate::engine::ports::{Clock, PartitionRow, Seams};
+use crate::engine::ports::{BackfillView, Clock, PartitionRow, Seams};
 use crate::engine::retry::explained;
 use crate::engine::tail::freshness::{self, ShardProgress, SourceState};
 use crate::engine::tail::lineage::{Readiness, readiness};
@@ -70,6 +70,16 @@ impl<P: Seams> Worker<P> {
         warning
     }
 
+    /// Rows of an earlier ledger that no backfill has held against the table.
+    fn leftovers(&self) -> Option<String> {
+        let BackfillView { active, loaded, sweeps, .. } = self.view.backfill;
+        (sweeps && !loaded && !active).then(|| {
+            "the ledger began anew over rows that were there, and some may be out of date or gone \
+             from the table: `dynaurora backfill` mends them"
+                .to_owned()
+        })
+    }
+
     /// Tells the source's state, for status, readiness and metrics.
     pub(super) fn tell_status(&mut self, now: Instant) {
         self.jobs.due_at(Job::Status, now + (Job::Status.row().every)(&self.rhythm()));
@@ -102,7 +112,7 @@ impl<P: Seams> Worker<P> {
             turned_at: wall,
             generation: self.phase.generation(),
             halted: self.view.halted.as_ref().map(explained),
-            warning: self.compare_mappings(),
+            warning: self.compare_mappings().or_else(|| self.leftovers()),
             failing: self.told.failing(),
             started: self.phase.stream().is_some() && self.view.generation > 0,
             synced_up_to: freshness::synced_up_to(&progress),

@@ -133,7 +133,7 @@ impl<P: Seams> Worker<P> {
     }
 
     /// Ends a drain: releases everything. If that fails, the leases expire.
-    async fn leave(mut self) -> Result<()> {
+    async fn leave(&mut self) -> Result<()> {
         self.tasks.abort_all();
         self.tell_status(self.ports.clock().now());
         let leases = self.hand.leases();
@@ -150,9 +150,13 @@ impl<P: Seams> Worker<P> {
         let reason = format!("{}; {remedy}", error.chain());
         events::Halted { source: &self.run.name, reason: &reason }.emit();
         // The last publication must still show the halt.
-        self.view =
-            Arc::new(LedgerView { halted: Some(Halt::Other(reason)), ..(*self.view).clone() });
+        let halted = Some(Halt::Other(reason.clone()));
+        self.view = Arc::new(LedgerView { halted, ..(*self.view).clone() });
         self.leave().await?;
+        let (name, worker) = (&self.run.name, &self.run.worker);
+        if let Err(error) = self.ports.ledger().note_halt(name, worker, &reason).await {
+            tracing::warn!(error = %error.chain(), "the ledger does not know of the halt");
+        }
         Err(error)
     }
 }

@@ -41,6 +41,12 @@ impl<P: Seams> Worker<P> {
             self.jobs.due_at(Job::Upkeep, now + self.run.options.pace.poll_min);
             return;
         }
+        if self.publishing.seen(&view.incarnation) {
+            // The ledger's positions may have gone back, and nothing but they say what is in the tables.
+            events::ServerChanged { source: &self.run.name }.emit();
+            self.reload(now);
+            return;
+        }
         self.lease_deadline = sent_at + self.run.options.lease_ttl * 2 / 3;
         let shown = Stream { arn: Arc::clone(&view.stream_arn), generation: view.generation };
         if self.phase.stream() != Some(&shown) {
@@ -126,6 +132,9 @@ impl<P: Seams> Worker<P> {
                 position: row.position.clone(),
             })
             .collect();
+        if !(again.is_empty() && leases.is_empty()) {
+            self.rejects.took_over(now);
+        }
         for lease in again.into_iter().chain(leases) {
             // One round takes only a few; there may be more.
             self.jobs.due_at(Job::Upkeep, now);

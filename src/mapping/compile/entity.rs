@@ -59,6 +59,7 @@ pub(super) fn compile(
         columns: specs,
         key_columns: key_names.len(),
         constants,
+        names_items: needs_image_for.is_some(),
         ..TableSpec::default()
     };
     let soft = extras::soft_delete(definition, &mut own, problems);

@@ -91,6 +91,7 @@ pub(super) fn history(
         key_columns: table.key_columns + 1,
         history_of: Some(of),
         constants: table.constants.clone(),
+        names_items: table.names_items,
         ..TableSpec::default()
     })
 }

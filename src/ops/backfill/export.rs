@@ -36,11 +36,12 @@ impl ExportBackfill<RealPorts> {
         let export = ports.source.export(places).await?;
         tells_enough(&export, &source.mapper)?;
         describe(&ports.source, source).await?;
-        ports.source.check_export(&export, ports.clock.wall()).await?;
+        let stream_arn = ports.source.check_export(&export, ports.clock.wall()).await?;
         let backfill = DatedBackfill {
             partitions: export.partitions,
             items: export.items,
             as_of: export.as_of,
+            stream_arn,
             mapping: source.mapper.fingerprint(),
         };
         Ok(Self { ports, source: Arc::clone(&source.name), backfill })
@@ -56,7 +57,7 @@ impl<P: Seams> ExportBackfill<P> {
             let view = match self.ports.ledger().view(&self.source).await {
                 Ok(view) => Some(view),
                 // The worker of this process has not registered the source yet.
-                Err(error) if error.kind() == ErrorKind::Unknown => None,
+                Err(error) if error.kind() == ErrorKind::NotEnrolled => None,
                 Err(error) => return Err(error),
             };
             if let Some(view) = view {

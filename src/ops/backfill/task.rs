@@ -39,7 +39,7 @@ impl<H: Host, G: Progress> Task<'_, H, G> {
         let known = match host.ledger().view(&self.source).await {
             Ok(view) => Some(view),
             // This process registers a source that no daemon ever ran.
-            Err(error) if error.kind() == ErrorKind::Unknown => None,
+            Err(error) if error.kind() == ErrorKind::NotEnrolled => None,
             Err(error) => return Err(error),
         };
         let workers = known.as_ref().map_or(0, |view| view.workers);

@@ -37,7 +37,9 @@ pub(super) async fn watch<H: Host>(
     loop {
         let view = match host.ledger().view(source).await {
             Ok(view) => view,
-            Err(error) if to_begin && error.kind() == ErrorKind::Unknown => LedgerView::default(),
+            Err(error) if to_begin && error.kind() == ErrorKind::NotEnrolled => {
+                LedgerView::default()
+            }
             Err(error) => return Err(error),
         };
         if view.backfill.active {

@@ -1,6 +1,5 @@
 //! What every part of a verification needs: both sides, the mapping, and the read budget.
 
-use std::collections::HashSet;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use futures_util::future::try_join_all;
@@ -10,7 +9,7 @@ use tokio::sync::Mutex;
 use crate::apply::letters::key_hash_of;
 use crate::engine::backfill::budget::RateBudget;
 use crate::engine::ports::{Clock, Ledger, Page, ReadFrom, Source};
-use crate::engine::retry::{self, Directive, Stage, directive};
+use crate::engine::retry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::{Mapper, Outcome};
 use crate::model::{
@@ -177,7 +176,7 @@ impl<S: Sides> Context<S> {
             // The time of the delete is unknown.
             cells.push_null();
         }
-        RowOp { table, action, cells, children: Vec::new() }
+        RowOp { table, action, cells, children: Vec::new(), item: None }
     }
 
     /// What the row should be, given its current item.
@@ -216,12 +215,18 @@ impl<S: Sides> Context<S> {
         }
     }
 
-    /// Which of these items have open dead letters, by place.
-    pub(crate) async fn dead_lettered(&self, keys: &[&Item]) -> Result<HashSet<usize>> {
+    /// The versions of these items' open dead letters, in the order of the items.
+    pub(crate) async fn dead_lettered(&self, keys: &[&Item]) -> Result<Vec<Option<Version>>> {
         let hashes: Vec<_> = keys.iter().map(|key| key_hash_of(key)).collect();
         let open = self.sides.target().open_among(&self.name, &hashes).await?;
-        let numbered = hashes.iter().enumerate();
-        Ok(numbered.filter(|(_, hash)| open.contains(*hash)).map(|(at, _)| at).collect())
+        Ok(hashes.iter().map(|hash| open.get(hash).copied()).collect())
+    }
+
+    /// Whether a dead letter of this version explains that its item's row, which has the other one, is not as
+    /// it should be: the row is older, or nobody can tell how old it is.
+    pub(crate) fn explains(&self, letter: Version, row: Option<&str>) -> bool {
+        let row = row.and_then(|version| Version::given(version, self.generation));
+        row.is_none_or(|row| row < letter)
     }
 
     async fn take(&self, units: Option<f64>) {
@@ -244,7 +249,7 @@ impl<S: Sides> Context<S> {
                 Err(error) => error,
             };
             failures += 1;
-            if directive(Stage::Read, error.kind()) != Directive::Retry || failures > FAILURES_MAX {
+            if !retry::is_transient(error.kind()) || failures > FAILURES_MAX {
                 return Err(error);
             }
             let pause = retry::pause(failures, &mut self.random());

@@ -71,7 +71,7 @@ pub struct Drift {
 pub struct Settled {
     /// The differences that stand.
     pub drift: Vec<Drift>,
-    /// Rows whose item has an open dead letter.
+    /// Rows whose item has an open dead letter that is newer.
     pub dead_letters: u64,
     /// Rows whose item cannot be mapped and has no open dead letter.
     pub unmappable: u64,
@@ -240,15 +240,15 @@ async fn count_unmappable<S: Sides>(
     settled: &mut Settled,
 ) -> Result<()> {
     let keys: Vec<&Item> = suspect.item.iter().collect();
-    if context.dead_lettered(&keys).await?.is_empty() {
-        settled.unmappable += 1;
-    } else {
+    if context.dead_lettered(&keys).await?.iter().any(Option::is_some) {
         settled.dead_letters += 1;
+    } else {
+        settled.unmappable += 1;
     }
     Ok(())
 }
 
-/// Drops rows whose item has a dead letter, since they are known to be old, and rows of others.
+/// Drops rows whose item has a newer dead letter, since they are known to be old, and rows of others.
 async fn excuse<S: Sides>(
     context: &Context<S>,
     mut stand: Vec<Drift>,
@@ -259,12 +259,12 @@ async fn excuse<S: Sides>(
         !(own.is_unexpected() && Version::is_foreign(own.comparison.version.as_deref()))
     });
     settled.foreign += (found - stand.len()) as u64;
-    let keyed: Vec<usize> = (0..stand.len()).filter(|at| stand[*at].item.is_some()).collect();
     let keys: Vec<&Item> = stand.iter().filter_map(|drift| drift.item.as_ref()).collect();
-    let waiting = context.dead_lettered(&keys).await?;
-    let waiting: Vec<usize> = waiting.into_iter().filter_map(|at| keyed.get(at).copied()).collect();
-    for (at, drift) in stand.into_iter().enumerate() {
-        if waiting.contains(&at) {
+    let mut letters = context.dead_lettered(&keys).await?.into_iter();
+    for drift in stand {
+        let letter = drift.item.as_ref().and_then(|_| letters.next().flatten());
+        let row = drift.comparison.version.as_deref();
+        if letter.is_some_and(|letter| context.explains(letter, row)) {
             settled.dead_letters += 1;
         } else {
             settled.drift.push(drift);

@@ -6,12 +6,13 @@
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{PostgresLedger, positions, view};
-use crate::engine::ports::{Backfills, NewBackfill, NewStream, OpenLetter};
+use crate::engine::ports::{Backfills, NewBackfill, NewStream, OpenLetter, Settling};
 use crate::error::Result;
 use crate::model::{GapReason, Generation, Position};
-use crate::postgres::session::Tx;
+use crate::postgres::session::{Tx, Work};
 use crate::postgres::sql::encode::{printed, texts};
 use crate::postgres::sql::words::{REPLAYS_TO_END, is_shard, sequence_after, word};
+use crate::postgres::tables::letters;
 
 impl PostgresLedger {
     /// Records an operator's consent: the active backfill's sweep may delete as much as it must.
@@ -58,6 +59,12 @@ impl Backfills for PostgresLedger {
         .await
     }
 
+    async fn settle_letters(&self, source: &str, generation: Generation) -> Result<Settling> {
+        let work = async |tx: &mut Tx| letters::settle(tx, source, generation).await;
+        // It waits for the batches under way, so it may take as long as one of them.
+        self.pools.transact(Work::Apply, "settle the dead letters of a backfill", work).await
+    }
+
     async fn open_letters(&self, source: &str, limit: u32) -> Result<Vec<OpenLetter>> {
         self.call("read the open dead letters", async |tx| {
             let letters = tx.query(OPEN_LETTERS).bind(source).bind(i64::from(limit));
@@ -69,21 +76,33 @@ impl Backfills for PostgresLedger {
     }
 }
 
+/// Whether it sweeps: `load_sweeps` is that of a backfill that did not end, or of an enrolment over rows that
+/// were there. Deletes that an accepted gap lost are only found by a sweep too.
+///
+/// A backfill without a new stream ($8) goes on with the ledger's, and one of older items needs the stream
+/// that holds their moment ($9). A gap that was found later than that of the chosen stream names a newer one.
+///
 /// Gaps record halts that only a backfill or an operator may end; the reasons of open gaps are the halts that
 /// a backfill ends.
 const BEGIN: &str = "\
     update dynaurora.sources s set generation = s.generation + 1, backfilling = true, \
         load_began_at = now(), sweep_confirmed = false, halted = null, \
-        load_sweeps = (s.backfilling and s.load_sweeps) or s.loaded_at is not null or $5 \
+        load_sweeps = s.load_sweeps or s.loaded_at is not null or $5 \
             or exists (select from dynaurora.gaps g \
-                where g.source = s.source and g.state in ('open', 'repairing')), \
+                where g.source = s.source and g.state <> 'repaired'), \
         load_items = $3, load_rcu_max = $4, load_mapping = $6, \
         listed_at = case when $5 then now() else s.listed_at end \
     where s.source = $1 and s.generation = $2 and (s.listed_at is not null or $5) \
         and (s.halted is null or exists (select from dynaurora.gaps g \
             where g.source = s.source and g.state = 'open' and g.reason = s.halted)) \
         and not exists (select from dynaurora.gaps g where g.source = s.source \
-            and g.state = 'open' and g.reason = $7)";
+            and g.state = 'open' and g.reason = $7) \
+        and ($9::text is null or $9 = coalesce($8, s.stream_arn)) \
+        and not exists (select from dynaurora.gaps g where g.source = s.source \
+            and g.state = 'open' and g.reason = $10 and g.stream_arn <> coalesce($8, s.stream_arn) \
+            and ($8::text is null or exists (select from dynaurora.gaps k \
+                where k.source = g.source and k.reason = g.reason and k.stream_arn = $8 \
+                    and k.id < g.id)))";
 
 /// Every partition of the source, also of older streams: epochs only grow.
 const LOCK: &str = "\
@@ -157,6 +176,9 @@ async fn begin(tx: &mut Tx, backfill: &NewBackfill) -> Result<bool> {
         .bind(backfill.stream.is_some())
         .bind(backfill.mapping)
         .bind(GapReason::TableChanged.label())
+        .bind(backfill.stream.as_ref().map(|stream| &*stream.stream_arn))
+        .bind(backfill.rewind.as_ref().map(|rewind| &*rewind.stream_arn))
+        .bind(GapReason::StreamChanged.label())
         .execute()
         .await?;
     if begun == 0 {

@@ -4,6 +4,7 @@
 //! over connections that no batch uses. Rows of several partitions are locked in the order of their names.
 
 mod backfills;
+pub mod enrolment;
 pub(super) mod positions;
 mod publications;
 mod view;
@@ -16,10 +17,10 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::session::{Pools, Tx, Work};
 use super::sql::encode::texts;
-use super::sql::words::{interval, is_shard};
+use super::sql::words::{interval, is_shard, lives};
 use crate::engine::ports::{
-    Continuity, Enrolment, Gap, Lease, LeaseRequest, Ledger, LedgerView, Listing, Publication,
-    Published, SourceIdentity,
+    Enrolment, Gap, Lease, LeaseRequest, Ledger, LedgerView, Listing, Publication, Published,
+    SourceIdentity,
 };
 use crate::error::Result;
 use crate::model::{
@@ -51,18 +52,7 @@ impl PostgresLedger {
 
 impl Ledger for PostgresLedger {
     async fn enrol(&self, identity: &SourceIdentity) -> Result<Enrolment> {
-        self.call("enrol the source", async |tx| {
-            tx.query(ENROL)
-                .bind(&*identity.source)
-                .bind(&identity.table_arn)
-                .bind(&identity.table_id)
-                .bind(&identity.stream_arn)
-                .execute()
-                .await?;
-            let known = tx.query(ENROLLED).bind(&*identity.source);
-            known.one(|row| enrolment(row, identity)).await
-        })
-        .await
+        enrolment::enrol(&self.pools, identity).await
     }
 
     async fn view(&self, source: &str) -> Result<LedgerView> {
@@ -78,7 +68,7 @@ impl Ledger for PostgresLedger {
     ) -> Result<bool> {
         self.call("claim the turn to list the shards", async |tx| {
             let claimed = tx
-                .query(LEAD_DISCOVERY)
+                .query(AssertSqlSafe(lead_discovery()))
                 .bind(source)
                 .bind(worker.as_str())
                 .bind(millis(every))
@@ -110,7 +100,7 @@ impl Ledger for PostgresLedger {
     async fn acquire(&self, request: &LeaseRequest<'_>) -> Result<Vec<Lease>> {
         self.call("acquire leases", async |tx| {
             show_alive(tx, request.source, request.worker, request.lease_ttl).await?;
-            tx.query(ACQUIRE)
+            tx.query(AssertSqlSafe(acquire()))
                 .bind(request.source)
                 .bind(request.worker.as_str())
                 .bind(i64::from(request.generation))
@@ -157,6 +147,14 @@ impl Ledger for PostgresLedger {
         .await
     }
 
+    async fn note_halt(&self, source: &str, worker: &WorkerId, why: &str) -> Result<()> {
+        self.call("note why the source is halted", async |tx| {
+            let note = tx.query_once(NOTE_HALT).bind(source).bind(worker.as_str()).bind(why);
+            note.execute().await.map(drop)
+        })
+        .await
+    }
+
     async fn record_gap(
         &self,
         source: &str,
@@ -196,26 +194,20 @@ impl Ledger for PostgresLedger {
     }
 }
 
-/// An operator who accepts a changed table leaves its id empty.
-const ENROL: &str = "\
-    insert into dynaurora.sources as s (source, table_arn, table_id, stream_arn) \
-    values ($1, $2, $3, $4) on conflict (source) do update \
-    set table_arn = excluded.table_arn, table_id = excluded.table_id where s.table_id = ''";
-
-const ENROLLED: &str = "\
-    select generation, table_id, stream_arn, \
-        extract(epoch from now() - listed_at)::double precision as listed_ago_secs \
-    from dynaurora.sources where source = $1";
-
-const LEAD_DISCOVERY: &str = "\
-    update dynaurora.sources s set discovery_worker = $2, \
-        discovery_at = case when s.discovery_worker = $2 then s.discovery_at else now() end \
-    where s.source = $1 \
-        and (s.listed_at is null or s.listed_at <= now() - $3 * interval '1 millisecond') \
-        and (s.discovery_worker is null or s.discovery_worker = $2 \
-            or s.discovery_at <= now() - $4 * interval '1 millisecond' \
-            or not exists (select from dynaurora.workers w where w.source = s.source \
-                and w.worker = s.discovery_worker and w.alive_until > now()))";
+/// A time that is yet to come was taken from a clock that was ahead: it says nothing.
+fn lead_discovery() -> String {
+    format!(
+        "update dynaurora.sources s set discovery_worker = $2, \
+         discovery_at = case when s.discovery_worker = $2 then s.discovery_at else now() end \
+         where s.source = $1 and (s.listed_at is null or s.listed_at > now() \
+         or s.listed_at <= now() - $3 * interval '1 millisecond') \
+         and (s.discovery_worker is null or s.discovery_worker = $2 or s.discovery_at > now() \
+         or s.discovery_at <= now() - $4 * interval '1 millisecond' \
+         or not exists (select from dynaurora.workers w where w.source = s.source \
+         and w.worker = s.discovery_worker and {}))",
+        lives("w"),
+    )
+}
 
 const LISTED: &str = "\
     update dynaurora.sources set listed_at = now(), discovery_worker = null, discovery_at = null \
@@ -223,7 +215,8 @@ const LISTED: &str = "\
 
 /// Drained shards stay until no listing has them and no replay of their children can come any more. A shard
 /// that no listing has any more, once the service would have forgotten it, is continued by what is listed or
-/// by what is gone as well. A batch that was made before a load ended may leave claims behind. Dead letters
+/// by what is gone as well. A batch that was made before a load ended may leave claims and
+/// keys behind. Dead letters
 /// that were settled stay for 30 days, long enough to look back at a month's incidents; they go some at a
 /// time, so that no listing waits for them.
 fn forget() -> String {
@@ -237,6 +230,8 @@ fn forget() -> String {
          where source = $1 and owner is not null)), \
          unclaimed as (delete from dynaurora.claims c using dynaurora.sources s \
          where s.source = $1 and not s.backfilling and c.source = s.source), \
+         untouched as (delete from dynaurora.touched t using dynaurora.sources s \
+         where s.source = $1 and not s.backfilling and t.source = s.source), \
          past as (delete from dynaurora.partitions p using dynaurora.sources s \
          where s.source = $1 and p.source = s.source and not {shard} \
          and p.generation < s.generation and p.registered_at < now() - {kept}), \
@@ -254,26 +249,30 @@ fn forget() -> String {
 
 /// Skips rows that another worker is taking instead of waiting; a row just taken has another epoch than the
 /// one seen.
-const ACQUIRE: &str = "\
-    with seen as materialized (select p.partition, p.epoch \
-        from dynaurora.partitions p join dynaurora.sources s on s.source = p.source \
-        where p.source = $1 and s.generation = $3 and p.generation = $3 \
-            and (p.stream_arn is null or p.stream_arn = s.stream_arn) and p.state = 'open' \
-            and p.partition = any ($4) and not exists (select from dynaurora.workers w \
-                where w.source = p.source and w.worker = p.owner and w.alive_until > now())), \
-    free as (select p.partition from dynaurora.partitions p \
-            join seen n on n.partition = p.partition and n.epoch = p.epoch \
-        where p.source = $1 and p.state = 'open' \
-        order by p.partition for no key update of p skip locked) \
-    update dynaurora.partitions p set owner = $2, epoch = p.epoch + 1, covered_epoch = null, \
-        synced_up_to = greatest(p.synced_up_to, (select w.synced_up_to \
-            from dynaurora.workers w where w.source = p.source and w.worker = p.owner \
-                and p.covered_epoch = p.epoch), \
-            (select parent.synced_up_to from dynaurora.partitions parent \
-                where parent.source = p.source and parent.partition = p.parent \
-                    and parent.stream_arn = p.stream_arn)) \
-    from free f where p.source = $1 and p.partition = f.partition \
-    returning p.partition, p.epoch, p.position";
+fn acquire() -> String {
+    format!(
+        "with seen as materialized (select p.partition, p.epoch \
+         from dynaurora.partitions p join dynaurora.sources s on s.source = p.source \
+         where p.source = $1 and s.generation = $3 and p.generation = $3 \
+         and (p.stream_arn is null or p.stream_arn = s.stream_arn) and p.state = 'open' \
+         and p.partition = any ($4) and not exists (select from dynaurora.workers w \
+         where w.source = p.source and w.worker = p.owner and {})), \
+         free as (select p.partition from dynaurora.partitions p \
+         join seen n on n.partition = p.partition and n.epoch = p.epoch \
+         where p.source = $1 and p.state = 'open' \
+         order by p.partition for no key update of p skip locked) \
+         update dynaurora.partitions p set owner = $2, epoch = p.epoch + 1, covered_epoch = null, \
+         synced_up_to = greatest(p.synced_up_to, (select w.synced_up_to \
+         from dynaurora.workers w where w.source = p.source and w.worker = p.owner \
+         and p.covered_epoch = p.epoch), \
+         (select parent.synced_up_to from dynaurora.partitions parent \
+         where parent.source = p.source and parent.partition = p.parent \
+         and parent.stream_arn = p.stream_arn)) \
+         from free f where p.source = $1 and p.partition = f.partition \
+         returning p.partition, p.epoch, p.position",
+        lives("w"),
+    )
+}
 
 /// Updates only the worker's row: its leases last as long as it lives.
 async fn show_alive(
@@ -283,12 +282,16 @@ async fn show_alive(
     lease_ttl: Duration,
 ) -> Result<()> {
     let alive = tx.query(SHOW_ALIVE).bind(source).bind(worker.as_str()).bind(millis(lease_ttl));
-    alive.execute().await.map(drop)
+    if alive.execute().await? == 0 {
+        return Err(view::never_enrolled(source));
+    }
+    Ok(())
 }
 
 const SHOW_ALIVE: &str = "\
     insert into dynaurora.workers as w (source, worker, seen_at, alive_until) \
-    values ($1, $2, now(), now() + $3 * interval '1 millisecond') \
+    select s.source, $2, now(), now() + $3 * interval '1 millisecond' \
+    from dynaurora.sources s where s.source = $1 \
     on conflict (source, worker) do update set seen_at = excluded.seen_at, \
         alive_until = excluded.alive_until";
 
@@ -307,7 +310,16 @@ const RELEASE: &str = "\
                 and p.covered_epoch = p.epoch)) \
     from held h where p.source = $1 and p.partition = h.partition";
 
-const LEAVE: &str = "delete from dynaurora.workers where source = $1 and worker = $2";
+/// Whoever leaves in good order leaves no halt of an earlier worker behind.
+const LEAVE: &str = "\
+    delete from dynaurora.workers where source = $1 \
+        and (worker = $2 or halted is not null and alive_until <= now())";
+
+const NOTE_HALT: &str = "\
+    insert into dynaurora.workers as w (source, worker, seen_at, alive_until, halted) \
+    select s.source, $2, now(), now(), $3 from dynaurora.sources s where s.source = $1 \
+    on conflict (source, worker) do update set seen_at = excluded.seen_at, \
+        alive_until = excluded.alive_until, halted = excluded.halted";
 
 const RECORD_GAP: &str = "\
     insert into dynaurora.gaps (source, stream_arn, partition, reason, after, since) \
@@ -324,22 +336,6 @@ const HALT: &str = "update dynaurora.sources set halted = $2 where source = $1";
 const LOSE: &str = "\
     update dynaurora.partitions set state = 'lost' \
     where source = $1 and partition = $2 and stream_arn = $3 and state = 'open'";
-
-fn enrolment(row: &PgRow, identity: &SourceIdentity) -> sqlx::Result<Enrolment> {
-    let generation: i32 = row.try_get("generation")?;
-    let table_id: String = row.try_get("table_id")?;
-    let stream_arn: String = row.try_get("stream_arn")?;
-    let continuity = if table_id != identity.table_id {
-        Continuity::TableChanged { was: table_id }
-    } else if stream_arn != identity.stream_arn {
-        Continuity::StreamChanged { was: stream_arn }
-    } else {
-        Continuity::Same
-    };
-    let listed_ago: Option<f64> = row.try_get("listed_ago_secs")?;
-    let listed_ago = listed_ago.map(|secs| Duration::try_from_secs_f64(secs).unwrap_or_default());
-    Ok(Enrolment { generation: generation.unsigned_abs(), continuity, listed_ago })
-}
 
 fn lease(row: &PgRow) -> sqlx::Result<Lease> {
     Ok(Lease {

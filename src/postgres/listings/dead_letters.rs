@@ -1,16 +1,14 @@
-//! Dead letters: batches store and supersede them, people list and settle them.
+//! Dead letters as people list and settle them; `postgres/tables/letters.rs` stores them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
-use crate::apply::ports::{DeadLetter, KeyHash};
+use crate::apply::ports::KeyHash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EpochMillis, Reject, Version};
-use crate::postgres::session::{Tx, in_transaction};
-use crate::postgres::sql::encode::{printed, texts};
-use crate::postgres::sql::words::is_scanned;
+use crate::postgres::session::in_transaction;
 
 /// The state of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -223,7 +221,7 @@ pub async fn settle(
     .await
 }
 
-/// Which of these keys have open dead letters.
+/// Which of these keys have an open dead letter, each with its version.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -231,99 +229,19 @@ pub async fn open_among(
     pool: &PgPool,
     source: &str,
     hashes: &[KeyHash],
-) -> Result<HashSet<KeyHash>> {
+) -> Result<HashMap<KeyHash, Version>> {
     const OPEN: &str = "\
-        select key_hash from dynaurora.dead_letters \
+        select key_hash, version::text from dynaurora.dead_letters \
         where source = $1 and state = 'open' and key_hash = any ($2)";
     let wanted: Vec<&[u8]> = hashes.iter().map(KeyHash::as_slice).collect();
     let open = in_transaction(pool, "look for open dead letters", async |tx| {
         let open = tx.query(OPEN).bind(source).bind(wanted);
-        open.all(|row| row.try_get::<Vec<u8>, _>(0)).await
+        open.all(|row| Ok((row.try_get::<Vec<u8>, _>(0)?, row.try_get::<String, _>(1)?))).await
     });
-    let open = open.await?.into_iter();
-    Ok(open.filter_map(|hash| KeyHash::try_from(hash).ok()).collect())
-}
-
-/// Stores the rejects of a batch.
-pub(in crate::postgres) async fn store(
-    tx: &mut Tx,
-    source: &str,
-    rejects: &[DeadLetter],
-) -> Result<()> {
-    if rejects.is_empty() {
-        return Ok(());
-    }
-    let hashes: Vec<&[u8]> = rejects.iter().map(|letter| letter.key_hash.as_slice()).collect();
-    // A detail may contain an attribute's name, which can hold characters that Postgres does not allow.
-    let details: Vec<String> =
-        rejects.iter().map(|letter| letter.reject.detail.replace('\0', "\u{fffd}")).collect();
-    tx.query(STORE)
-        .named("store the dead letters of a batch")
-        .bind(source)
-        .bind(texts(rejects, |letter| Some(letter.partition.as_str())))
-        .bind(printed(rejects, |letter| letter.version))
-        .bind(texts(rejects, |letter| Some(&letter.key)))
-        .bind(&hashes)
-        .bind(texts(rejects, |letter| Some(&letter.image)))
-        .bind(texts(rejects, |letter| Some(letter.reject.reason.label())))
-        .bind(texts(rejects, |letter| letter.reject.entity.as_deref()))
-        .bind(texts(rejects, |letter| letter.reject.place.as_deref()))
-        .bind(details)
-        .execute()
-        .await?;
-    tx.query(AssertSqlSafe(supersede_scanned()))
-        .named("supersede the dead letters of scans")
-        .bind(source)
-        .bind(hashes)
-        .execute()
-        .await
-        .map(drop)
-}
-
-const STORE: &str = "\
-    insert into dynaurora.dead_letters \
-        (source, partition, version, key, key_hash, image, reason, entity, place, detail) \
-    select $1, unnest($2::text[]), unnest($3::text[])::numeric, unnest($4::text[]), \
-        unnest($5::bytea[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]), \
-        unnest($9::text[]), unnest($10::text[])";
-
-const SUPERSEDE: &str = "\
-    update dynaurora.dead_letters d set state = 'superseded', settled_at = now() \
-    from (select unnest($2::bytea[]) as key_hash, unnest($3::text[])::numeric as version) t \
-    where d.source = $1 and d.state = 'open' and d.key_hash = t.key_hash \
-        and d.version < t.version";
-
-/// If a scan and the stream reject the same key, the newer reject stays. Otherwise each backfill would add
-/// another dead letter for every bad item.
-fn supersede_scanned() -> String {
-    format!(
-        "update dynaurora.dead_letters d set state = 'superseded', settled_at = now() \
-         where d.source = $1 and d.state = 'open' and d.key_hash = any ($2) \
-         and exists (select from dynaurora.dead_letters n where n.source = $1 \
-         and n.state = 'open' and n.key_hash = d.key_hash and n.version > d.version \
-         and ({} or {}))",
-        is_scanned("n.version"),
-        is_scanned("d.version"),
-    )
-}
-
-/// Supersedes the open dead letters of keys with a later mapped record.
-pub(in crate::postgres) async fn supersede(
-    tx: &mut Tx,
-    source: &str,
-    touched: &[(KeyHash, Version)],
-) -> Result<u64> {
-    if touched.is_empty() {
-        return Ok(0);
-    }
-    let hashes: Vec<&[u8]> = touched.iter().map(|(hash, _)| hash.as_slice()).collect();
-    tx.query(SUPERSEDE)
-        .named("supersede dead letters")
-        .bind(source)
-        .bind(hashes)
-        .bind(printed(touched, |(_, version)| *version))
-        .execute()
-        .await
+    let known = |(hash, version): (Vec<u8>, String)| {
+        Some((hash.try_into().ok()?, Version::parse(&version)?))
+    };
+    Ok(open.await?.into_iter().filter_map(known).collect())
 }
 
 fn letter(row: &PgRow) -> sqlx::Result<StoredDeadLetter> {

@@ -89,12 +89,15 @@ fn go_on() -> [String; 5] {
              and p.position = {horizon} and p.stream_arn = g.stream_arn"
         ),
         // The next listing registers the new stream's shards. Sequence numbers of two streams do not compare,
-        // so the rows of the old one must count as older, whatever their numbers: a new generation.
+        // so the rows of the old one must count as older, whatever their numbers: a new generation. A source
+        // whose stream was found later than this gap does not go back.
         format!(
             "update dynaurora.sources s set stream_arn = g.stream_arn, \
              generation = s.generation + 1 from dynaurora.gaps g \
              where g.id = $1 and g.reason in ({stream_changed}, {table_changed}) \
-             and s.source = g.source"
+             and s.source = g.source and not exists (select from dynaurora.gaps k \
+             where k.source = g.source and k.id > g.id and k.stream_arn = s.stream_arn \
+             and k.reason in ({stream_changed}, {table_changed}))"
         ),
         // What was read of the old stream and not applied yet fails at the fence.
         format!(

@@ -8,13 +8,15 @@ use crate::postgres::migrations::SCHEMA;
 use crate::postgres::sql::ident::{quoted, quoted_table};
 
 /// The daemon's rights on each of its own tables; it creates none of them.
-const OWN_TABLES: [(&str, &str); 9] = [
+const OWN_TABLES: [(&str, &str); 11] = [
     ("sources", "select, insert, update"),
     ("partitions", "select, insert, update, delete"),
     ("workers", "select, insert, update, delete"),
     ("dead_letters", "select, insert, update, delete"),
     ("gaps", "select, insert"),
     ("claims", "select, insert, update, delete"),
+    ("touched", "select, insert, delete"),
+    ("hidden_rows", "select, insert, update, delete"),
     ("verifications", "select, insert, update"),
     ("freshness", "select"),
     ("_sqlx_migrations", "select"),

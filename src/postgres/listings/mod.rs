@@ -4,3 +4,4 @@ pub mod dead_letters;
 pub mod freshness;
 pub mod gaps;
 pub mod grants;
+pub mod sources;

@@ -19,9 +19,11 @@ use crate::postgres::tables::history::histories;
 use crate::postgres::tables::history_sql::Histories;
 use crate::postgres::tables::own_rows::own_rows;
 
-/// The history of a table, if it has one.
+/// The history of a table, if it has one that can be compared: where rows name their items, one key can have
+/// several open versions, of rows that wait.
 pub(super) fn history_of(tables: &[TableSpec], table: TableIndex) -> Option<TableIndex> {
-    let at = tables.iter().position(|own| own.history_of == Some(table))?;
+    let is_its = |own: &TableSpec| own.history_of == Some(table) && !own.names_items;
+    let at = tables.iter().position(is_its)?;
     u16::try_from(at).ok().map(TableIndex)
 }
 

@@ -1,6 +1,6 @@
 //! The target side of a verification over the real server.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::repairer::Repairer;
@@ -9,7 +9,7 @@ use super::verify::TargetReader;
 use crate::apply::ports::KeyHash;
 use crate::error::Result;
 use crate::mapping::spec::TableSpec;
-use crate::model::{Reject, RowOp, TableIndex};
+use crate::model::{Reject, RowOp, TableIndex, Version};
 use crate::ops::ports::{
     Comparison, Fate, Letter, Letters, Progress, Repairs, RowRepair, Rows, RowsPage, Truth,
     Verification, Verifications,
@@ -64,7 +64,11 @@ impl Repairs for PostgresTarget {
 }
 
 impl Letters for PostgresTarget {
-    async fn open_among(&self, source: &str, hashes: &[KeyHash]) -> Result<HashSet<KeyHash>> {
+    async fn open_among(
+        &self,
+        source: &str,
+        hashes: &[KeyHash],
+    ) -> Result<HashMap<KeyHash, Version>> {
         dead_letters::open_among(&self.pools.pool().await?, source, hashes).await
     }
 

@@ -15,6 +15,9 @@
 //!   the future) counts as none: the row gets `(generation, 0)`. With a version of the future it would
 //!   turn all changes away for ever.
 //!
+//! Where rows name their items a repair writes that of the item that was read, and ends no row of another
+//! one. It takes its turn with batches of such rows before it locks the table, as they do.
+//!
 //! A row with version 0 is somebody else's until an item has its key: a repair makes it that item's, but
 //! never deletes it.
 //!
@@ -51,12 +54,13 @@ use super::verify::hangs_on;
 use crate::apply::ports::{Applied, Phase, RecordRef, TableApplied, Unit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::{ColumnSpec, TableSpec, VERSION_COLUMN};
-use crate::model::{Cells, Generation, RowAction, RowOp, TableIndex, Version};
+use crate::model::{Cells, Generation, ItemTag, RowAction, RowOp, TableIndex, Version};
 use crate::ops::ports::{Fate, RowRepair, Truth};
 use crate::postgres::session::{Pools, Tx, Work};
 use crate::postgres::sql::columns::{joined, key_columns, mark, parent_key, unnested_as};
 use crate::postgres::sql::encode::texts;
 use crate::postgres::sql::ident::{quoted, quoted_table};
+use crate::postgres::tables::hidden;
 use crate::postgres::tables::history::HistoryRows;
 use crate::postgres::tables::rows::EntityRows;
 
@@ -101,6 +105,9 @@ impl Repairer {
         const WHAT: &str = "repair rows";
         let rows = EntityRows::new(&self.tables, usize::from(table.0))?;
         let work = async |tx: &mut Tx| {
+            if rows.spec().names_items {
+                hidden::take_turn(tx, &self.source).await?;
+            }
             self.lock(tx, table).await?;
             let generation = self.generation(tx).await?;
             let stored = self.stored(tx, table, wanted).await?;
@@ -123,6 +130,9 @@ impl Repairer {
                     // It is as it should be; its history may not be.
                     Some(op) if op.action == RowAction::SoftDelete && marked => {
                         (Fate::Deleted, None)
+                    }
+                    Some(op) if op.action.ends_row() && is_anothers(version.as_deref(), &op) => {
+                        (Fate::LeftAlone, None)
                     }
                     // A missing row cannot be marked; its child rows are deleted.
                     Some(op) if op.action.ends_row() && version.is_none() => {
@@ -286,6 +296,12 @@ impl Repairer {
 fn repaired_version(stored: Option<&str>, generation: Generation) -> Version {
     let given = stored.and_then(|stored| Version::given(stored, generation));
     given.unwrap_or(Version::scanned(generation))
+}
+
+/// Whether the row is known to be of another item than the one whose row is to end.
+fn is_anothers(stored: Option<&str>, op: &RowOp) -> bool {
+    let named = stored.and_then(ItemTag::of_version).zip(op.item);
+    named.is_some_and(|(stored, own)| stored != own)
 }
 
 fn unit(op: RowOp, version: Version) -> Unit {

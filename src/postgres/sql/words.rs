@@ -10,6 +10,21 @@ use crate::model::{PartitionKind, Position, SequenceNumber};
 /// at which it was.
 pub(in crate::postgres) const REPLAYS_TO_END: &str = "end";
 
+/// Which run of the server answers: when it was started, and when its counters were begun anew, which a
+/// recovery after a crash does and a clean restart does not.
+pub(in crate::postgres) const INCARNATION: &str = "\
+    format('%s/%s', extract(epoch from pg_postmaster_start_time()), \
+        extract(epoch from pg_stat_get_bgwriter_stat_reset_time()))";
+
+/// Whether a worker's last sign of life still counts. One from a time that is yet to come was given by a
+/// server whose clock was ahead of this one's: it counts for no longer than a lease.
+pub(in crate::postgres) fn lives(worker: &str) -> String {
+    format!(
+        "{worker}.alive_until > now() \
+         and {worker}.seen_at < now() + ({worker}.alive_until - {worker}.seen_at)"
+    )
+}
+
 /// A word of ours between quotes.
 pub(in crate::postgres) fn word(word: impl Display) -> String {
     format!("'{word}'")
@@ -26,15 +41,28 @@ pub(in crate::postgres) fn sequence_after(column: &str) -> String {
     format!("substring({column} from '^{prefix}([0-9]+)$')::numeric")
 }
 
-/// Whether this is the version of a scanned row: its sequence number is zero.
-pub(in crate::postgres) fn is_scanned(version: &str) -> String {
-    format!("mod({version}, 1e{}) = 0", SequenceNumber::DIGITS_MAX)
+/// The item that a version names, as a number; zero where it names none.
+pub(in crate::postgres) fn item_of(version: &str) -> String {
+    format!("mod({version}, 1)")
+}
+
+/// Whether the rows with these versions may be of one item: the same one, or one of them names none.
+pub(in crate::postgres) fn may_be_one_item(one: &str, other: &str) -> String {
+    let (one, other) = (item_of(one), item_of(other));
+    format!("({one} = 0 or {other} = 0 or {one} = {other})")
+}
+
+/// Whether the rows with these versions are known to be of two items.
+pub(in crate::postgres) fn are_two_items(one: &str, other: &str) -> String {
+    let (one, other) = (item_of(one), item_of(other));
+    format!("({one} <> 0 and {other} <> 0 and {one} <> {other})")
 }
 
 /// Whether this is the version of a row that a load read: of a scan, or of an export's file.
 pub(in crate::postgres) fn is_of_load(version: &str) -> String {
-    let (digits, most) = (SequenceNumber::DIGITS_MAX, SequenceNumber::OF_LOADS_MAX);
-    format!("mod({version}, 1e{digits}) <= {most}")
+    // The fraction names an item.
+    let (digits, next) = (SequenceNumber::DIGITS_MAX, SequenceNumber::OF_LOADS_MAX + 1);
+    format!("mod({version}, 1e{digits}) < {next}")
 }
 
 /// The generation in a version, as a number.
@@ -63,8 +91,7 @@ mod tests {
     fn the_factor_of_a_generation_is_that_of_the_model() {
         let first = Version { generation: 1, sequence: SequenceNumber::ZERO };
         assert_eq!(first.to_string(), format!("1{}", "0".repeat(40)));
-        assert_eq!(is_scanned("v"), "mod(v, 1e40) = 0");
-        assert_eq!(is_of_load("v"), "mod(v, 1e40) <= 1000");
+        assert_eq!(is_of_load("v"), "mod(v, 1e40) < 1001");
         assert_eq!(generation_of("v"), "div(v, 1e40)");
     }
 }

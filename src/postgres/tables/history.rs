@@ -12,6 +12,9 @@
 //! A load of an export has the stream read again from an earlier time under a new generation. Its rows are
 //! then as old as the export until the shards are back where they were, and only for as long may a table's
 //! row be older than its history.
+//!
+//! Where rows name their items, the versions of each item follow one another by themselves: what another item
+//! does with the key neither ends them nor comes before them.
 
 use std::sync::Arc;
 
@@ -87,7 +90,13 @@ impl HistoryRows {
         cells.push(if ends { end } else { ChangeOp::Scan.label() });
         cells.push_null();
         cells.push_null();
-        RowOp { table: self.table, action: RowAction::Record, cells, children: Vec::new() }
+        RowOp {
+            table: self.table,
+            action: RowAction::Record,
+            cells,
+            children: Vec::new(),
+            item: op.item,
+        }
     }
 
     /// The table's number.
@@ -129,7 +138,7 @@ impl HistoryRows {
         for cell in 0..self.keys {
             query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
-        query = query.bind(printed(units, |unit| unit.version));
+        query = query.bind(printed(units, |unit| unit.stamp()));
         query.execute().await.map(drop)
     }
 
@@ -139,7 +148,7 @@ impl HistoryRows {
         for cell in (0..self.columns - 1).filter(|cell| *cell != self.keys) {
             query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
-        query.bind(printed(units, |unit| unit.version)).execute().await
+        query.bind(printed(units, |unit| unit.stamp())).execute().await
     }
 
     fn what(&self) -> String {

@@ -6,7 +6,7 @@ use crate::postgres::sql::columns::{
     distinct, key_columns, listed, mark, names, paired, unnested, unnested_version,
 };
 use crate::postgres::sql::ident::{quoted, quoted_table};
-use crate::postgres::sql::words::{generation_of, is_of_load};
+use crate::postgres::sql::words::{generation_of, is_of_load, item_of, may_be_one_item};
 
 /// Where the rows of a history come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,55 @@ impl<'a> Histories<'a> {
         paired(one, self.keys(), other, self.keys())
     }
 
+    /// The same, and where rows name their items that the two may be of one item: its versions follow one
+    /// another by themselves.
+    fn same_line(&self, one: &str, other: &str) -> Result<String> {
+        let row = self.same_row(one, other)?;
+        let version = &self.version;
+        if !self.spec.names_items {
+            return Ok(row);
+        }
+        let item = may_be_one_item(&format!("{one}.{version}"), &format!("{other}.{version}"));
+        Ok(format!("{row} and {item}"))
+    }
+
+    /// That a version may be of the same item as another one, behind another condition.
+    fn of_one(&self, alias: &str, other: &str) -> String {
+        if !self.spec.names_items {
+            return String::new();
+        }
+        format!(" and {}", may_be_one_item(&format!("{alias}.{}", self.version), other))
+    }
+
+    /// The item of a version. One that names none is of the item that follows.
+    fn item(&self, alias: &str) -> Result<String> {
+        let Self { table, version, .. } = self;
+        let (own, next) =
+            (item_of(&format!("{alias}.{version}")), item_of(&format!("x.{version}")));
+        Ok(format!(
+            "case when {own} <> 0 then {own} else coalesce((select {next} from {table} x \
+             where {row} and x.{version} > {alias}.{version} and {next} <> 0 \
+             order by x.{version} limit 1), 0) end",
+            row = self.same_row("x", alias)?,
+        ))
+    }
+
+    /// What the versions of one line have in common.
+    fn line(&self, alias: &str) -> Result<String> {
+        let keys = listed(alias, self.keys())?;
+        Ok(match self.spec.names_items {
+            true => format!("{keys}, {}", self.item(alias)?),
+            false => keys,
+        })
+    }
+
+    /// The line of a row of the batch: it names its item, or none does.
+    fn new_line(&self, alias: &str) -> Result<String> {
+        let keys = listed(alias, self.keys())?;
+        let item = item_of(&format!("{alias}.{}", self.version));
+        Ok(if self.spec.names_items { format!("{keys}, {item}") } else { keys })
+    }
+
     /// That a row of the table is not marked as deleted, behind another condition.
     pub(in crate::postgres) fn live(&self, alias: &str) -> Result<String> {
         let mark = mark(self.of)?;
@@ -118,7 +167,8 @@ impl<'a> Histories<'a> {
     /// Parameters: those of `new_rows`.
     pub(in crate::postgres) fn add(&self, adding: Adding) -> Result<String> {
         let Self { table, of_table, version, op, valid_from, ends, .. } = self;
-        let key_names = names(self.keys())?.join(", ");
+        let line = self.new_line("b")?;
+        let newest = self.of_one("t", "n.dynaurora_newest");
         let own = names(&self.spec.columns)?;
         let select: Vec<_> = (own.iter().take(own.len() - 1))
             .map(|name| {
@@ -128,26 +178,26 @@ impl<'a> Histories<'a> {
             .collect();
         Ok(format!(
             "{new}, dynaurora_seen as (select b.*, coalesce(b.{valid_from}, now()) as dynaurora_at, \
-             max(b.{version}) over (partition by {key_names}) as dynaurora_newest, \
+             max(b.{version}) over (partition by {line}) as dynaurora_newest, \
              lead(b.{op}) over dynaurora_own as dynaurora_after, \
              bool_or(b.{op} in ({ends})) over (dynaurora_own rows between unbounded preceding \
              and 1 preceding) as dynaurora_ended, \
              coalesce(lag(b.{op}) over dynaurora_own, \
              (select h.{op} from {table} h where {before} and h.{version} < b.{version} \
              order by h.{version} desc limit 1)) as dynaurora_before from dynaurora_new b \
-             window dynaurora_own as (partition by {key_names} order by {version})) \
+             window dynaurora_own as (partition by {line} order by b.{version})) \
              insert into {table} as o ({}) select {}, \
              case when n.{op} in ({ends}) then n.dynaurora_at end \
              from dynaurora_seen n \
              where (n.{op} not in ({ends}) or n.dynaurora_before not in ({ends})) \
              and not exists (select from {of_table} t \
-             where {same} and t.{version} > n.dynaurora_newest) {}{}",
+             where {same} and t.{version} > n.dynaurora_newest{newest}) {}{}",
             own.join(", "),
             select.join(", "),
             if adding == Adding::Repair { String::new() } else { self.taken()? },
             self.on_conflict(adding)?,
             new = self.new_rows()?,
-            before = self.same_row("h", "b")?,
+            before = self.same_line("h", "b")?,
             same = self.same_row("t", "n")?,
         ))
     }
@@ -163,7 +213,7 @@ impl<'a> Histories<'a> {
              where p.{op} not in ({ends}) and not {differs})))) ",
             load = is_of_load(&format!("n.{version}")),
             taken = self.same_row("t", "n")?,
-            before = self.same_row("h", "n")?,
+            before = self.same_line("h", "n")?,
             differs = self.differs("p", "n")?,
         ))
     }
@@ -191,12 +241,12 @@ impl<'a> Histories<'a> {
         let moved =
             format!("{new_generation} * {factor} + mod(h.{version}, {factor})", factor = factor(),);
         Ok(format!(
-            "{new}, dynaurora_again as (select distinct on ({keys}) {keys}, \
+            "{new}, dynaurora_again as (select distinct on ({line}) {keys}, \
              b.{version} as dynaurora_to, h.{version} as dynaurora_was \
              from dynaurora_new b cross join lateral generate_series(1, {generation}::int - 1) k \
              join {table} h on {twin} and h.{version} = b.{version} - k * {factor} \
              and h.{op} = b.{op} and not {differs} \
-             where not {load} order by {keys}, b.{version}, h.{version} desc), \
+             where not {load} order by {line}, b.{version}, h.{version} desc), \
              dynaurora_gone as (delete from {table} h using dynaurora_again a where {same} \
              and h.{version} >= {new_generation} * {factor} and h.{version} < a.dynaurora_to \
              and {of_load}) \
@@ -207,6 +257,7 @@ impl<'a> Histories<'a> {
              from generate_series({own_generation}::int + 1, {new_generation}::int) k))",
             new = self.new_rows()?,
             keys = listed("b", self.keys())?,
+            line = self.new_line("b")?,
             generation = generation_of(&format!("b.{version}")),
             own_generation = generation_of(&format!("h.{version}")),
             factor = factor(),
@@ -214,7 +265,7 @@ impl<'a> Histories<'a> {
             differs = self.differs("h", "b")?,
             load = is_of_load(&format!("b.{version}")),
             of_load = is_of_load(&format!("h.{version}")),
-            same = self.same_row("h", "a")?,
+            same = format!("{}{}", self.same_row("h", "a")?, self.of_one("h", "a.dynaurora_to")),
             other = self.same_row("o", "h")?,
         ))
     }
@@ -230,27 +281,37 @@ impl<'a> Histories<'a> {
         let Self { table, version, op, valid_from, valid_to, ends, .. } = self;
         let named = unnested(self.keys(), 1)?.into_iter().zip(names(self.keys())?);
         let named: Vec<_> = named.map(|(array, name)| format!("{array} as {name}")).collect();
-        let key_names = names(self.keys())?.join(", ");
+        let key_names = listed("b", self.keys())?;
         let soft = self.is_read("h");
+        let (told_line, tell_line) = match self.spec.names_items {
+            true => {
+                let item = self.item("h")?;
+                (
+                    format!("{}, h.dynaurora_item", listed("h", self.keys())?),
+                    format!(", {item} as dynaurora_item"),
+                )
+            }
+            false => (listed("h", self.keys())?, String::new()),
+        };
         Ok(format!(
             "with dynaurora_new as (select {}, {} as {version}), \
-             dynaurora_first as (select {key_names}, min({version}) as {version} \
-             from dynaurora_new group by {key_names}), \
+             dynaurora_first as (select {key_names}, min(b.{version}) as {version} \
+             from dynaurora_new b group by {new_line}), \
              dynaurora_from as (select b.*, coalesce((select h.{version} from {table} h \
              where {before} and h.{version} < b.{version} and not {soft} \
              order by h.{version} desc limit 1), 0) as dynaurora_since from dynaurora_first b), \
              dynaurora_told as (select h.*, case when {soft} \
              then least(h.{valid_from}, min(h.{valid_from}) filter (where not {soft}) \
-             over (partition by {own_keys} order by h.{version} \
+             over (partition by {line} order by h.{version} \
              rows between 1 following and unbounded following)) \
-             else h.{valid_from} end as dynaurora_at \
+             else h.{valid_from} end as dynaurora_at{tell_line} \
              from dynaurora_from f cross join lateral (select h.* from {table} h \
              where {chain} and h.{version} >= f.dynaurora_since offset 0) h), \
              dynaurora_begun as (select h.*, max(h.dynaurora_at) \
-             over (partition by {own_keys} order by h.{version}) as dynaurora_start \
+             over (partition by {told_line} order by h.{version}) as dynaurora_start \
              from dynaurora_told h), \
              dynaurora_due as (select h.*, case when h.{op} in ({ends}) then h.dynaurora_start \
-             else lead(h.dynaurora_start) over (partition by {own_keys} order by h.{version}) end \
+             else lead(h.dynaurora_start) over (partition by {told_line} order by h.{version}) end \
              as dynaurora_stop from dynaurora_begun h) \
              update {table} h set {valid_from} = n.dynaurora_start, {valid_to} = n.dynaurora_stop \
              from dynaurora_due n where {same} and h.{version} = n.{version} \
@@ -258,10 +319,11 @@ impl<'a> Histories<'a> {
              or n.{valid_to} is distinct from n.dynaurora_stop)",
             named.join(", "),
             unnested_version(named.len() + 1),
-            before = self.same_row("h", "b")?,
-            chain = self.same_row("h", "f")?,
+            before = self.same_line("h", "b")?,
+            chain = self.same_line("h", "f")?,
             same = self.same_row("h", "n")?,
-            own_keys = listed("h", self.keys())?,
+            new_line = self.new_line("b")?,
+            line = self.line("h")?,
         ))
     }
 

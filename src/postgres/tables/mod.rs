@@ -3,8 +3,10 @@
 mod catalogue;
 pub mod ddl;
 pub mod extras;
+pub(in crate::postgres) mod hidden;
 pub(in crate::postgres) mod history;
 pub(in crate::postgres) mod history_sql;
+pub(in crate::postgres) mod letters;
 pub(in crate::postgres) mod own_rows;
 pub(in crate::postgres) mod rows;
 pub mod shown;
@@ -15,10 +17,10 @@ mod tombstones;
 
 use std::sync::Arc;
 
+use hidden::Hidden;
 use tombstones::Tombstones;
 
 use super::ledger::positions;
-use super::listings::dead_letters;
 use super::session::{Pools, Tx, Work};
 use crate::apply::ports::{Applied, Batch, Phase, Sink, TableApplied, Unit};
 use crate::engine::ports::{Stale, Sweep, Swept, Target};
@@ -58,10 +60,14 @@ impl PostgresSink {
     /// Tombstones, rows, dead letters, shards, and last the fence.
     async fn write(&self, tx: &mut Tx, batch: &Batch) -> Result<Applied> {
         let source = &*batch.source;
+        let touched = batch.rows.touched.as_slice();
+        let leaves = letters::leaves_keys(batch.phase != Phase::Steady, touched);
+        if leaves {
+            letters::begin(tx, source).await?;
+        }
         let mut applied = self.write_rows(tx, batch, &batch.rows.units).await?;
-        dead_letters::store(tx, source, &batch.rows.rejects).await?;
-        applied.dead_letters_superseded =
-            dead_letters::supersede(tx, source, &batch.rows.touched).await?;
+        letters::store(tx, source, &batch.rows.rejects).await?;
+        applied.dead_letters_superseded = letters::supersede(tx, source, touched, leaves).await?;
         if !batch.lineage.shards.is_empty() {
             let (stream, shards) = (&*batch.lineage.stream_arn, batch.lineage.shards.as_slice());
             positions::register(tx, source, stream, shards).await?;
@@ -80,6 +86,9 @@ impl PostgresSink {
         if backfilling {
             tombstones.take_turn(tx, units, !batch.rows.rejects.is_empty()).await?;
         }
+        if units.iter().any(|unit| unit.op.item.is_some()) {
+            hidden::take_turn(tx, &batch.source).await?;
+        }
         for own in units.chunk_by(|one, next| one.op.table == next.op.table) {
             let mut units: Vec<&Unit> = own.iter().collect();
             if let Some(history) = self.history_of(own) {
@@ -93,7 +102,12 @@ impl PostgresSink {
                 (units, marks) = (settled.units, settled.marks);
                 rows.count_skipped(own.len() - units.len(), &mut applied)?;
             }
-            rows.write(tx, &units, &mut applied).await?;
+            if rows.spec().names_items {
+                let hidden = Hidden { source: &batch.source, rows };
+                hidden.write(tx, &units, &mut applied).await?;
+            } else {
+                rows.write(tx, &units, &mut applied).await?;
+            }
             if !marks.is_empty() {
                 // They were counted when they came.
                 let marks: Vec<&Unit> = marks.iter().collect();

@@ -12,7 +12,7 @@ use super::statements;
 use crate::apply::ports::{Applied, TableApplied, Unit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::spec::TableSpec;
-use crate::model::{Cells, RowAction, TableIndex, Version};
+use crate::model::{Cells, RowAction, Stamp, TableIndex};
 use crate::postgres::session::{Statement, Tx};
 use crate::postgres::sql::encode::{printed, texts};
 
@@ -28,11 +28,13 @@ pub(in crate::postgres) struct EntityRows {
     /// Only if rows can be marked as deleted.
     soft_delete: Option<Arc<str>>,
     children: Vec<ChildRows>,
+    spec: TableSpec,
 }
 
 #[derive(Debug)]
-struct ChildRows {
-    table: TableIndex,
+pub(super) struct ChildRows {
+    pub(super) table: TableIndex,
+    pub(super) spec: TableSpec,
     label: String,
     columns: usize,
     key_columns: usize,
@@ -43,7 +45,7 @@ struct ChildRows {
 /// One child row and the version of its parent row.
 struct ChildRow<'a> {
     cells: &'a Cells,
-    version: Version,
+    version: Stamp,
 }
 
 impl EntityRows {
@@ -72,7 +74,18 @@ impl EntityRows {
                 .into_iter()
                 .map(|(number, child)| ChildRows::new(spec, child, index(number)?))
                 .collect::<Result<_>>()?,
+            spec: spec.clone(),
         })
+    }
+
+    /// The table.
+    pub(in crate::postgres) fn spec(&self) -> &TableSpec {
+        &self.spec
+    }
+
+    /// Its child tables.
+    pub(super) fn children(&self) -> &[ChildRows] {
+        &self.children
     }
 
     /// The table's number.
@@ -90,7 +103,8 @@ impl EntityRows {
         self.key_columns
     }
 
-    /// Counts scanned rows that were deleted meanwhile and are not written.
+    /// Counts rows that are not written: scanned ones that were deleted meanwhile, and those that another
+    /// item's row hides.
     pub(in crate::postgres) fn count_skipped(
         &self,
         rows: usize,
@@ -100,7 +114,8 @@ impl EntityRows {
         Ok(())
     }
 
-    /// Writes the units of this table, unique and sorted by key, and counts the results.
+    /// Writes the units of this table, sorted by key and with no two upserts of one key, and counts the
+    /// results.
     pub(in crate::postgres) async fn write(
         &self,
         tx: &mut Tx,
@@ -177,7 +192,7 @@ impl EntityRows {
         for cell in 0..self.columns {
             query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
-        query.bind(printed(units, |unit| unit.version)).execute().await
+        query.bind(printed(units, |unit| unit.stamp())).execute().await
     }
 
     async fn run_soft_delete(&self, tx: &mut Tx, units: &[&Unit]) -> Result<u64> {
@@ -188,7 +203,7 @@ impl EntityRows {
         for cell in 0..=self.key_columns {
             query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
-        query.bind(printed(units, |unit| unit.version)).execute().await
+        query.bind(printed(units, |unit| unit.stamp())).execute().await
     }
 
     /// Deletes the rows and their child rows; returns the counts, the table's own first.
@@ -198,7 +213,7 @@ impl EntityRows {
         for cell in 0..self.key_columns {
             query = query.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
-        let query = query.bind(printed(units, |unit| unit.version));
+        let query = query.bind(printed(units, |unit| unit.stamp()));
         let counts = 0..=self.children.len();
         let count = |row: &PgRow, at| row.try_get::<i64, _>(at).map(i64::unsigned_abs);
         query.one(|row| counts.map(|at| count(row, at)).collect()).await
@@ -209,6 +224,7 @@ impl ChildRows {
     fn new(parent: &TableSpec, spec: &TableSpec, table: TableIndex) -> Result<Self> {
         Ok(Self {
             table,
+            spec: spec.clone(),
             label: spec.name.to_string(),
             columns: spec.columns.len(),
             key_columns: spec.key_columns,
@@ -230,7 +246,7 @@ impl ChildRows {
         for cell in 0..parent_keys {
             prune = prune.bind(texts(units, move |unit| unit.op.cells.cell(cell)));
         }
-        prune = prune.bind(printed(units, |unit| unit.version));
+        prune = prune.bind(printed(units, |unit| unit.stamp()));
         for cell in 0..self.key_columns {
             prune = prune.bind(texts(rows, move |row| row.cells.cell(cell)));
         }
@@ -252,7 +268,7 @@ impl ChildRows {
     fn rows<'u>(&self, units: &[&'u Unit]) -> Vec<ChildRow<'u>> {
         let children = units
             .iter()
-            .flat_map(|unit| unit.op.children.iter().map(|child| (child, unit.version)));
+            .flat_map(|unit| unit.op.children.iter().map(|child| (child, unit.stamp())));
         let own = children.filter(|((table, _), _)| *table == self.table);
         own.map(|((_, cells), version)| ChildRow { cells, version }).collect()
     }

@@ -5,7 +5,7 @@ use super::rows::malformed;
 use super::statements::{delete, prune_children, soft_delete, upsert, upsert_children};
 use crate::error::Result;
 use crate::mapping::spec::TableSpec;
-use crate::model::{Cells, RowAction, RowOp, Version};
+use crate::model::{Cells, RowAction, RowOp, Stamp, Version};
 
 /// A statement as a batch with one row would run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,8 @@ pub fn shown(tables: &[TableSpec], row: &RowOp, version: Version) -> Result<Vec<
         hangs_here.then_some((at, own))
     });
     let children: Vec<(usize, &TableSpec)> = children.collect();
-    let versions = |rows: usize| vec![Some(version.to_string()); rows];
+    let stamp = Stamp { version, item: row.item };
+    let versions = |rows: usize| vec![Some(stamp.to_string()); rows];
     let whole = |sql: String| {
         let mut parameters = columns(&[&row.cells], row.cells.len());
         parameters.push(versions(1));

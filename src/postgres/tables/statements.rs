@@ -9,8 +9,9 @@ use crate::postgres::sql::columns::{
     joined, key_columns, names, parent_key, unnested, unnested_as, unnested_version,
 };
 use crate::postgres::sql::ident::{quoted, quoted_table};
+use crate::postgres::sql::words::{are_two_items, may_be_one_item};
 
-/// Inserts rows, or overwrites existing ones with a lower version.
+/// Inserts rows, or overwrites existing ones with a lower version, or those of another item.
 ///
 /// Parameters: one array per column, then the versions.
 pub(super) fn upsert(spec: &TableSpec) -> Result<String> {
@@ -20,9 +21,14 @@ pub(super) fn upsert(spec: &TableSpec) -> Result<String> {
     values.push(unnested_version(spec.columns.len() + 1));
     let mut assignments = assignments(others)?;
     assignments.push(format!("{version} = excluded.{version}"));
+    let (own, new) = (format!("t.{version}"), format!("excluded.{version}"));
+    let gives_way = match spec.names_items {
+        true => format!("({own} < {new} or {})", are_two_items(&own, &new)),
+        false => format!("{own} < {new}"),
+    };
     Ok(format!(
         "insert into {table} as t ({}, {version}) select {} on conflict ({}) do update set {} \
-         where t.{version} < excluded.{version}",
+         where {gives_way}",
         names(&spec.columns)?.join(", "),
         values.join(", "),
         names(keys)?.join(", "),
@@ -40,10 +46,11 @@ pub(super) fn delete(spec: &TableSpec, children: &[&TableSpec]) -> Result<String
     let mut sql = format!(
         "with dynaurora_doomed as (select {}, {} as version), \
          dynaurora_gone as (delete from {table} t using dynaurora_doomed d where {} \
-         and t.{version} < d.version returning {})",
+         and {} returning {})",
         unnested_as(keys, 1, "k")?,
         unnested_version(keys.len() + 1),
         joined("t", keys, "d", "k")?,
+        ends(spec, &version),
         list.join(", "),
     );
     let mut counts = "select (select count(*) from dynaurora_gone)".to_owned();
@@ -72,13 +79,23 @@ pub(super) fn soft_delete(spec: &TableSpec, deleted_at: &ColumnSpec) -> Result<S
     Ok(format!(
         "update {table} t set {} = coalesce(d.at, now()), {version} = d.version \
          from (select {}, unnest(${}::text[])::timestamptz as at, {} as version) d \
-         where {} and t.{version} < d.version",
+         where {} and {}",
         quoted(&deleted_at.name)?,
         unnested_as(keys, 1, "k")?,
         keys.len() + 1,
         unnested_version(keys.len() + 2),
         joined("t", keys, "d", "k")?,
+        ends(spec, &version),
     ))
+}
+
+/// Whether the version of the end `d` is higher than that of the row `t`, and the row may be of its item.
+fn ends(spec: &TableSpec, version: &str) -> String {
+    let lower = format!("t.{version} < d.version");
+    if !spec.names_items {
+        return lower;
+    }
+    format!("{lower} and {}", may_be_one_item(&format!("t.{version}"), "d.version"))
 }
 
 /// Deletes child rows that the batch does not have, of parents that the batch wrote.

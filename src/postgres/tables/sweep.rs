@@ -5,21 +5,25 @@
 //! items, they are marked instead of deleted. In a shared table each source sweeps only its own rows:
 //! generations of two sources cannot be compared.
 //!
+//! Child rows without a parent row belong to no row, and go too: no change and no page would ever find them.
+//!
 //! A sweep is rare, so none of its statements stays prepared.
 
 use sqlx::{AssertSqlSafe, Row};
 
+use super::hidden;
 use super::own_rows::own_rows;
 use super::tombstones;
 use crate::engine::ports::{Stale, Sweep, Swept};
 use crate::error::Result;
 use crate::mapping::spec::{ColumnSpec, HISTORY_COLUMNS, TableSpec, VERSION_COLUMN};
-use crate::model::{SequenceNumber, Version};
-use crate::postgres::session::Tx;
+use crate::model::{Cells, Generation, SequenceNumber, Version};
+use crate::postgres::session::{Statement, Tx};
 use crate::postgres::sql::columns::{
     key_columns, listed, mark, names, paired, parent_key, unnested,
 };
 use crate::postgres::sql::ident::{quoted, quoted_table};
+use crate::postgres::sql::words::item_of;
 
 /// Rows deleted in one transaction, as many as some batches have. Fewer would hold locks for less time, but
 /// each step searches from the table's beginning.
@@ -45,6 +49,16 @@ pub(super) async fn stale(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> R
             .await?;
         stale.rows += rows.unsigned_abs();
         stale.of += of.unsigned_abs();
+        for child in children(tables, table) {
+            let sql = format!("select count(*) {}", orphans(table, child)?);
+            let count = tx
+                .query_once(AssertSqlSafe(sql))
+                .named(format!("count the rows of {} without a parent", child.name))
+                .one(|row| row.try_get::<i64, _>(0));
+            let lost = count.await?.unsigned_abs();
+            stale.rows += lost;
+            stale.of += lost;
+        }
     }
     Ok(stale)
 }
@@ -52,17 +66,7 @@ pub(super) async fn stale(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> R
 /// Deletes some of them, if the backfill is still the same and no dead letter has arrived; a later one waits,
 /// as [`super::tombstones`] explains.
 pub(super) async fn step(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> Result<Swept> {
-    let current = tx
-        .query_once(
-            "select from dynaurora.sources \
-             where source = $1 and generation = $2 and backfilling for key share",
-        )
-        .named("check whether the backfill is still the same")
-        .bind(&*sweep.source)
-        .bind(i64::from(sweep.generation))
-        .optional(|_| Ok(()))
-        .await?;
-    if current.is_none() {
+    if !is_current(tx, &sweep.source, sweep.generation).await? {
         return Ok(Swept::Over);
     }
     tombstones::alone(tx, &sweep.source).await?;
@@ -79,13 +83,118 @@ pub(super) async fn step(tx: &mut Tx, tables: &[TableSpec], sweep: &Sweep) -> Re
     if others {
         return Ok(Swept::Over);
     }
+    if swept(tables, sweep).any(|table| table.names_items) {
+        hidden::take_turn(tx, &sweep.source).await?;
+    }
     for table in swept(tables, sweep) {
         let deleted = delete(tx, tables, table, sweep).await?;
         if deleted > 0 {
             return Ok(Swept::Rows(deleted));
         }
     }
+    for table in swept(tables, sweep) {
+        let deleted = delete_orphans(tx, tables, table, sweep).await?;
+        if deleted > 0 {
+            return Ok(Swept::Rows(deleted));
+        }
+    }
     Ok(Swept::Done)
+}
+
+/// Deletes some child rows without a parent row, except those of spared rows. Nobody writes meanwhile: a
+/// statement that waited for a writer's child row would not see the parent row that came with it.
+async fn delete_orphans(
+    tx: &mut Tx,
+    tables: &[TableSpec],
+    table: &TableSpec,
+    sweep: &Sweep,
+) -> Result<u64> {
+    let spared = spared(tables, table, sweep);
+    // Grandchildren go before the child rows, for foreign keys.
+    for child in children(tables, table).rev() {
+        let what = format!("delete rows of {} without a parent", child.name);
+        let keys = key_columns(table);
+        let lost = format!(
+            "{} and ({}) not in (select {})",
+            orphans(table, child)?,
+            listed("c", parent_key(child, table))?,
+            unnested(keys, 1)?.join(", "),
+        );
+        let any = format!("select exists (select {lost})");
+        let any = bind_keys(tx.query_once(AssertSqlSafe(any)).named(what.clone()), keys, &spared);
+        if !any.one(|row| row.try_get::<bool, _>(0)).await? {
+            continue;
+        }
+        let (parent, name) = (quoted_table(&table.name)?, quoted_table(&child.name)?);
+        let lock = format!("lock table {parent}, {name} in share row exclusive mode");
+        tx.query_once(AssertSqlSafe(lock)).named(what.clone()).execute().await?;
+        let own = key_columns(child);
+        let sql = format!(
+            "with dynaurora_lost as (select {} {lost} limit {ROWS_MAX}) \
+             delete from {name} d using dynaurora_lost l where {}",
+            listed("c", own)?,
+            paired("d", own, "l", own)?,
+        );
+        let delete = bind_keys(tx.query_once(AssertSqlSafe(sql)).named(what), keys, &spared);
+        return delete.execute().await;
+    }
+    Ok(0)
+}
+
+/// `from` the child table `where` a row has no parent row and is the source's own.
+fn orphans(table: &TableSpec, child: &TableSpec) -> Result<String> {
+    Ok(format!(
+        "from {} c where not exists (select from {} p where {}){}",
+        quoted_table(&child.name)?,
+        quoted_table(&table.name)?,
+        paired("p", key_columns(table), "c", parent_key(child, table))?,
+        own_rows(child, "c", " and ")?,
+    ))
+}
+
+/// The tables whose rows hang on those of this one.
+fn children<'a>(
+    tables: &'a [TableSpec],
+    table: &'a TableSpec,
+) -> impl DoubleEndedIterator<Item = &'a TableSpec> {
+    let at = tables.iter().position(|own| std::ptr::eq(own, table));
+    let hangs = move |child: &&TableSpec| {
+        child.parent.is_some_and(|parent| Some(usize::from(parent.table.0)) == at)
+    };
+    tables.iter().filter(hangs)
+}
+
+/// The spared keys of a table.
+fn spared<'a>(tables: &[TableSpec], table: &TableSpec, sweep: &'a Sweep) -> Vec<&'a Cells> {
+    let at = tables.iter().position(|other| std::ptr::eq(other, table));
+    let own = sweep.spared.iter().filter(|(of, _)| Some(usize::from(of.0)) == at);
+    own.map(|(_, cells)| cells).collect()
+}
+
+/// Binds one array for each key column.
+fn bind_keys<'t>(
+    mut statement: Statement<'t>,
+    keys: &[ColumnSpec],
+    of: &[&Cells],
+) -> Statement<'t> {
+    for cell in 0..keys.len() {
+        let column: Vec<Option<&str>> = of.iter().map(|cells| cells.cell(cell)).collect();
+        statement = statement.bind(column);
+    }
+    statement
+}
+
+/// Whether the backfill of this generation is still active; until the transaction ends it stays so.
+pub(super) async fn is_current(tx: &mut Tx, source: &str, generation: Generation) -> Result<bool> {
+    let current = tx
+        .query_once(
+            "select from dynaurora.sources \
+             where source = $1 and generation = $2 and backfilling for key share",
+        )
+        .named("check whether the backfill is still the same")
+        .bind(source)
+        .bind(i64::from(generation));
+    Ok(current.optional(|_| Ok(())).await?.is_some())
 }
 
 /// Checks the version again under the row's lock: the statement waits for a writer of the row and then sees
@@ -99,8 +208,10 @@ async fn delete(
     let (name, version) = (quoted_table(&table.name)?, quoted(VERSION_COLUMN)?);
     let keys = key_columns(table);
     let at = tables.iter().position(|other| std::ptr::eq(other, table));
-    let spared: Vec<_> =
-        sweep.spared.iter().filter(|(of, _)| Some(usize::from(of.0)) == at).collect();
+    let spared = spared(tables, table, sweep);
+    if table.names_items {
+        hidden::forget_older(tx, &sweep.source, table, &spared, first_of(sweep)).await?;
+    }
     let mut sql = format!(
         "with dynaurora_stale as (select {own} from {name} t \
          where t.{version} > 0 and t.{version} < $1::numeric{}{} and ({own}) not in (select {}) \
@@ -112,8 +223,13 @@ async fn delete(
         match mark(table)? {
             None => format!("delete from {name} t using dynaurora_stale d"),
             Some(mark) => format!(
-                "update {name} t set {mark} = now(), {version} = $1::numeric \
-                 from dynaurora_stale d"
+                "update {name} t set {mark} = now(), {version} = $1::numeric{} \
+                 from dynaurora_stale d",
+                // The row is still of its item.
+                match table.names_items {
+                    true => format!(" + {}", item_of(&format!("t.{version}"))),
+                    false => String::new(),
+                }
             ),
         },
         listed("d", keys)?,
@@ -136,15 +252,12 @@ async fn delete(
         ));
     }
     sql.push_str(" select count(*) from dynaurora_gone");
-    let mut query = tx
+    let query = tx
         .query_once(AssertSqlSafe(sql))
         .named(format!("delete rows of {} that no backfill found", table.name))
         .bind(first_of(sweep).to_string())
         .bind(ROWS_MAX);
-    for cell in 0..keys.len() {
-        let column: Vec<Option<&str>> = spared.iter().map(|(_, cells)| cells.cell(cell)).collect();
-        query = query.bind(column);
-    }
+    let query = bind_keys(query, keys, &spared);
     let deleted: i64 = query.one(|row| row.try_get(0)).await?;
     Ok(deleted.unsigned_abs())
 }
@@ -160,9 +273,14 @@ fn ended(history: &TableSpec, keys: &[ColumnSpec]) -> Result<String> {
     let version = quoted(VERSION_COLUMN)?;
     let [op, valid_from, valid_to] = HISTORY_COLUMNS.map(quoted);
     let (op, valid_from, valid_to) = (op?, valid_from?, valid_to?);
+    // Another item may have taken the key.
+    let older = match history.names_items {
+        true => format!(" and h.{version} < $1::numeric"),
+        false => String::new(),
+    };
     Ok(format!(
         ", dynaurora_ended as (update {table} h set {valid_to} = greatest(h.{valid_from}, now()) \
-         from dynaurora_gone g where ({}) = ({}) and h.{valid_to} is null \
+         from dynaurora_gone g where ({}) = ({}) and h.{valid_to} is null{older} \
          returning {}, h.{valid_to} as dynaurora_at), \
          dynaurora_end as (insert into {table} ({}, {version}, {op}, {valid_from}, {valid_to}) \
          select {}, $1::numeric, 'remove', e.dynaurora_at, e.dynaurora_at from dynaurora_ended e \

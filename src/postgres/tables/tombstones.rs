@@ -19,7 +19,7 @@ use sqlx::Row;
 use super::rows::EntityRows;
 use crate::apply::ports::{KeyHash, Unit};
 use crate::error::Result;
-use crate::model::{Cells, RowAction, RowOp, SequenceNumber, Version};
+use crate::model::{Cells, ItemTag, RowAction, RowOp, SequenceNumber, Version};
 use crate::postgres::session::Tx;
 use crate::postgres::sql::encode::{printed, texts};
 
@@ -106,7 +106,7 @@ impl Tombstones<'_> {
         let noted = |unit: &&'u Unit| {
             let soft = unit.op.action == RowAction::SoftDelete;
             Noted {
-                hash: hash(&unit.op.cells, rows.key_columns()),
+                hash: hash(&unit.op.cells, rows.key_columns(), unit.op.item),
                 version: unit.version,
                 soft,
                 at: soft.then(|| unit.op.cells.cell(rows.key_columns())).flatten(),
@@ -118,18 +118,32 @@ impl Tombstones<'_> {
             self.leave(tx, rows.label(), left).await?;
         }
         let looking = units.iter().filter(|unit| self.looks_for_tombstones(unit));
-        let looking: Vec<Noted<'_>> = looking.map(noted).collect();
+        let mut looking: Vec<Noted<'_>> = looking.map(noted).collect();
+        // An older daemon's tombstones name no item.
+        let unnamed = units.iter().filter(|unit| unit.op.item.is_some());
+        let unnamed = unnamed.filter(|unit| self.looks_for_tombstones(unit));
+        looking.extend(unnamed.map(|unit| Noted {
+            hash: hash(&unit.op.cells, rows.key_columns(), None),
+            version: unit.version,
+            soft: false,
+            at: None,
+        }));
         let met = self.find(tx, rows.label(), &looking).await?;
         let mut settled = Settled { units: Vec::with_capacity(units.len()), marks: Vec::new() };
         for unit in units {
-            let own = hash(&unit.op.cells, rows.key_columns());
-            match met.get(own.as_slice()).filter(|_| self.looks_for_tombstones(unit)) {
+            let met_by = |item| met.get(hash(&unit.op.cells, rows.key_columns(), item).as_slice());
+            let own = self.looks_for_tombstones(unit).then(|| {
+                let unnamed = unit.op.item.and_then(|_| met_by(None));
+                met_by(unit.op.item).or(unnamed)
+            });
+            match own.flatten() {
                 None => settled.units.push(unit),
-                Some(Met { version, deleted_at: Some(at) }) => {
+                // Where rows name their items another item may have the key by now.
+                Some(Met { version, deleted_at: Some(at) }) if unit.op.item.is_none() => {
                     settled.units.push(unit);
                     settled.marks.extend(mark(unit, rows.key_columns(), version, at));
                 }
-                Some(Met { deleted_at: None, .. }) => {}
+                Some(_) => {}
             }
         }
         Ok(settled)
@@ -222,13 +236,17 @@ fn lock(source: &str) -> i64 {
     digest.iter().take(8).fold(0, |number, byte| (number << 8) | i64::from(*byte))
 }
 
-/// The hash of a key, with each cell's length before it, so that boundaries count.
-fn hash(cells: &Cells, key_columns: usize) -> KeyHash {
+/// The hash of a key, with each cell's length before it, so that boundaries count; of an item's own row where
+/// rows name their items.
+pub(super) fn hash(cells: &Cells, key_columns: usize, item: Option<ItemTag>) -> KeyHash {
     let mut hasher = Sha256::new();
     for cell in cells.iter().take(key_columns) {
         let text = cell.unwrap_or_default();
         hasher.update((text.len() as u64).to_be_bytes());
         hasher.update(text);
+    }
+    if let Some(item) = item {
+        hasher.update(item.to_string());
     }
     hasher.finalize().into()
 }

@@ -88,11 +88,11 @@ impl DynamoSource {
         self.exports.open(locations).await
     }
 
-    /// Whether the export may be used for this table's target now.
+    /// Whether the export may be used for this table's target now; the stream that holds its time.
     ///
     /// # Errors `Config` if it is of another table, of a recreated one, or of a time that the stream does not
     /// hold; errors of the service.
-    pub async fn check_export(&self, export: &Export, now: EpochMillis) -> Result<()> {
+    pub async fn check_export(&self, export: &Export, now: EpochMillis) -> Result<Arc<str>> {
         let table = self.describe().await?;
         let stream = table.stream_arn.as_deref().unwrap_or_default();
         let request = self.streams.describe_stream().stream_arn(stream).limit(1).send();
@@ -100,7 +100,8 @@ impl DynamoSource {
         let enabled_at = output.stream_description.and_then(|told| told.creation_request_date_time);
         let enabled_at = enabled_at.and_then(|time| time.to_millis().ok());
         let unknown = || unexpected("stream description has no time of creation");
-        export.check(&table, EpochMillis(enabled_at.ok_or_else(unknown)?), now)
+        export.check(&table, EpochMillis(enabled_at.ok_or_else(unknown)?), now)?;
+        Ok(stream.into())
     }
 
     /// The item with this key, read consistently; `None` if it does not exist. The number is the read units
@@ -397,7 +398,7 @@ fn stream_remedy(info: &StreamInfo) -> String {
     let table = info.table_arn.rsplit('/').next().unwrap_or(&info.table_arn);
     let update = format!("aws dynamodb update-table --table-name {table} --stream-specification");
     let enable = format!("{update} StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES");
-    if info.stream_arn.is_none() {
+    if info.stream_arn.is_none() || !info.enabled {
         return enable;
     }
     format!(

@@ -21,6 +21,20 @@ impl LeasesLost<'_> {
     }
 }
 
+/// The database crashed, restarted or failed over; the worker goes on from the positions that it has now.
+pub struct ServerChanged<'a> {
+    /// The source.
+    pub source: &'a str,
+}
+
+impl ServerChanged<'_> {
+    /// Emits the event.
+    pub fn emit(&self) {
+        let source = self.source;
+        tracing::warn!(source, "another run of the database answers; reading from its positions");
+    }
+}
+
 /// A partition was `acquired`, `drained` or `released`.
 pub struct PartitionEvent<'a> {
     /// The source.

@@ -53,6 +53,24 @@ impl Freshness<'_> {
     }
 }
 
+/// A stream was disabled, or another one has taken its place.
+pub struct StreamEnded<'a> {
+    /// The source.
+    pub source: &'a str,
+    /// What that means, and what to do; `None` once it is over.
+    pub why: Option<&'a str>,
+}
+
+impl StreamEnded<'_> {
+    /// Emits the event.
+    pub fn emit(&self) {
+        match self.why {
+            Some(why) => tracing::warn!(source = self.source, why, "the stream has ended"),
+            None => tracing::info!(source = self.source, "there is a stream again"),
+        }
+    }
+}
+
 /// Changes were lost.
 pub struct GapFound<'a> {
     /// The source.

@@ -114,6 +114,7 @@ fn labels_have_the_values_that_the_vocabulary_knows() {
         ErrorKind::Trimmed,
         ErrorKind::Gone,
         ErrorKind::Fenced,
+        ErrorKind::NotEnrolled,
         ErrorKind::Conflict,
         ErrorKind::Capacity,
         ErrorKind::ReadOnly,

@@ -8,16 +8,18 @@ use dynaurora::model::{
     Version,
 };
 
-use super::fold::{Effect, effect_of};
+use super::fold::{Effect, Place, effect_of};
 use super::replay::Replay;
 use super::{Invariant, Run};
-use crate::sim::store::{Commit, Key, Row, key_of};
+use crate::sim::store::{Commit, Key, OpenLetter, Row, key_of};
 
 /// What is known of the loads so far.
 #[derive(Default)]
 pub struct Backfills {
     /// How many began.
     pub begun: u32,
+    /// The generation of the one that is active.
+    pub active: Option<Generation>,
     segments: BTreeSet<PartitionId>,
     ended: BTreeSet<PartitionId>,
     /// Shards whose position was trimmed since the last load began.
@@ -25,7 +27,7 @@ pub struct Backfills {
     /// Shards whose loss is on record, `None` for a whole stream's.
     pub gaps: BTreeSet<Option<PartitionId>>,
     /// The version of the newest delete of each row.
-    deleted: BTreeMap<(TableIndex, Key), Version>,
+    deleted: BTreeMap<Place, Version>,
     /// The newest open dead letter of each item.
     letters: BTreeMap<KeyHash, (Version, String)>,
 }
@@ -33,7 +35,16 @@ pub struct Backfills {
 impl Backfills {
     /// The version of the newest delete of a row.
     pub fn deleted_at(&self, at: &(TableIndex, Key)) -> Option<Version> {
-        self.deleted.get(at).copied()
+        self.deleted.get(&(at.0, at.1.clone(), None)).copied()
+    }
+
+    /// The ledger is lost, and the load that follows counts from now on.
+    pub fn forgotten(&mut self) {
+        self.begun += 1;
+        self.segments.clear();
+        self.ended.clear();
+        self.trimmed.clear();
+        self.letters.clear();
     }
 
     /// The keys of the items that an open dead letter holds.
@@ -64,6 +75,7 @@ impl Replay<'_> {
             self.positions.insert(partition.clone(), Position::Start);
         }
         self.loads.begun += 1;
+        self.loads.active = Some(generation);
         self.loads.segments = partitions.iter().cloned().collect();
         self.loads.ended.clear();
     }
@@ -76,6 +88,24 @@ impl Replay<'_> {
             let what = "a load ends before its segments do".to_owned();
             self.broken(Invariant::Together, what);
         }
+        self.loads.active = None;
+    }
+
+    /// What the end of a load settles is out of date, and nothing else is settled.
+    pub(super) fn settled(&mut self, letters: &[OpenLetter]) {
+        for letter in letters {
+            let older = letter.version < Version::scanned(self.generation);
+            if self.loads.ended != self.loads.segments || !(older || self.is_overtaken(letter)) {
+                let what = format!("{} of {} is settled for nothing", letter.version, letter.key);
+                self.broken(Invariant::Letters, what);
+            }
+            self.loads.letters.retain(|_, own| *own != (letter.version, letter.key.clone()));
+        }
+    }
+
+    /// Whether something newer was applied of the letter's item.
+    pub(super) fn is_overtaken(&self, letter: &OpenLetter) -> bool {
+        self.fold.applied(&letter.key).is_some_and(|applied| letter.version < applied)
     }
 
     /// A commit of scanned pages.
@@ -115,10 +145,20 @@ impl Replay<'_> {
             None => self.rows.remove(&at),
         };
         let Some(row) = row else { return };
-        if before.is_some_and(|old| old.version >= row.version) {
+        let same = |old: &Row| old.item == row.item;
+        if before.filter(same).is_some_and(|old| old.version >= row.version) {
             self.broken(Invariant::Order, format!("the version of row {at:?} falls"));
         }
-        if let Some(deleted) = self.loads.deleted.get(&at).filter(|own| **own > row.version) {
+        let place = (at.0, at.1.clone(), row.item);
+        // A row that was damaged may have been hidden, and shows again.
+        if row.item.is_some() && self.repairs.excuse(&at) {
+            return;
+        }
+        // Of a row that was aged by hand a scan may mark anew that it is deleted.
+        let mark = self.run.specs[usize::from(at.0.0)].deleted_at;
+        let gone = mark.is_some_and(|mark| row.cells.cell(mark).is_some());
+        let deleted = self.loads.deleted.get(&place).filter(|own| !gone && **own > row.version);
+        if let Some(deleted) = deleted {
             let what = format!("row {at:?} comes back after its delete of version {deleted}");
             self.broken(Invariant::Resurrection, what);
         }
@@ -128,7 +168,7 @@ impl Replay<'_> {
     pub(super) fn note_deletes(&mut self, commit: &Commit) {
         for unit in commit.units.iter().filter(|unit| unit.op.action.ends_row()) {
             let columns = self.run.specs[usize::from(unit.op.table.0)].key_columns;
-            let at = (unit.op.table, key_of(&unit.op.cells, columns));
+            let at = (unit.op.table, key_of(&unit.op.cells, columns), unit.op.item);
             let newest = self.loads.deleted.entry(at).or_insert(unit.version);
             *newest = (*newest).max(unit.version);
         }
@@ -137,6 +177,9 @@ impl Replay<'_> {
     /// Notes which items a dead letter holds.
     pub(super) fn note_letters(&mut self, commit: &Commit) {
         for letter in &commit.rejects {
+            if self.is_overtaken(&OpenLetter::of(letter)) {
+                continue;
+            }
             let own = (letter.version, letter.key.clone());
             let known = self.loads.letters.entry(letter.key_hash).or_insert(own.clone());
             *known = known.clone().max(own);

@@ -1,4 +1,4 @@
-//! What must hold of histories after each transaction: I13.
+//! What must hold of histories after each transaction: I15.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dynaurora::model::{Change, PartitionId, Position, RowAction, SequenceNumber, TableIndex};
+use dynaurora::model::{
+    Change, PartitionId, Position, RowAction, SequenceNumber, TableIndex, Version,
+};
 
 use super::backfills::keys_of;
 use super::fold::{Effect, effect_of};
@@ -16,6 +18,7 @@ pub fn check(run: &Run<'_>, replay: Replay<'_>) -> Vec<Violation> {
     if end.replay.violations.is_empty() {
         end.losses();
         end.rows();
+        end.letters();
         if run.quiet && run.gaps.is_empty() {
             end.positions();
             if !end.is_loaded() {
@@ -52,7 +55,7 @@ impl End<'_> {
     /// I6: records that the stream dropped before a known shard's reader came to them are a gap, once
     /// somebody had the time to notice.
     fn losses(&mut self) {
-        let mut lost = Vec::new();
+        let mut unread_of = Vec::new();
         for (partition, position) in &self.replay.positions {
             let Some(shard) = self.run.truth.shards.get(partition) else { continue };
             let dropped = |change: &&Change| {
@@ -61,24 +64,27 @@ impl End<'_> {
             };
             let gone = unread(shard, position).filter(dropped).count();
             if gone > 0 {
-                lost.push((partition.clone(), gone));
+                unread_of.push((partition.clone(), gone));
             }
         }
-        // Before the first listing nobody could know a shard, and nothing is promised.
+        // Before the ledger's first listing nobody could know a shard, and nothing is promised.
+        let lost = |entry: &Entry| matches!(entry.event, Event::Forgotten);
+        let since = self.run.journal.iter().rposition(lost).unwrap_or(0);
         let listed = |entry: &Entry| matches!(entry.event, Event::Registered { .. });
-        let first = self.run.journal.iter().find(|entry| listed(entry)).map(|entry| entry.at);
+        let first = self.run.journal[since..].iter().find(|entry| listed(entry));
+        let first = first.map(|entry| entry.at);
         for (partition, shard) in &self.run.truth.shards {
             let unknown = !self.replay.positions.contains_key(partition);
             let dropped = shard.dropped_at.zip(first).is_some_and(|(at, first)| at > first);
             if unknown && dropped && !shard.records.is_empty() {
-                lost.push((partition.clone(), shard.records.len()));
+                unread_of.push((partition.clone(), shard.records.len()));
             }
         }
         if !self.run.quiet || !self.run.gaps.is_empty() {
             return;
         }
-        lost.retain(|(partition, _)| !self.is_told(partition));
-        for (partition, gone) in lost {
+        unread_of.retain(|(partition, _)| !self.is_told(partition));
+        for (partition, gone) in unread_of {
             self.broken(Invariant::Gaps, format!("{partition}: {gone} records lost in silence"));
         }
     }
@@ -94,7 +100,9 @@ impl End<'_> {
         }
         let folded = &self.replay.fold.rows;
         let kept = folded.iter().filter(|(_, folded)| folded.row.is_some());
-        let expected: BTreeSet<_> = kept.map(|(key, _)| key).collect();
+        let holders = self.replay.fold.holders.iter();
+        let held = holders.filter(|(_, holders)| !holders.is_empty()).map(|(key, _)| key);
+        let expected: BTreeSet<_> = kept.map(|(key, _)| key).chain(held).collect();
         let stored: BTreeSet<_> = self.run.contents.keys().collect();
         if let Some(key) = expected.symmetric_difference(&stored).next() {
             let what = format!("row {key:?} is there or not, against its records");
@@ -129,16 +137,42 @@ impl End<'_> {
         }
     }
 
+    /// I14: outside of loads, each open dead letter is newer than what was applied of its item, and the only
+    /// one.
+    fn letters(&mut self) {
+        if self.replay.loads.active.is_some() {
+            return;
+        }
+        let (mut items, mut wrong) = (BTreeSet::new(), Vec::new());
+        for letter in self.run.dead_letters {
+            let (version, key) = (letter.version, &letter.key);
+            if self.is_loaded() && version < Version::scanned(self.replay.generation) {
+                wrong.push(format!("dead letter {version} of {key} is of an older generation"));
+            } else if self.replay.is_overtaken(letter) {
+                wrong
+                    .push(format!("dead letter {version} of {key} is older than what was applied"));
+            }
+            if !items.insert(key) {
+                wrong.push(format!("several dead letters of {key} are open"));
+            }
+        }
+        for what in wrong {
+            self.broken(Invariant::Letters, what);
+        }
+    }
+
     /// The open dead letters are those that no later record of their key succeeded.
     fn dead_letters(&mut self) {
         let fold = &self.replay.fold;
         let letters = self.run.dead_letters.iter();
         let stored: BTreeSet<(&str, SequenceNumber)> =
-            letters.map(|(partition, version)| (partition.as_str(), version.sequence)).collect();
+            letters.map(|own| (own.partition.as_str(), own.version.sequence)).collect();
         let mut wrong = Vec::new();
         for (item, rejected) in &fold.rejected {
             for (at, partition) in rejected {
-                let newer = fold.succeeded.get(item).filter(|newer| *newer > at);
+                let succeeded = fold.succeeded.get(item).filter(|newer| *newer > at);
+                let newer =
+                    succeeded.or_else(|| rejected.keys().next_back().filter(|newer| *newer > at));
                 let open = stored.contains(&(partition.as_str(), *at));
                 if open == newer.is_some() {
                     let newer = newer.map(ToString::to_string).unwrap_or_default();
@@ -180,7 +214,9 @@ impl End<'_> {
         // A key with a dead letter may rightly show an older image: the fold has judged it already.
         let judged = |key: &(TableIndex, Key)| {
             let folded = self.replay.fold.rows.get(key);
-            held.contains(key) || folded.is_some_and(|folded| rejected.contains(&folded.item))
+            let holders = self.replay.fold.holders.get(key).into_iter().flatten();
+            let mut of = folded.into_iter().chain(holders.map(|(_, own)| own));
+            held.contains(key) || of.any(|folded| rejected.contains(&folded.item))
         };
         let mut wrong = Vec::new();
         for (key, cells) in &expected {

@@ -95,6 +95,10 @@ impl Replay<'_> {
     /// I8 and I9: the row is what its item was at some moment while the writers were kept off, and no delete
     /// that was applied comes after that moment.
     fn as_its_item(&mut self, at: &(TableIndex, Key), since: Duration, row: Option<&Row>) {
+        if self.run.specs[usize::from(at.0.0)].names_items {
+            self.as_some_item(at, row);
+            return;
+        }
         let moments = self.moments(at);
         let since_ms = BEGINNING.0 + i64::try_from(since.as_millis()).unwrap() - ROUNDING_MS;
         let until_ms = BEGINNING.0 + i64::try_from(self.at().as_millis()).unwrap() + ROUNDING_MS;
@@ -125,6 +129,28 @@ impl Replay<'_> {
         if fitting.iter().all(|own| own.sequence <= deleted.sequence) {
             let what = format!("row {at:?} is brought back after its delete of version {deleted}");
             self.broken(Invariant::Resurrection, what);
+        }
+    }
+
+    /// I8, where the key tells no item: the row is what some item was by then.
+    fn as_some_item(&mut self, at: &(TableIndex, Key), row: Option<&Row>) {
+        let Some(row) = row else { return };
+        let until_ms = BEGINNING.0 + i64::try_from(self.at().as_millis()).unwrap() + ROUNDING_MS;
+        let shards = self.run.truth.shards.values();
+        let mut records = shards.flat_map(|shard| shard.records.iter().zip(&shard.written_at));
+        let was = records.any(|(change, written_at)| {
+            let image = change.new_image.clone().filter(|_| written_at.0 <= until_ms);
+            let Some(image) = image else { return false };
+            match effect_of(self.run, &Change::scanned(change.keys.clone(), image)) {
+                Effect::Rows(ops) | Effect::Refused(ops) => {
+                    ops.iter().any(|op| op.table == at.0 && op.cells == row.cells)
+                }
+                _ => false,
+            }
+        });
+        if !was {
+            let what = format!("row {at:?} is repaired to what no item was by then");
+            self.broken(Invariant::KillSafe, what);
         }
     }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 use dynaurora::apply::ports::{Advance, Unit};
 use dynaurora::engine::ports::GapReason;
 use dynaurora::model::{
-    Change, Epoch, EpochMillis, Generation, PartitionId, Position, RowAction, SequenceNumber,
-    ShardListing, TableIndex, Version, WorkerId,
+    Change, Epoch, EpochMillis, Generation, ItemTag, PartitionId, Position, RowAction,
+    SequenceNumber, ShardListing, TableIndex, Version, WorkerId,
 };
 
 use super::backfills::{Backfills, is_of_backfill};
-use super::fold::{Effect, Fold, Folded, effect_of};
+use super::fold::{Effect, Fold, Folded, Place, effect_of, left};
 use super::histories::Histories;
 use super::repairs::Repairs;
 use super::{Invariant, Run, Violation};
@@ -67,7 +67,8 @@ pub fn replay<'a>(run: &'a Run<'a>) -> Replay<'a> {
 impl<'a> Replay<'a> {
     fn take(&mut self, event: &Event) {
         match event {
-            Event::Enrolled { generation } => self.generation = *generation,
+            Event::Forgotten => self.forgotten(),
+            Event::Enrolled { generation } => self.enrolled(*generation),
             Event::Registered { listing } => self.enter(&listing.shards),
             Event::Leased { worker, partition, epoch } => {
                 let before = self.leases.get(partition).map_or(0, |(epoch, _)| *epoch);
@@ -90,10 +91,15 @@ impl<'a> Replay<'a> {
                     self.lost.insert(partition.clone());
                 }
             }
-            Event::BackfillBegun { generation, partitions } => {
+            Event::BackfillBegun { generation, partitions, rewound } => {
                 self.backfill_begun(*generation, partitions);
+                for (shard, start) in rewound {
+                    self.positions.insert(shard.clone(), start.clone());
+                    self.drained.remove(shard);
+                }
             }
             Event::Swept { table, key, row } => self.swept((*table, key.clone()), row.as_ref()),
+            Event::Settled { letters } => self.settled(letters),
             Event::BackfillEnded { generation } => self.backfill_ended(*generation),
             Event::Damaged { table, key, row } => {
                 self.histories.damaged(self.run.specs, (*table, key.clone()));
@@ -106,6 +112,28 @@ impl<'a> Replay<'a> {
             }
             Event::Synced { synced_up_to } => self.synced(*synced_up_to),
             Event::Committed(commit) => self.commit(&Arc::clone(commit)),
+        }
+    }
+
+    /// What was known of shards, leases and loads is gone; the next load makes the target what it is.
+    fn forgotten(&mut self) {
+        self.positions.clear();
+        self.drained.clear();
+        self.lost.clear();
+        self.leases.clear();
+        self.loads.forgotten();
+    }
+
+    /// I1: no row may be newer than what comes.
+    fn enrolled(&mut self, generation: Generation) {
+        self.generation = generation;
+        let newer = self.rows.iter().find(|(_, row)| row.version.generation >= generation);
+        if let Some((key, row)) = newer {
+            let what = format!(
+                "generation {generation} begins, but row {key:?} has version {}",
+                row.version
+            );
+            self.broken(Invariant::Order, what);
         }
     }
 
@@ -234,7 +262,7 @@ impl<'a> Replay<'a> {
         partition: &PartitionId,
         change: &'a Change,
         rejected: bool,
-        touched: &mut BTreeMap<(TableIndex, Key), Version>,
+        touched: &mut BTreeMap<Place, Version>,
     ) {
         let version = Version { generation: self.generation, sequence: change.sequence };
         if !self.fold.in_order(change, version) {
@@ -242,14 +270,26 @@ impl<'a> Replay<'a> {
                 format!("{partition}: {} comes after a later one of its key", change.sequence);
             self.broken(Invariant::Order, what);
         }
+        if !rejected {
+            self.fold.apply(change, version);
+        }
         match (effect_of(self.run, change), rejected) {
             (Effect::Rows(ops) | Effect::Refused(ops), false) => {
                 for key in self.fold.write(self.run, (change, version), ops) {
                     touched.insert(key, version);
                 }
             }
-            (Effect::Nothing, false) => {}
-            (Effect::Reject | Effect::Refused(_), true) => self.fold.reject(partition, change),
+            // It has no row, and settles what was rejected before.
+            (Effect::Nothing, false) => {
+                self.fold.write(self.run, (change, version), Vec::new());
+            }
+            (Effect::Reject | Effect::Refused(_), true) => {
+                self.fold.reject(partition, change);
+                let left = left(self.run, change);
+                for key in self.fold.take(self.run, (change, version), left) {
+                    touched.insert(key, version);
+                }
+            }
             (Effect::Reject, false) => {
                 let what = format!("{partition}: {} should be a dead letter", change.sequence);
                 self.broken(Invariant::Books, what);
@@ -329,12 +369,14 @@ impl<'a> Replay<'a> {
     }
 
     /// I2: the batch names each row of its records once, with its newest version, and no other row.
-    fn units(&mut self, commit: &Commit, touched: &BTreeMap<(TableIndex, Key), Version>) {
+    fn units(&mut self, commit: &Commit, touched: &BTreeMap<Place, Version>) {
         let mut missing = touched.clone();
         let order = |one: &Unit, other: &Unit| {
             let columns = self.run.specs[usize::from(one.op.table.0)].key_columns;
             let tables = one.op.table.cmp(&other.op.table);
-            tables.then_with(|| one.op.cells.cmp_prefix(&other.op.cells, columns))
+            tables
+                .then_with(|| one.op.cells.cmp_prefix(&other.op.cells, columns))
+                .then_with(|| one.op.item.cmp(&other.op.item))
         };
         // Behind a soft delete stands the change before it.
         let mut units: Vec<&Unit> = Vec::new();
@@ -356,7 +398,8 @@ impl<'a> Replay<'a> {
         }
         for unit in units {
             let columns = self.run.specs[usize::from(unit.op.table.0)].key_columns;
-            let key = (unit.op.table, crate::sim::store::key_of(&unit.op.cells, columns));
+            let cells = crate::sim::store::key_of(&unit.op.cells, columns);
+            let key = (unit.op.table, cells, unit.op.item);
             if missing.remove(&key) != Some(unit.version) {
                 let what = format!("row {key:?} has version {} of no record", unit.version);
                 self.broken(Invariant::Together, what);
@@ -369,15 +412,25 @@ impl<'a> Replay<'a> {
     }
 
     /// I1 and I8: versions rise, and after the commit every row that its records name is as folded.
-    fn effects(&mut self, commit: &Commit, touched: &BTreeMap<(TableIndex, Key), Version>) {
+    fn effects(&mut self, commit: &Commit, touched: &BTreeMap<Place, Version>) {
+        let named: BTreeSet<_> =
+            touched.keys().map(|(table, key, _)| (*table, key.clone())).collect();
         for (table, key, row) in &commit.effects {
             let at = (*table, key.clone());
             self.effect(at.clone(), row.as_ref());
-            if !touched.contains_key(&at) {
+            if !named.contains(&at) {
                 self.broken(Invariant::KillSafe, format!("row {at:?} changes without a record"));
             }
         }
-        for key in touched.keys() {
+        for key in &named {
+            if let Some(holders) = self.fold.holders.get(key) {
+                // What was damaged may be hidden, and show again.
+                if !self.is_held(holders, key) && !self.repairs.excuse(key) {
+                    let what = format!("row {key:?} is of no item that holds its key");
+                    self.broken(Invariant::KillSafe, what);
+                }
+                continue;
+            }
             let folded: Option<&Folded> = self.fold.rows.get(key);
             // What a soft delete marks may be what a load wrote.
             let judged = |folded: &&Folded| self.loads.begun == 0 || !folded.soft;
@@ -387,6 +440,25 @@ impl<'a> Replay<'a> {
             } else if folded.is_some_and(|own| judged(&own)) && !self.repairs.excuse(key) {
                 let what = format!("row {key:?} is not the fold of its records");
                 self.broken(Invariant::KillSafe, what);
+            }
+        }
+    }
+
+    /// Whether a row is what one of the items that hold its key says, and there if one does. After a load it
+    /// may be what a page brought, and what was held before the load may have been lost.
+    fn is_held(&self, holders: &BTreeMap<ItemTag, Folded>, key: &(TableIndex, Key)) -> bool {
+        let loaded = self.loads.begun > 0;
+        match self.rows.get(key) {
+            None => {
+                let lost = |own: &Folded| loaded && own.version.generation < self.generation;
+                holders.values().all(lost)
+            }
+            Some(row) => {
+                let own = row.item.and_then(|item| holders.get(&item));
+                own.is_some_and(|own| own.is(Some(row)))
+                    || loaded
+                        && (row.version.sequence == SequenceNumber::ZERO
+                            || row.version.generation < self.generation)
             }
         }
     }

@@ -57,7 +57,7 @@ fn map(change: &Change, rows: &mut Vec<RowOp>) -> Outcome {
         }
         None => RowAction::Delete,
     };
-    rows.push(RowOp { table: LETTERS, action, cells, children: Vec::new() });
+    rows.push(RowOp { table: LETTERS, action, cells, children: Vec::new(), item: None });
     Outcome::Mapped
 }
 

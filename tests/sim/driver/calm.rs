@@ -20,7 +20,12 @@ impl Simulation {
         let plan = &self.around.plan;
         let knobs = plan.store;
         self.around.store.set_faults(
-            Knobs { refuses: knobs.refuses, sabotage: knobs.sabotage, ..Knobs::default() },
+            Knobs {
+                refuses: knobs.refuses,
+                sabotage: knobs.sabotage,
+                page_waits: knobs.page_waits,
+                ..Knobs::default()
+            },
             0,
         );
         self.world(|world| world.faults = Faults::default());
@@ -30,6 +35,8 @@ impl Simulation {
                 None => self.start(slot),
             }
         }
+        // What is to begin has begun.
+        while self.exports.join_next().await.is_some() {}
         self.observe(true);
         let began = self.around.clock.now();
         let end = began + self.around.plan.calm_max;

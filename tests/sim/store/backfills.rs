@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dynaurora::engine::ports::{
     BackfillView, Backfills, Gap, GapReason, Listing, NewBackfill, NewStream, OpenLetter,
-    PartitionState, Stale, Sweep, Swept,
+    PartitionState, Settling, Stale, Sweep, Swept,
 };
 use dynaurora::error::Result;
 use dynaurora::model::{
@@ -16,9 +16,13 @@ use tokio::time::Instant;
 
 use super::faults::{Call, Sabotage};
 use super::state::{GapState, Partition, SourceState, State, StoredGap};
-use super::{Event, Key, Row, Shared, Store, histories, key_of, marked};
+use super::{Event, Key, Row, Shared, Store, histories, key_of, letters, marked};
 
 impl Store {
+    fn sabotage(&self) -> Option<Sabotage> {
+        self.faults().knobs.sabotage
+    }
+
     /// What an operator's command does: the next load, if it is the time for one.
     pub fn begin_by_hand(&self, source: &str, partitions: Vec<PartitionId>) -> bool {
         let mut state = self.state();
@@ -34,17 +38,23 @@ impl Store {
             mapping: None,
             rewind: None,
         };
-        begin(&mut state, &backfill).unwrap_or(false)
+        begin(&mut state, &backfill, self.sabotage()).unwrap_or(false)
     }
 }
 
 impl Backfills for Store {
     async fn begin_backfill(&self, backfill: &NewBackfill) -> Result<bool> {
-        self.call(Call::Ledger, |state| begin(state, backfill)).await
+        let sabotage = self.sabotage();
+        self.call(Call::Ledger, |state| begin(state, backfill, sabotage)).await
     }
 
     async fn end_backfill(&self, source: &str, generation: Generation) -> Result<bool> {
         self.call(Call::Ledger, |state| end(state, source, generation)).await
+    }
+
+    async fn settle_letters(&self, source: &str, generation: Generation) -> Result<Settling> {
+        let settle = |state: &mut State| letters::settle(&self.shared, state, source, generation);
+        self.call(Call::Ledger, settle).await
     }
 
     async fn open_letters(&self, source: &str, limit: u32) -> Result<Vec<OpenLetter>> {
@@ -59,7 +69,7 @@ impl Backfills for Store {
     }
 }
 
-fn begin(state: &mut State, backfill: &NewBackfill) -> Result<bool> {
+fn begin(state: &mut State, backfill: &NewBackfill, sabotage: Option<Sabotage>) -> Result<bool> {
     let now = state.now();
     let source = state.source(&backfill.source)?;
     let open_gaps = source.gaps.iter().filter(|gap| gap.state == GapState::Open);
@@ -69,7 +79,8 @@ fn begin(state: &mut State, backfill: &NewBackfill) -> Result<bool> {
     let refused = source.generation != backfill.replaces
         || (source.listed_at.is_none() && backfill.stream.is_none())
         || halted
-        || open(GapReason::TableChanged);
+        || open(GapReason::TableChanged)
+        || (is_stale(source, backfill) && sabotage != Some(Sabotage::TakesAnyStream));
     if refused {
         return Ok(false);
     }
@@ -78,7 +89,7 @@ fn begin(state: &mut State, backfill: &NewBackfill) -> Result<bool> {
     source.backfill = BackfillView {
         active: true,
         loaded: source.backfill.loaded,
-        sweeps: (source.backfill.active && source.backfill.sweeps)
+        sweeps: source.backfill.sweeps
             || source.backfill.loaded
             || backfill.stream.is_some()
             || source.gaps.iter().any(unrepaired),
@@ -107,9 +118,9 @@ fn begin(state: &mut State, backfill: &NewBackfill) -> Result<bool> {
         }
     }
     unlease(source, now);
-    for (id, start) in rewound {
-        if let Some(shard) = source.partitions.get_mut(&id) {
-            rewind(shard, start);
+    for (id, start) in &rewound {
+        if let Some(shard) = source.partitions.get_mut(id) {
+            rewind(shard, start.clone());
         }
     }
     for id in &backfill.partitions {
@@ -127,8 +138,23 @@ fn begin(state: &mut State, backfill: &NewBackfill) -> Result<bool> {
         let listing = Arc::new(Listing { shards: shards.clone(), complete: true });
         state.record(Event::Registered { listing });
     }
-    state.record(Event::BackfillBegun { generation, partitions });
+    state.record(Event::BackfillBegun { generation, partitions, rewound });
     Ok(true)
+}
+
+/// Whether the load would begin with another stream than the newest that an open gap names, or than the one
+/// that holds the moment of its items.
+fn is_stale(source: &SourceState, backfill: &NewBackfill) -> bool {
+    let new = backfill.stream.as_ref().map(|stream| &stream.stream_arn);
+    let chosen = new.unwrap_or(&source.stream_arn);
+    let changed = |gap: &&StoredGap| gap.gap.reason == GapReason::StreamChanged;
+    let known = source.gaps.iter().filter(changed);
+    let own = known.clone().position(|gap| *gap.gap.stream_arn == **chosen);
+    let newer = known.enumerate().any(|(at, gap)| {
+        let later = new.is_none() || own.is_some_and(|own| own < at);
+        gap.state == GapState::Open && *gap.gap.stream_arn != **chosen && later
+    });
+    newer || backfill.rewind.as_ref().is_some_and(|rewind| rewind.stream_arn != *chosen)
 }
 
 /// The shards that the load rewinds; none of a new stream, of which nothing was applied yet.
@@ -243,6 +269,12 @@ pub fn step(shared: &Shared, state: &mut State, sweep: &Sweep) -> Result<Swept> 
             (*table, key_of(cells, columns))
         })
         .collect();
+    state.hidden.retain(|(table, key), rows| {
+        if !spared.contains(&(*table, key.clone())) {
+            rows.retain(|_, row| row.version >= first_of(sweep));
+        }
+        !rows.is_empty()
+    });
     for table in &sweep.tables {
         let deleted_at = shared.specs[usize::from(table.0)].deleted_at;
         let rows = &mut state.tables[usize::from(table.0)];

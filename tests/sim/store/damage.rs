@@ -6,6 +6,20 @@ use super::state::State;
 use super::{Event, Store, histories, key_of};
 
 impl Store {
+    /// Loses the ledger: what is known of the sources, and with it what belongs to their loads. The rows
+    /// stay.
+    pub fn forget(&self) {
+        let mut state = self.state();
+        if state.locked {
+            // Nor does a schema go while a repair holds its locks.
+            return;
+        }
+        state.sources.clear();
+        state.tombstones.clear();
+        state.hidden.clear();
+        state.record(Event::Forgotten);
+    }
+
     /// Damages a row of an entity's table; does nothing where there is none. With `nameless` a row may be
     /// added whose key tells of no item.
     pub fn damage(&self, rng: &mut fastrand::Rng, nameless: bool) {
@@ -32,7 +46,12 @@ impl Store {
         let (mut key, mut row) = chosen.map(|(key, row)| (key.clone(), row.clone())).unwrap();
         let keys = specs[at].key_columns;
         let mut gone = false;
+        // What no item's key tells of is found only where every item can be mapped.
+        let doubtful = specs[at].names_items && !nameless;
         match rng.u8(..6) {
+            2 | 4 if doubtful => {
+                row.version = set_back(row.version, rng);
+            }
             0 => gone = true,
             1 => {
                 let column = rng.usize(keys..row.cells.len());

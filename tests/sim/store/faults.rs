@@ -14,6 +14,8 @@ pub struct Knobs {
     pub fails: f64,
     /// The transaction loses against another one.
     pub conflicts: f64,
+    /// The role, its password or a table is not as it should be, for a moment.
+    pub refused: f64,
     /// It is committed, but the answer is lost.
     pub answer_lost: f64,
     /// A renewal fails, on top of `fails`.
@@ -26,6 +28,8 @@ pub struct Knobs {
     pub freezes: f64,
     /// The longest time for which it does.
     pub freeze_max: Duration,
+    /// A page of a load waits long on its way, while the stream goes on.
+    pub page_waits: f64,
     /// Rows that the database refuses for their data.
     pub refuses: fn(&RowOp) -> bool,
     /// How the store breaks its own contract, to see that the checker notices.
@@ -51,16 +55,30 @@ pub enum Sabotage {
     NoTombstones,
     /// A sweep spares no key that a dead letter holds.
     SparesNothing,
+    /// The end of a load leaves the letters open that changes have overtaken.
+    SettlesNothing,
     /// A publication counts for every lease of its worker, whatever it speaks for.
     NoUncover,
     /// A history takes every row of a load, whether the table took it or not.
     KeepsAll,
     /// A history's versions begin when their records say, whatever stands before them.
     TimesAsTold,
+    /// The end of an item's row takes whatever item's row is there.
+    EndsAnybodys,
+    /// What an item's row hides is forgotten.
+    HidesNothing,
+    /// A rejected record ends no row that its item has left.
+    RejectsStay,
     /// A repair gives its rows a higher version than they had.
     RepairsRaise,
+    /// A source that the ledger does not know begins with generation 1, whatever rows there are.
+    BeginsAtOne,
+    /// A load of older items begins with whatever stream is there.
+    TakesAnyStream,
     /// A repair keeps no writer off the tables while it asks for the truth.
     RepairsUnlocked,
+    /// A server that takes over passes for the one before it.
+    NoIncarnation,
 }
 
 impl Default for Knobs {
@@ -68,17 +86,22 @@ impl Default for Knobs {
         Self {
             fails: 0.0,
             conflicts: 0.0,
+            refused: 0.0,
             answer_lost: 0.0,
             renew_fails: 0.0,
             orphan_commits: 0.0,
             slow: Duration::ZERO,
             freezes: 0.0,
             freeze_max: Duration::ZERO,
+            page_waits: 0.0,
             refuses: |_| false,
             sabotage: None,
         }
     }
 }
+
+/// The longest time for which a page of a load waits: a tail reads and applies several times meanwhile.
+const PAGE_WAIT_MAX: Duration = Duration::from_secs(4);
 
 /// What kind of call meets the faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +168,8 @@ impl Faults {
     pub fn draw(&mut self, call: Call) -> Fate {
         let mut knobs = self.knobs;
         if call == Call::Operator {
-            for share in [&mut knobs.fails, &mut knobs.conflicts, &mut knobs.answer_lost] {
+            let Knobs { fails, conflicts, refused, answer_lost, .. } = &mut knobs;
+            for share in [fails, conflicts, refused, answer_lost] {
                 *share *= OPERATOR_FAILS;
             }
         }
@@ -156,6 +180,10 @@ impl Faults {
             _ if self.strikes("lost connections", knobs.fails) => Some(ErrorKind::Unreachable),
             _ if self.strikes("deadlocks and lock timeouts", knobs.conflicts) => {
                 Some(ErrorKind::Conflict)
+            }
+            _ if self.strikes("calls that the database refused", knobs.refused) => {
+                let kinds = [ErrorKind::Denied, ErrorKind::Schema, ErrorKind::Unknown];
+                self.rng.choice(kinds)
             }
             _ => None,
         };
@@ -171,6 +199,12 @@ impl Faults {
             lost: self.strikes("lost answers", knobs.answer_lost),
             orphan: orphaned.then(|| self.delay(knobs.slow * 8).unwrap_or_default()),
         }
+    }
+
+    /// How long a page of a load waits besides.
+    pub fn page_wait(&mut self) -> Option<Duration> {
+        let waits = self.strikes("pages of loads held up", self.knobs.page_waits);
+        waits.then(|| PAGE_WAIT_MAX.mul_f64(self.rng.f64()))
     }
 
     fn strikes(&mut self, what: &'static str, probability: f64) -> bool {

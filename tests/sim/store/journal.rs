@@ -7,11 +7,12 @@ use std::time::Duration;
 use dynaurora::apply::ports::{Advance, Applied, DeadLetter, KeyHash, Unit};
 use dynaurora::engine::ports::{Gap, Listing};
 use dynaurora::model::{
-    Epoch, EpochMillis, Generation, PartitionId, ShardListing, TableIndex, Version, WorkerId,
+    Epoch, EpochMillis, Generation, PartitionId, Position, ShardListing, TableIndex, Version,
+    WorkerId,
 };
 
 use super::histories::Histories;
-use super::{Key, Row};
+use super::{Key, OpenLetter, Row};
 
 /// One committed transaction.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct Entry {
 /// What a transaction did.
 #[derive(Debug, Clone)]
 pub enum Event {
+    /// The ledger was lost, and the rows stay.
+    Forgotten,
     /// The source was entered.
     Enrolled { generation: Generation },
     /// Shards were listed.
@@ -35,10 +38,16 @@ pub enum Event {
     Released { worker: WorkerId, partition: PartitionId, epoch: Epoch },
     /// A gap was recorded for the first time.
     Gap { gap: Gap, halted: bool },
-    /// A load began: the generation changed, and these partitions make it up.
-    BackfillBegun { generation: Generation, partitions: Vec<PartitionId> },
+    /// A load began: the generation changed, these partitions make it up, and shards are read again.
+    BackfillBegun {
+        generation: Generation,
+        partitions: Vec<PartitionId>,
+        rewound: Vec<(PartitionId, Position)>,
+    },
     /// A sweep deleted a row, or marked it as deleted.
     Swept { table: TableIndex, key: Key, row: Option<Row> },
+    /// The end of a load settled letters.
+    Settled { letters: Vec<OpenLetter> },
     /// A load ended.
     BackfillEnded { generation: Generation },
     /// What is said of how far the source is has changed.
@@ -79,6 +88,7 @@ impl fmt::Display for Event {
     /// One line for people who replay a run.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Forgotten => write!(f, "the ledger is lost"),
             Self::Enrolled { generation } => write!(f, "enrolled, generation {generation}"),
             Self::Registered { listing } => {
                 let complete = if listing.complete { "" } else { ", incomplete" };
@@ -95,10 +105,18 @@ impl fmt::Display for Event {
                 let reason = gap.reason.label();
                 write!(f, "gap: {reason} {:?}, halted {halted}", gap.partition)
             }
-            Self::BackfillBegun { generation, partitions } => {
-                write!(f, "load begun, generation {generation}, {} partitions", partitions.len())
+            Self::BackfillBegun { generation, partitions, rewound } => {
+                let partitions = partitions.len();
+                write!(f, "load begun, generation {generation}, {partitions} partitions")?;
+                rewound.iter().try_for_each(|(id, at)| write!(f, "; {id} back at {at}"))
             }
             Self::Swept { table, key, .. } => write!(f, "swept {key:?} of table {}", table.0),
+            Self::Settled { letters } => {
+                write!(f, "settled dead letters:")?;
+                letters.iter().try_for_each(|own| {
+                    write!(f, " {} {} of {};", own.partition, own.version, own.key)
+                })
+            }
             Self::BackfillEnded { generation } => {
                 write!(f, "load of generation {generation} ended")
             }

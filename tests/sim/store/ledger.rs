@@ -4,30 +4,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dynaurora::engine::ports::{
-    BackfillView, Continuity, Enrolment, Gap, GapReason, Lease, LeaseRequest, Ledger, LedgerView,
-    Listing, PartitionRow, PartitionState, Publication, Published, SourceIdentity,
+    BackfillView, Continuity, Enrolment, Gap, GapReason, Incarnation, Lease, LeaseRequest, Ledger,
+    LedgerView, Listing, PartitionRow, PartitionState, Publication, Published, SourceIdentity,
 };
-use dynaurora::error::Result;
+use dynaurora::error::{Error, ErrorKind, Result};
+use dynaurora::mapping::spec::TableSpec;
 use dynaurora::model::{Epoch, Generation, PartitionId, Position, UNREAD_MAX, WorkerId};
 use tokio::time::Instant;
 
 use super::faults::{Call, Sabotage};
 use super::state::{GapState, Partition, SourceState, State, StoredGap, Worker};
-use super::{Event, Store};
+use super::{Event, Shared, Store};
 
 impl Ledger for Store {
     async fn enrol(&self, identity: &SourceIdentity) -> Result<Enrolment> {
-        self.call(Call::Ledger, |state| Ok(enrol(state, identity))).await
+        let sabotage = self.faults().knobs.sabotage;
+        self.call(Call::Ledger, |state| enrol(&self.shared, state, identity, sabotage)).await
     }
 
     async fn view(&self, source: &str) -> Result<LedgerView> {
+        let sabotage = self.faults().knobs.sabotage;
         let mut view = self
             .call(Call::Ledger, |state| {
-                let now = state.now();
-                Ok(state.source(source)?.view(now))
+                let (now, incarnation) = (state.now(), incarnation(state, sabotage));
+                Ok(LedgerView { incarnation, ..state.source(source)?.view(now) })
             })
             .await?;
-        if self.faults().knobs.sabotage == Some(Sabotage::ParentsDrained) {
+        if sabotage == Some(Sabotage::ParentsDrained) {
             let parents: Vec<_> =
                 view.partitions.iter().filter_map(|row| row.parent.clone()).collect();
             for row in view.partitions.iter_mut().filter(|row| parents.contains(&row.id)) {
@@ -98,10 +101,14 @@ impl Ledger for Store {
 
     async fn publish(&self, publication: &Publication<'_>) -> Result<Published> {
         let clock = self.shared.clock;
-        let forgets = self.faults().knobs.sabotage == Some(Sabotage::NoUncover);
+        let sabotage = self.faults().knobs.sabotage;
+        let forgets = sabotage == Some(Sabotage::NoUncover);
         let covers = publication.covers.filter(|_| !forgets);
         self.call(Call::Ledger, |state| {
             let now = clock.wall_at(state.now());
+            if *publication.incarnation != incarnation(state, sabotage) {
+                return Ok(Published { now, taken: false });
+            }
             let source = state.source(publication.source)?;
             if forgets {
                 cover_all(source, publication.worker);
@@ -138,6 +145,11 @@ impl Ledger for Store {
             Ok(())
         })
         .await
+    }
+
+    async fn note_halt(&self, source: &str, _worker: &WorkerId, _why: &str) -> Result<()> {
+        // Only those who query the target learn it.
+        self.call(Call::Ledger, |state| state.source(source).map(drop)).await
     }
 
     async fn record_gap(
@@ -186,14 +198,37 @@ impl Ledger for Store {
     }
 }
 
-fn enrol(state: &mut State, identity: &SourceIdentity) -> Enrolment {
+/// Which server answers.
+fn incarnation(state: &State, sabotage: Option<Sabotage>) -> Incarnation {
+    let hidden = sabotage == Some(Sabotage::NoIncarnation);
+    Incarnation::new(if hidden { 0 } else { state.incarnation }.to_string())
+}
+
+fn enrol(
+    shared: &Shared,
+    state: &mut State,
+    identity: &SourceIdentity,
+    sabotage: Option<Sabotage>,
+) -> Result<Enrolment> {
     let now = state.now();
-    let Some(known) = state.sources.get(&identity.source) else {
-        state.sources.insert(Arc::clone(&identity.source), SourceState::new(identity));
-        state.record(Event::Enrolled { generation: 1 });
+    let others = state.sources.values().filter(|own| own.identity.source != identity.source);
+    if others.flat_map(|own| &own.identity.tables).any(|table| meets(table, &identity.tables)) {
+        return Err(Error::new(ErrorKind::Conflict, "another source keeps a table"));
+    }
+    let Some(known) = state.sources.get_mut(&identity.source) else {
+        let found = match sabotage {
+            Some(Sabotage::BeginsAtOne) => 0,
+            _ => highest(shared, state, &identity.tables),
+        };
+        let mut source = SourceState::new(identity);
+        let generation = found + 1;
+        (source.generation, source.backfill.sweeps) = (generation, found > 0);
+        state.sources.insert(Arc::clone(&identity.source), source);
+        state.record(Event::Enrolled { generation });
         let continuity = Continuity::Same;
-        return Enrolment { generation: 1, continuity, listed_ago: None };
+        return Ok(Enrolment { generation, continuity, listed_ago: None });
     };
+    known.identity.tables.clone_from(&identity.tables);
     let was = &known.identity;
     let continuity = if was.table_id != identity.table_id {
         Continuity::TableChanged { was: was.table_id.clone() }
@@ -203,7 +238,25 @@ fn enrol(state: &mut State, identity: &SourceIdentity) -> Enrolment {
         Continuity::Same
     };
     let listed_ago = known.listed_at.map(|at| now.saturating_duration_since(at));
-    Enrolment { generation: known.generation, continuity, listed_ago }
+    Ok(Enrolment { generation: known.generation, continuity, listed_ago })
+}
+
+/// Whether rows of this table and of one of those could be the same.
+fn meets(table: &TableSpec, own: &[TableSpec]) -> bool {
+    let apart = |own: &TableSpec| {
+        let theirs = |column: usize| table.constants.iter().find(move |one| one.column == column);
+        let mut constants = own.constants.iter();
+        constants.any(|own| theirs(own.column).is_some_and(|one| one.value != own.value))
+    };
+    own.iter().any(|own| own.name.is(&table.name) && !apart(own))
+}
+
+/// The highest generation in the rows of these tables; 0 without rows.
+fn highest(shared: &Shared, state: &State, tables: &[TableSpec]) -> Generation {
+    let own = |spec: &TableSpec| tables.iter().any(|own| own.name.is(&spec.name));
+    let rows = shared.specs.iter().zip(&state.tables).filter(|(spec, _)| own(spec));
+    let generations = rows.flat_map(|(_, rows)| rows.values()).map(|row| row.version.generation);
+    generations.max().unwrap_or(0)
 }
 
 fn acquire(state: &mut State, request: &LeaseRequest<'_>) -> Result<Vec<Lease>> {
@@ -279,6 +332,7 @@ impl SourceState {
             |state| self.gaps.iter().filter(move |gap| gap.state == state).count() as u64;
         let rows = self.partitions.iter().filter(newest);
         LedgerView {
+            incarnation: Incarnation::default(),
             generation: self.generation,
             halted: self.halted.clone(),
             stream_arn: Arc::clone(&self.stream_arn),

@@ -1,6 +1,6 @@
 //! The target side of a verification in memory: rows compared, repaired under a lock, and dead letters.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -78,9 +78,9 @@ impl Repairs for Store {
         };
         let columns = self.shared.specs[usize::from(table.0)].key_columns;
         let deleted_at = self.shared.specs[usize::from(table.0)].deleted_at;
-        let (since, generation, before) = {
+        let (since, incarnation, generation, before) = {
             let mut state = self.state();
-            let since = state.elapsed;
+            let (since, incarnation) = (state.elapsed, state.incarnation);
             let source = state.source(SOURCE)?;
             if source.backfill.active {
                 return Err(Error::new(ErrorKind::Conflict, "the source is being backfilled"));
@@ -88,7 +88,7 @@ impl Repairs for Store {
             let generation = source.generation;
             let stored = &state.tables[usize::from(table.0)];
             let before = |own: &RowRepair| stored.get(&key_of(&own.key, columns)).cloned();
-            (since, generation, rows.iter().map(before).collect::<Vec<_>>())
+            (since, incarnation, generation, rows.iter().map(before).collect::<Vec<_>>())
         };
         let truth = tokio::time::timeout(TRUTH_TIMEOUT, truth).await;
         let truth = truth.map_err(|_| Error::new(ErrorKind::Conflict, "the truth is late"))??;
@@ -100,6 +100,10 @@ impl Repairs for Store {
         self.reach(&fate).await?;
         let fates = {
             let mut state = self.state();
+            if state.incarnation != incarnation {
+                let what = "the session ended with its server";
+                return Err(Error::new(ErrorKind::Unreachable, what));
+            }
             let refuses = self.shared.knobs().refuses;
             let mut wanted = Vec::new();
             let mut fates = Vec::new();
@@ -175,6 +179,9 @@ fn decided(
         {
             (Fate::Deleted, None)
         }
+        Some(op) if op.action.ends_row() && before.is_some_and(|row| row.is_anothers(op.item)) => {
+            (Fate::LeftAlone, None)
+        }
         Some(op) if op.action.ends_row() => (Fate::Deleted, Some(op)),
         Some(op) => (Fate::Written, Some(op)),
     }
@@ -204,7 +211,7 @@ fn written(
     match op.action {
         RowAction::Upsert => {
             let children = sink::sorted_children(&op);
-            rows.insert(key.clone(), Row { cells: op.cells, version, children });
+            rows.insert(key.clone(), Row { cells: op.cells, version, children, item: op.item });
         }
         RowAction::Delete => drop(rows.remove(&key)),
         // Of a row that is not there nothing can be marked.
@@ -297,11 +304,16 @@ fn texts(key: &Key) -> Vec<String> {
 }
 
 impl Letters for Store {
-    async fn open_among(&self, source: &str, hashes: &[KeyHash]) -> Result<HashSet<KeyHash>> {
+    async fn open_among(
+        &self,
+        source: &str,
+        hashes: &[KeyHash],
+    ) -> Result<HashMap<KeyHash, Version>> {
         self.call(Call::Operator, |state| {
             let letters = &state.source(source)?.dead_letters;
-            let open = letters.iter().filter(|own| own.open).map(|own| own.letter.key_hash);
-            Ok(open.filter(|hash| hashes.contains(hash)).collect())
+            let open = letters.iter().filter(|own| own.open).map(|own| &own.letter);
+            let own = open.filter(|letter| hashes.contains(&letter.key_hash));
+            Ok(own.map(|letter| (letter.key_hash, letter.version)).collect())
         })
         .await
     }

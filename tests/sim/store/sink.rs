@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dynaurora::apply::ports::{Applied, Batch, KeyHash, Phase, Sink, TableApplied, Unit};
+use dynaurora::apply::ports::{Applied, Batch, Phase, Sink, TableApplied, Unit};
 use dynaurora::engine::ports::{PartitionState, Stale, Sweep, Swept, Target};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{Cells, RowAction, RowOp, SequenceNumber, TableIndex, Version, WorkerId};
 use std::sync::{Arc, PoisonError};
 
 use super::faults::{Call, Knobs, Sabotage};
-use super::state::{Row, SourceState, State, StoredLetter};
-use super::{Commit, Event, Key, Shared, Store, backfills, histories, key_of};
+use super::state::{Row, State};
+use super::{Commit, Event, Key, Shared, Store, backfills, histories, key_of, letters};
+use crate::sim::clock::pause;
 use dynaurora::engine::ports::Clock;
 
 impl Sink for Store {
@@ -20,6 +21,11 @@ impl Sink for Store {
         let fate = self.faults().draw(Call::Apply);
         let mut orphan = Orphan { shared: &self.shared, batch, after: fate.orphan };
         self.reach(&fate).await?;
+        let held_up = (batch.phase == Phase::OfBackfill).then(|| self.faults().page_wait());
+        if let Some(time) = held_up.flatten() {
+            pause(self.shared.clock, time).await;
+            self.stand_still().await;
+        }
         let turn = self.shared.writers.lock().await;
         orphan.after = None;
         let result = {
@@ -87,24 +93,21 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
         Some(Sabotage::PositionsOnly) => &[],
         _ => batch.rows.units.as_slice(),
     };
-    let (tables, effects) = write_rows(shared, state, (batch, units), knobs);
+    let rejected = |unit: &&Unit| {
+        batch.rows.rejects.iter().any(|letter| letter.version == unit.version)
+            && knobs.sabotage == Some(Sabotage::RejectsStay)
+    };
+    let written: Vec<Unit> = units.iter().filter(|unit| !rejected(unit)).cloned().collect();
+    let (tables, effects) = write_rows(shared, state, (batch, &written), knobs);
     let rejects = match knobs.sabotage {
         Some(Sabotage::NoDeadLetters) => &[],
         _ => batch.rows.rejects.as_slice(),
     };
     let now = state.now();
     let source = state.source(&batch.source)?;
-    let letters = rejects.iter().cloned();
-    source.dead_letters.extend(letters.map(|letter| StoredLetter { letter, open: true }));
-    let mut applied = Applied { tables, dead_letters_superseded: 0 };
-    for letter in source.dead_letters.iter_mut().filter(|letter| letter.open) {
-        let own = (letter.letter.key_hash, letter.letter.version);
-        if batch.rows.touched.iter().any(|(hash, version)| *hash == own.0 && own.1 < *version) {
-            letter.open = false;
-            applied.dead_letters_superseded += 1;
-        }
-    }
-    supersede_scanned(source);
+    shared.count("letters that met a newer change of their item", letters::store(source, rejects));
+    let dead_letters_superseded = letters::supersede(source, batch);
+    let applied = Applied { tables, dead_letters_superseded };
     if !batch.lineage.shards.is_empty() {
         source.add_shards(&batch.lineage.stream_arn, &batch.lineage.shards, now);
         source.note_continued(&batch.lineage.shards);
@@ -135,21 +138,6 @@ pub fn commit(shared: &Shared, state: &mut State, batch: &Batch) -> Result<Appli
     state.record(Event::Committed(Arc::new(commit)));
     histories::keep(shared, state, units, &changed);
     Ok(applied)
-}
-
-/// Of one key, a scan's open dead letter and another one: the newer stays.
-fn supersede_scanned(source: &mut SourceState) {
-    let scanned = |version: Version| version.sequence == SequenceNumber::ZERO;
-    let open: Vec<_> = (source.dead_letters.iter().filter(|letter| letter.open))
-        .map(|letter| (letter.letter.key_hash, letter.letter.version))
-        .collect();
-    for letter in source.dead_letters.iter_mut().filter(|letter| letter.open) {
-        let (hash, own) = (letter.letter.key_hash, letter.letter.version);
-        let newer = |(other, version): &(KeyHash, Version)| {
-            *other == hash && *version > own && (scanned(*version) || scanned(own))
-        };
-        letter.open = !open.iter().any(newer);
-    }
 }
 
 /// Whether the database takes the data of these rows.
@@ -200,13 +188,19 @@ fn write_rows(
         let at = usize::from(unit.op.table.0);
         let key = key_of(&unit.op.cells, shared.specs[at].key_columns);
         // Postgres refuses to touch a row twice in one statement (SQLSTATE 21000), sometimes.
-        let once = (unit.op.table, key.clone(), unit.op.action == RowAction::SoftDelete);
+        let soft = unit.op.action == RowAction::SoftDelete;
+        let once = (unit.op.table, key.clone(), unit.op.item, soft);
         assert!(seen.insert(once), "a key stands twice in one batch");
         let count = &mut counts[at];
         let tombstones =
             batch.phase != Phase::Steady && knobs.sabotage != Some(Sabotage::NoTombstones);
         let claim = if tombstones { take_claim(state, unit, &key) } else { Claim::Taken };
         let claimed = !matches!(claim, Claim::Gone);
+        if shared.specs[at].names_items && shared.specs[at].history_of.is_none() {
+            let own = Own { at, unit, key, claimed };
+            write_own(shared, state, own, count, &mut effects);
+            continue;
+        }
         let rows = &mut state.tables[at];
         let stored = rows.get(&key).map(|row| row.version);
         let newer = stored.is_none_or(|stored| stored < unit.version)
@@ -223,7 +217,8 @@ fn write_rows(
                     }
                     _ => (unit.op.cells.clone(), unit.version),
                 };
-                let row = Row { cells, version, children: sorted_children(&unit.op) };
+                let children = sorted_children(&unit.op);
+                let row = Row { cells, version, children, item: unit.op.item };
                 rows.insert(key.clone(), row.clone());
                 effects.push((unit.op.table, key, Some(row)));
             }
@@ -242,13 +237,14 @@ fn write_rows(
             RowAction::Record if stored.is_none() => {
                 count.upserted += 1;
                 let (cells, version) = (unit.op.cells.clone(), unit.version);
-                let row = Row { cells, version, children: Vec::new() };
+                let row = Row { cells, version, children: Vec::new(), item: unit.op.item };
                 rows.insert(key.clone(), row.clone());
                 effects.push((unit.op.table, key, Some(row)));
             }
             _ => count.superseded += 1,
         }
     }
+    show(shared, state, units, &mut effects);
     (counts, effects)
 }
 
@@ -262,15 +258,102 @@ enum Claim {
     Marked(Version, Cells),
 }
 
+/// A unit of a table whose rows name their items.
+struct Own<'a> {
+    at: usize,
+    unit: &'a Unit,
+    key: Key,
+    claimed: bool,
+}
+
+/// What a change does counts for its item alone; the row that was applied last hides another item's.
+fn write_own(
+    shared: &Shared,
+    state: &mut State,
+    own: Own<'_>,
+    count: &mut TableApplied,
+    effects: &mut Effects,
+) {
+    let Own { at, unit, key, claimed } = own;
+    let sabotage = shared.knobs().sabotage;
+    let (table, item) = (unit.op.table, unit.op.item);
+    let rows = &mut state.tables[at];
+    let hidden = state.hidden.entry((table, key.clone())).or_default();
+    let below = |row: &Row| row.version < unit.version || sabotage == Some(Sabotage::NoGuard);
+    let older = item.and_then(|item| hidden.get(&item)).is_none_or(below);
+    let stored = rows.get(&key);
+    if unit.op.action == RowAction::Upsert {
+        let other = stored.filter(|row| row.is_anothers(item)).cloned();
+        if !claimed || !older || other.is_none() && !stored.is_none_or(below) {
+            count.superseded += 1;
+            return;
+        }
+        let deleted_at = shared.specs[at].deleted_at;
+        let hides = |row: &Row| {
+            !backfills::is_marked(row, deleted_at) && sabotage != Some(Sabotage::HidesNothing)
+        };
+        if let Some((other, row)) = other.filter(hides).and_then(|row| Some((row.item?, row))) {
+            hidden.insert(other, row);
+            shared.tell("rows hidden by another item's");
+        }
+        item.and_then(|item| hidden.remove(&item));
+        let (cells, version) = (unit.op.cells.clone(), unit.version);
+        let row = Row { cells, version, children: sorted_children(&unit.op), item };
+        rows.insert(key.clone(), row.clone());
+        count.upserted += 1;
+        effects.push((table, key, Some(row)));
+        return;
+    }
+    if older {
+        item.and_then(|item| hidden.remove(&item));
+    }
+    let mine = |row: &&Row| !row.is_anothers(item) || sabotage == Some(Sabotage::EndsAnybodys);
+    if stored.filter(mine).is_none_or(|row| !below(row)) {
+        count.superseded += 1;
+        return;
+    }
+    count.deleted += 1;
+    if unit.op.action == RowAction::Delete {
+        rows.remove(&key);
+    } else if let Some(row) = rows.get_mut(&key) {
+        row.version = unit.version;
+        row.cells = marked(&row.cells, &unit.op.cells);
+    }
+    let row = rows.get(&key).cloned();
+    effects.push((table, key, row));
+}
+
+/// Where an item has left, the newest row that it hid shows again.
+fn show(shared: &Shared, state: &mut State, units: &[Unit], effects: &mut Effects) {
+    for unit in units.iter().filter(|unit| unit.op.action.ends_row()) {
+        let at = usize::from(unit.op.table.0);
+        let spec = &shared.specs[at];
+        let key = key_of(&unit.op.cells, spec.key_columns);
+        let live = |row: &&Row| !backfills::is_marked(row, spec.deleted_at);
+        if state.tables[at].get(&key).filter(live).is_some() {
+            continue;
+        }
+        let Some(hidden) = state.hidden.get_mut(&(unit.op.table, key.clone())) else { continue };
+        let newest = hidden.iter().max_by_key(|(_, row)| row.version).map(|(item, _)| *item);
+        if let Some(row) = newest.and_then(|item| hidden.remove(&item)) {
+            state.tables[at].insert(key.clone(), row.clone());
+            shared.tell("hidden rows shown again");
+            effects.push((unit.op.table, key, Some(row)));
+        }
+    }
+}
+
 /// While a backfill is active, a delete leaves its version and a scan page takes only what is lower.
 fn take_claim(state: &mut State, unit: &Unit, key: &Key) -> Claim {
-    let at = (unit.op.table, key.clone());
+    let at = (unit.op.table, key.clone(), unit.op.item);
     let scanned = unit.version.sequence == SequenceNumber::ZERO;
     if scanned {
         return match state.tombstones.get(&at).filter(|(newest, _)| *newest >= unit.version) {
             None => Claim::Taken,
-            Some((version, Some(cells))) => Claim::Marked(*version, cells.clone()),
-            Some((_, None)) => Claim::Gone,
+            Some((version, Some(cells))) if unit.op.item.is_none() => {
+                Claim::Marked(*version, cells.clone())
+            }
+            Some(_) => Claim::Gone,
         };
     }
     if unit.op.action.ends_row() {

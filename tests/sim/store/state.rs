@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynaurora::apply::ports::{Batch, DeadLetter};
+use dynaurora::apply::ports::{Batch, DeadLetter, KeyHash};
 use dynaurora::engine::ports::{BackfillView, Gap, PartitionState, SourceIdentity};
 use dynaurora::error::{Error, ErrorKind, Result};
 use dynaurora::model::{
-    Cells, Epoch, EpochMillis, Generation, Halt, PartitionId, Position, SequenceNumber,
+    Cells, Epoch, EpochMillis, Generation, Halt, ItemTag, PartitionId, Position, SequenceNumber,
     ShardListing, TableIndex, Version, WorkerId,
 };
 use dynaurora::ops::ports::Verification;
@@ -22,8 +22,10 @@ use super::{Entry, Event, Key};
 pub struct State {
     pub sources: BTreeMap<Arc<str>, SourceState>,
     pub tables: Vec<BTreeMap<Key, Row>>,
-    /// The versions of the newest deletes; of a soft one with its cells.
-    pub tombstones: BTreeMap<(TableIndex, Key), (Version, Option<Cells>)>,
+    /// The newest deletes.
+    pub tombstones: BTreeMap<(TableIndex, Key, Option<ItemTag>), Tombstone>,
+    /// Rows that another item's row hides, where rows name their items.
+    pub hidden: BTreeMap<(TableIndex, Key), BTreeMap<ItemTag, Row>>,
     /// The histories, by their table and the key of the row.
     pub histories: BTreeMap<(TableIndex, Key), Chain>,
     pub journal: Vec<Entry>,
@@ -31,8 +33,15 @@ pub struct State {
     pub elapsed: Duration,
     /// Whether a repair keeps all writers off the tables.
     pub locked: bool,
-    in_flight: Vec<(Instant, Batch)>,
+    /// Counts the servers that took over from each other.
+    pub incarnation: u64,
+    /// What a replica has that lags behind since some moment, and since when.
+    pub replica: Option<(Instant, Box<Self>)>,
+    pub in_flight: Vec<(Instant, Batch)>,
 }
+
+/// The version of a delete; of a soft one with its cells.
+pub type Tombstone = (Version, Option<Cells>);
 
 /// A row of a target table and the child rows that hang on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +49,19 @@ pub struct Row {
     pub cells: Cells,
     pub version: Version,
     pub children: Vec<(TableIndex, Cells)>,
+    /// The item, where rows name theirs.
+    pub item: Option<ItemTag>,
+}
+
+impl Row {
+    /// Whether it is known to be of another item.
+    pub fn is_anothers(&self, item: Option<ItemTag>) -> bool {
+        self.item.zip(item).is_some_and(|(own, other)| own != other)
+    }
 }
 
 /// One source's rows of the ledger's tables.
+#[derive(Clone)]
 pub struct SourceState {
     pub identity: SourceIdentity,
     /// The stream that was registered last.
@@ -56,6 +75,8 @@ pub struct SourceState {
     pub workers: BTreeMap<String, Worker>,
     pub gaps: Vec<StoredGap>,
     pub dead_letters: Vec<StoredLetter>,
+    /// While a load is active, the newest version of each item that a batch applied.
+    pub touched: BTreeMap<KeyHash, Version>,
     /// What the journal says last of how far the source is.
     pub noted: Option<EpochMillis>,
     /// What the last verification found.
@@ -63,6 +84,7 @@ pub struct SourceState {
 }
 
 /// A gap's row.
+#[derive(Clone)]
 pub struct StoredGap {
     pub gap: Gap,
     pub state: GapState,
@@ -77,6 +99,7 @@ pub enum GapState {
 }
 
 /// A partition's row.
+#[derive(Clone)]
 pub struct Partition {
     /// Empty for what belongs to no stream.
     pub stream_arn: Arc<str>,
@@ -99,6 +122,7 @@ pub struct Partition {
 }
 
 /// A worker's row.
+#[derive(Clone)]
 pub struct Worker {
     pub alive_until: Instant,
     pub publication: u64,
@@ -107,6 +131,7 @@ pub struct Worker {
 }
 
 /// A dead letter's row.
+#[derive(Clone)]
 pub struct StoredLetter {
     pub letter: DeadLetter,
     pub open: bool,
@@ -125,7 +150,7 @@ impl State {
 
     /// The source's rows.
     pub fn source(&mut self, source: &str) -> Result<&mut SourceState> {
-        let unknown = || Error::new(ErrorKind::Unknown, "the source was never enrolled");
+        let unknown = || Error::new(ErrorKind::NotEnrolled, "the source was never enrolled");
         self.sources.get_mut(source).ok_or_else(unknown)
     }
 
@@ -178,6 +203,7 @@ impl SourceState {
             workers: BTreeMap::new(),
             gaps: Vec::new(),
             dead_letters: Vec::new(),
+            touched: BTreeMap::new(),
             noted: None,
             verified: None,
         }
