@@ -92,6 +92,7 @@ enum Happening {
     Crash,
     Forget,
     Export,
+    Accept,
 }
 
 struct Simulation {
@@ -112,9 +113,12 @@ impl Happening {
     /// What is counted as a fault.
     fn fault(self) -> Option<&'static str> {
         Some(match self {
-            Self::Write | Self::Resume(_) | Self::Restart(_) | Self::Lag | Self::Crash => {
-                return None;
-            }
+            Self::Write
+            | Self::Resume(_)
+            | Self::Restart(_)
+            | Self::Lag
+            | Self::Crash
+            | Self::Accept => return None,
             Self::Rotate => "splits and rollovers",
             Self::Kill => "kills",
             Self::Leave => "shutdowns",
@@ -233,6 +237,7 @@ impl Simulation {
             (every.crash, Happening::Lag),
             (every.forget, Happening::Forget),
             (every.export, Happening::Export),
+            (every.accept, Happening::Accept),
         ];
         for (every, happening) in happenings {
             let Some(every) = every else { continue };
@@ -301,6 +306,7 @@ impl Simulation {
             Happening::Crash => self.crash(lease),
             Happening::Forget => self.forget(now),
             Happening::Export => self.export(),
+            Happening::Accept => self.accept(),
             Happening::Outage => {
                 let lasting = lease.mul_f64(self.rng.f64() * 2.0);
                 self.around.store.outage(lasting);
@@ -348,6 +354,13 @@ impl Simulation {
         };
         self.world(|world| world.trim_all(TABLE, young));
         self.observe(false);
+    }
+
+    /// An operator accepts that the stream is another one, where it is.
+    fn accept(&mut self) {
+        if self.around.store.accept(SOURCE) {
+            *self.tally.entry("changed streams accepted").or_insert(0) += 1;
+        }
     }
 
     /// A replica lags, and will take over.

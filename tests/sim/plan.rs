@@ -51,6 +51,8 @@ pub struct Every {
     pub reenable: Option<Duration>,
     /// An operator has the table loaded.
     pub backfill: Option<Duration>,
+    /// An operator accepts that the stream is another one.
+    pub accept: Option<Duration>,
     /// The database crashes, or fails over to a replica that lags: it loses what was committed last.
     pub crash: Option<Duration>,
     /// Every process is gone for about as long as the stream keeps its records.
@@ -91,6 +93,7 @@ impl Plan {
             reenable: maybe(30..90).filter(|_| seed % 8 == 5),
             night: maybe(20..60).filter(|_| seed % 4 == 3),
             backfill: None,
+            accept: None,
             crash: None,
             damage: None,
             verify: None,
@@ -129,6 +132,7 @@ impl Plan {
         let damaged = rough && [2, 4].contains(&(seed % 6));
         let plan = if damaged { plan.with_damage() } else { plan };
         match seed % 21 {
+            4 if rough => plan.with_accepted_streams(),
             11 if rough => plan.with_lost_ledgers(),
             14 if rough => plan.with_exports(),
             _ => plan,
@@ -186,6 +190,16 @@ impl Plan {
         plan.every.forget = Some(Duration::from_secs(rng.u64(10..40)));
         plan.options.backfill = Backfill::Auto;
         plan
+    }
+
+    /// The same run with a stream that is enabled again and again, and an operator who accepts that. What was
+    /// lost in between is nobody's fault, so rows are not compared with their items.
+    pub fn with_accepted_streams(mut self) -> Self {
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ 0xacc3);
+        self.every.reenable = Some(Duration::from_secs(rng.u64(8..25)));
+        self.every.accept = Some(Duration::from_secs(rng.u64(2..8)));
+        (self.every.damage, self.every.verify, self.every.crash) = (None, None, None);
+        self
     }
 
     /// The same run with exports that are loaded, beside a stream that is enabled again. Nothing is damaged

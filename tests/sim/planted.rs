@@ -113,6 +113,13 @@ fn i15_a_history_whose_times_are_as_told_is_found() {
 }
 
 #[test]
+fn i1_a_changed_stream_that_is_accepted_in_its_old_generation_is_found() {
+    let expected = [Invariant::Order, Invariant::KillSafe, Invariant::Fence];
+    let plan = |seed| Plan::of(seed).with_accepted_streams();
+    found_among(plan, Sabotage::AcceptsInPlace, &expected);
+}
+
+#[test]
 fn i7_i12_a_server_that_lost_commits_and_passes_for_the_old_one_is_found() {
     let expected = [Invariant::Convergence, Invariant::Fresh];
     found_among(|seed| Plan::of(seed).with_crashes(), Sabotage::NoIncarnation, &expected);

@@ -3,6 +3,7 @@
 //! Each call is one transaction at one moment. Faults are drawn around it: before (nothing happened), after
 //! (it happened, the answer is lost), or late (the caller died, the server did it all the same).
 
+mod accept;
 mod backfills;
 mod crash;
 mod damage;

@@ -60,7 +60,8 @@ pub fn is_of_backfill(commit: &Commit) -> bool {
 }
 
 impl Replay<'_> {
-    pub(super) fn backfill_begun(&mut self, generation: Generation, partitions: &[PartitionId]) {
+    /// I4: every lease of the generation before is void.
+    pub(super) fn next_generation(&mut self, generation: Generation) {
         if generation != self.generation + 1 {
             self.broken(Invariant::Fence, format!("generation {generation} is not the next"));
         }
@@ -68,6 +69,10 @@ impl Replay<'_> {
         for (epoch, owner) in self.leases.values_mut() {
             (*epoch, *owner) = (*epoch + 1, None);
         }
+    }
+
+    pub(super) fn backfill_begun(&mut self, generation: Generation, partitions: &[PartitionId]) {
+        self.next_generation(generation);
         for partition in std::mem::take(&mut self.loads.trimmed) {
             self.positions.insert(partition, Position::Horizon);
         }

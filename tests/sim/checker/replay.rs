@@ -27,6 +27,8 @@ pub struct Replay<'a> {
     pub positions: BTreeMap<PartitionId, Position>,
     pub drained: BTreeSet<PartitionId>,
     lost: BTreeSet<PartitionId>,
+    /// When somebody last accepted that the stream is another one.
+    accepted_at: Option<Duration>,
     pub(super) leases: BTreeMap<PartitionId, (Epoch, Option<WorkerId>)>,
     pub rows: BTreeMap<(TableIndex, Key), Row>,
     pub loads: Backfills,
@@ -46,6 +48,7 @@ pub fn replay<'a>(run: &'a Run<'a>) -> Replay<'a> {
         positions: BTreeMap::new(),
         drained: BTreeSet::new(),
         lost: BTreeSet::new(),
+        accepted_at: None,
         leases: BTreeMap::new(),
         rows: BTreeMap::new(),
         loads: Backfills::default(),
@@ -90,6 +93,10 @@ impl<'a> Replay<'a> {
                 {
                     self.lost.insert(partition.clone());
                 }
+            }
+            Event::Accepted { generation } => {
+                self.next_generation(*generation);
+                self.accepted_at = Some(self.at);
             }
             Event::BackfillBegun { generation, partitions, rewound } => {
                 self.backfill_begun(*generation, partitions);
@@ -334,6 +341,11 @@ impl<'a> Replay<'a> {
             // What was gone before anybody came can only be loaded, not read.
             let gone = shard.dropped_at.is_some_and(|dropped| dropped <= at);
             if gone && !self.positions.contains_key(partition) {
+                continue;
+            }
+            // What an earlier stream still held is lost, and somebody lives with that.
+            let ended = shard.closed_at.or(shard.dropped_at);
+            if self.accepted_at.zip(ended).is_some_and(|(accepted, ended)| ended <= accepted) {
                 continue;
             }
             let read = self.positions.get(partition).map_or(0, |position| match *position {

@@ -77,6 +77,8 @@ pub enum Sabotage {
     TakesAnyStream,
     /// A repair keeps no writer off the tables while it asks for the truth.
     RepairsUnlocked,
+    /// Who accepts another stream goes on in the generation of the old one.
+    AcceptsInPlace,
     /// A server that takes over passes for the one before it.
     NoIncarnation,
 }

@@ -38,6 +38,8 @@ pub enum Event {
     Released { worker: WorkerId, partition: PartitionId, epoch: Epoch },
     /// A gap was recorded for the first time.
     Gap { gap: Gap, halted: bool },
+    /// Somebody accepted that the stream is another one: the generation changed.
+    Accepted { generation: Generation },
     /// A load began: the generation changed, these partitions make it up, and shards are read again.
     BackfillBegun {
         generation: Generation,
@@ -105,6 +107,7 @@ impl fmt::Display for Event {
                 let reason = gap.reason.label();
                 write!(f, "gap: {reason} {:?}, halted {halted}", gap.partition)
             }
+            Self::Accepted { generation } => write!(f, "accepted, generation {generation}"),
             Self::BackfillBegun { generation, partitions, rewound } => {
                 let partitions = partitions.len();
                 write!(f, "load begun, generation {generation}, {partitions} partitions")?;

@@ -96,6 +96,8 @@ pub enum GapState {
     Open,
     Repairing,
     Repaired,
+    /// Somebody lives with it.
+    Accepted,
 }
 
 /// A partition's row.
