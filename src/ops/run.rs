@@ -161,6 +161,12 @@ impl Shown {
         }
     }
 
+    fn count_on(&self) {
+        if let Self::Working(observer) = self {
+            observer.count_on(SystemClock.wall());
+        }
+    }
+
     fn progress(&self) -> u64 {
         let now = SystemClock.wall();
         match self {
@@ -177,6 +183,7 @@ async fn tend(shown: watch::Receiver<Shown>) {
     let tell = async {
         let mut told = false;
         loop {
+            shown.borrow().count_on();
             let status = shown.borrow().status();
             if status.ready && !told {
                 tracing::info!("ready");

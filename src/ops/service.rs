@@ -15,7 +15,7 @@ use crate::engine::{self, Options, Seams, SourceRun};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::Mapper;
 use crate::model::{EpochMillis, Position, WorkerId};
-use crate::telemetry::status;
+use crate::telemetry::{events, status};
 
 /// A loop without a turn for this long is stuck: it publishes every second.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -136,6 +136,17 @@ impl Observer {
         turned.min().unwrap_or(now).0.unsigned_abs()
     }
 
+    /// Counts on by the clock what is told of sources that are halted: their workers may have ended.
+    pub fn count_on(&self, now: EpochMillis) {
+        for source in &self.0 {
+            let known = source.status.borrow();
+            if known.halted.is_some() {
+                let left = headroom(&known, now);
+                events::Headroom { source: &source.name, left }.emit();
+            }
+        }
+    }
+
     /// The records applied by this process.
     #[must_use]
     pub fn records(&self) -> u64 {
@@ -194,7 +205,7 @@ fn tell(source: &Watched, known: &SourceState, now: EpochMillis) -> status::Sour
         last_event_at: known.last_event_at,
         last_poll_at: known.last_poll_at,
         lag_secs: lag.map(|lag| lag.as_secs_f64()),
-        retention_headroom_secs: known.started.then_some(known.retention_headroom.as_secs_f64()),
+        retention_headroom_secs: known.started.then(|| headroom(known, now).as_secs_f64()),
         backfilling: known.view.backfill.active,
         backfill_progress_ratio: progress(&known.view),
         dead_letters: known.view.dead_letters,
@@ -253,6 +264,11 @@ fn state(known: &SourceState, lag: Option<Duration>, now: EpochMillis) -> &'stat
     if quiet { "idle" } else { "live" }
 }
 
+/// The time left before the stream drops unread data, now.
+fn headroom(known: &SourceState, now: EpochMillis) -> Duration {
+    known.retention_headroom.saturating_sub(age(known.turned_at, now))
+}
+
 fn age(at: EpochMillis, now: EpochMillis) -> Duration {
     Duration::from_millis(u64::try_from(now.0 - at.0).unwrap_or(0))
 }
@@ -289,6 +305,20 @@ mod tests {
         let mut gapped = known(Some(98_000), None);
         gapped.view = Arc::new(LedgerView { gaps_open: 1, ..LedgerView::default() });
         assert_eq!(word(&gapped), "gapped");
+    }
+
+    #[test]
+    fn the_headroom_of_a_source_whose_worker_has_ended_counts_on() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let halted = SourceState {
+            halted: Some("why".to_owned()),
+            retention_headroom: hours(20),
+            ..known(None, None)
+        };
+        let later = |own: u64| EpochMillis(100_000 + i64::try_from(own).unwrap() * 3_600_000);
+        assert_eq!(headroom(&halted, later(0)), hours(20));
+        assert_eq!(headroom(&halted, later(5)), hours(15));
+        assert_eq!(headroom(&halted, later(30)), Duration::ZERO);
     }
 
     #[test]

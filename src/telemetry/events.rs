@@ -16,7 +16,7 @@ pub use backfills::{
 };
 pub use batches::BatchApplied;
 pub use fleet::{LeasesLost, MappingsDiffer, PartitionEvent, ServerChanged};
-pub use sources::{Freshness, GapFound, Halted, StreamEnded};
+pub use sources::{Freshness, GapFound, Halted, Headroom, StreamEnded};
 
 /// The process started.
 pub struct Started<'a> {

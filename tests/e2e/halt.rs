@@ -34,6 +34,12 @@ async fn a_stream_that_is_mostly_rejected_halts_and_everybody_says_so() {
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["sources"][0]["state"], "halted");
     assert!(status["sources"][0]["halted"].is_string(), "{status}");
+    let mut headroom = async || daemon.metric("dynaurora_retention_headroom_seconds").await;
+    let before = headroom().await;
+    within(SOON_SECS, "the one number to watch counts on", async || {
+        (headroom().await < before).then_some(())
+    })
+    .await;
     daemon.still_runs();
 }
 

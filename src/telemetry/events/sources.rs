@@ -53,6 +53,21 @@ impl Freshness<'_> {
     }
 }
 
+/// The time that is left while a source is halted, counted on by the clock.
+pub struct Headroom<'a> {
+    /// The source.
+    pub source: &'a str,
+    /// The time left before the stream drops unread data.
+    pub left: Duration,
+}
+
+impl Headroom<'_> {
+    /// Emits the event.
+    pub fn emit(&self) {
+        metrics::RETENTION_HEADROOM.gauge([source(self.source)]).set(self.left.as_secs_f64());
+    }
+}
+
 /// A stream was disabled, or another one has taken its place.
 pub struct StreamEnded<'a> {
     /// The source.
