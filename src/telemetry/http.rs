@@ -16,6 +16,7 @@ use axum::routing::get;
 use serde_json::json;
 
 use super::Telemetry;
+use super::listener::Bounded;
 use super::page::{self, History};
 use super::status::Status;
 use crate::error::{Error, ErrorKind, Result};
@@ -62,7 +63,7 @@ where
     let listener = tokio::net::TcpListener::from_std(listener).map_err(unusable)?;
     let state = Arc::new(Server { telemetry, status: Box::new(status), history: Mutex::default() });
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = axum::serve(listener, router(Arc::clone(&state)))
+    let server = axum::serve(Bounded::new(listener), router(Arc::clone(&state)))
         .with_graceful_shutdown(async move {
             // A dropped sender means the same as a message.
             stopped.await.ok();
@@ -175,6 +176,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::telemetry::listener::CONNECTIONS_MAX;
     use crate::telemetry::{exposition, status, tests};
 
     /// Asks a running server for `path`; answers status line and body.
@@ -224,6 +226,23 @@ mod tests {
             assert_eq!(body, r#"{"ready":false,"reasons":["starting"]}"#);
             assert!(ask(address, "/livez").await.0.starts_with("HTTP/1.1 200"));
             assert!(ask(address, "/nowhere").await.0.starts_with("HTTP/1.1 404"));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn who_opens_many_connections_and_says_nothing_keeps_nobody_from_asking() {
+        with_server(status::tests::sample(), async |address| {
+            let mut silent = Vec::new();
+            for _ in 0..5 * CONNECTIONS_MAX {
+                silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+            }
+            for _ in 0..3 {
+                assert!(ask(address, "/livez").await.0.starts_with("HTTP/1.1 200"));
+            }
+            let mut end = [0];
+            let first = silent.first_mut().unwrap();
+            assert_eq!(first.read(&mut end).await.unwrap_or(0), 0, "the oldest had to go");
         })
         .await;
     }

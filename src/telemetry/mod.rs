@@ -2,6 +2,7 @@
 
 pub mod events;
 pub mod http;
+mod listener;
 pub mod metrics;
 mod page;
 pub mod status;
