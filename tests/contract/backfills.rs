@@ -399,7 +399,7 @@ async fn settled(rig: &impl Rig, generation: Generation) {
         match rig.ledger().settle_letters(SOURCE, generation).await.unwrap() {
             Settling::More => {}
             Settling::Done => break,
-            Settling::Over => panic!("the load is active"),
+            Settling::Over => panic!("the load is at its end"),
         }
     }
 }
@@ -417,6 +417,12 @@ pub async fn a_letter_of_an_older_load_is_settled_with_the_next(rig: &impl Rig) 
     page.fence.advances[0].drained = true;
     rig.sink().apply(&page).await.unwrap();
     assert_eq!(view(rig).await.dead_letters, 2, "the first item may still be read");
+    let early = rig.ledger().settle_letters(SOURCE, 2).await.unwrap();
+    assert_eq!(early, Settling::Over, "a segment is open");
+    let segment = leased_in(rig, 2, SEGMENTS[1]).await;
+    let mut last = self::page(2, &segment, "{}", Vec::new());
+    last.fence.advances[0].drained = true;
+    rig.sink().apply(&last).await.unwrap();
     settled(rig, 2).await;
     let open = rig.ledger().open_letters(SOURCE, 9).await.unwrap();
     let open: Vec<_> = open.into_iter().map(|letter| letter.image).collect();

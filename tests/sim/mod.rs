@@ -89,7 +89,7 @@ fn replay_one() {
 /// Each of these has shown something once.
 #[test]
 fn seeds_that_failed_once_hold() {
-    for seed in [398, 517, 1_166, 1_277, 13_877, 13_889, 14_933, 15_725, 18_821] {
+    for seed in [398, 517, 1_166, 1_277, 6_836, 10_031, 13_877, 13_889, 14_933, 15_725, 18_821] {
         let verdict = driver::run(Plan::of(seed));
         assert!(verdict.violations.is_empty(), "\n{}", report(seed, &verdict));
     }

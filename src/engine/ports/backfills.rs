@@ -93,7 +93,7 @@ pub enum Settling {
     More,
     /// Every open letter is newer than what was applied of its item.
     Done,
-    /// Another backfill began, or this one is over: nothing was settled.
+    /// Another backfill began, or this one is over or not at its end: nothing was settled.
     Over,
 }
 
@@ -137,6 +137,7 @@ pub enum Swept {
     Rows(u64),
     /// Only spared rows of older generations remain.
     Done,
-    /// Another backfill began, or there are other dead letters: nothing was deleted.
+    /// Another backfill began, this one is not at its end, or there are other dead letters: nothing was
+    /// deleted.
     Over,
 }

@@ -89,6 +89,9 @@ async fn find<P: Seams>(ports: &P, survey: Survey) -> Result<Discovered> {
         Continuity::StreamChanged { .. } => Some(GapReason::StreamChanged),
         Continuity::TableChanged { .. } => Some(GapReason::TableChanged),
     };
+    if broken.is_some() {
+        still(ports.source(), &identity).await?;
+    }
     if known.is_none() {
         // Only a living worker keeps its turn.
         ports.ledger().renew(&source, &worker, lease_ttl).await?;
@@ -125,6 +128,22 @@ async fn find<P: Seams>(ports: &P, survey: Survey) -> Result<Discovered> {
         ports.ledger().register(&source, &stream_arn, &listing).await?;
     }
     Ok(Discovered { stream_arn, generation, listed: lead, gap, ended })
+}
+
+/// Makes sure that the source is still as it was described: the ledger may know a newer stream because the
+/// description took long, or the process stood still, and then there is no gap.
+///
+/// # Errors
+/// `Conflict` when it is not: the next attempt asks anew.
+async fn still<S: Source>(source: &S, described: &SourceIdentity) -> Result<()> {
+    let now = source.describe().await?;
+    let same = now.table_id == described.table_id
+        && now.stream_arn.as_deref() == Some(&described.stream_arn);
+    if same {
+        return Ok(());
+    }
+    let what = "the stream was enabled again while it was asked about";
+    Err(Error::new(ErrorKind::Conflict, what))
 }
 
 /// Why a disabled stream is a matter for somebody: nothing is lost of it, but it will have nothing more.

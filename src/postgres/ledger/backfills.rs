@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::model::{GapReason, Generation, Position};
 use crate::postgres::session::{Tx, Work};
 use crate::postgres::sql::encode::{printed, texts};
-use crate::postgres::sql::words::{REPLAYS_TO_END, is_shard, sequence_after, word};
+use crate::postgres::sql::words::{REPLAYS_TO_END, all_is_read, is_shard, sequence_after, word};
 use crate::postgres::tables::letters;
 
 impl PostgresLedger {
@@ -221,11 +221,8 @@ async fn begin(tx: &mut Tx, backfill: &NewBackfill) -> Result<bool> {
 fn end() -> String {
     format!(
         "update dynaurora.sources s set backfilling = false, sweep_confirmed = false, \
-         loaded_at = now() where s.source = $1 and s.generation = $2 and s.backfilling \
-         and not exists (select from dynaurora.partitions p where p.source = s.source \
-         and (not {} and p.generation = s.generation and p.state = 'open' \
-         or p.stream_arn = s.stream_arn and p.replaying))",
-        is_shard("p"),
+         loaded_at = now() where s.source = $1 and s.generation = $2 and s.backfilling and {}",
+        all_is_read("s"),
     )
 }
 

@@ -25,6 +25,17 @@ pub(in crate::postgres) fn lives(worker: &str) -> String {
     )
 }
 
+/// Whether all that the active backfill of a source has to read is applied, and its shards are back where
+/// they were.
+pub(in crate::postgres) fn all_is_read(source: &str) -> String {
+    format!(
+        "not exists (select from dynaurora.partitions p where p.source = {source}.source \
+         and (not {} and p.generation = {source}.generation and p.state = 'open' \
+         or p.stream_arn = {source}.stream_arn and p.replaying))",
+        is_shard("p"),
+    )
+}
+
 /// A word of ours between quotes.
 pub(in crate::postgres) fn word(word: impl Display) -> String {
     format!("'{word}'")

@@ -23,7 +23,7 @@ use crate::postgres::sql::columns::{
     key_columns, listed, mark, names, paired, parent_key, unnested,
 };
 use crate::postgres::sql::ident::{quoted, quoted_table};
-use crate::postgres::sql::words::item_of;
+use crate::postgres::sql::words::{all_is_read, item_of};
 
 /// Rows deleted in one transaction, as many as some batches have. Fewer would hold locks for less time, but
 /// each step searches from the table's beginning.
@@ -184,13 +184,16 @@ fn bind_keys<'t>(
     statement
 }
 
-/// Whether the backfill of this generation is still active; until the transaction ends it stays so.
+/// Whether the backfill of this generation is still active and has read all; until the transaction ends it
+/// stays so. Whoever asked saw that it had, but a database that fails over may have lost that commit.
 pub(super) async fn is_current(tx: &mut Tx, source: &str, generation: Generation) -> Result<bool> {
+    let sql = format!(
+        "select from dynaurora.sources s \
+         where s.source = $1 and s.generation = $2 and s.backfilling and {} for key share of s",
+        all_is_read("s"),
+    );
     let current = tx
-        .query_once(
-            "select from dynaurora.sources \
-             where source = $1 and generation = $2 and backfilling for key share",
-        )
+        .query_once(AssertSqlSafe(sql))
         .named("check whether the backfill is still the same")
         .bind(source)
         .bind(i64::from(generation));

@@ -208,14 +208,7 @@ fn rewind(shard: &mut Partition, start: Position) {
 
 fn end(state: &mut State, source: &str, generation: Generation) -> Result<bool> {
     let source = state.source(source)?;
-    let unread = |(id, row): (&PartitionId, &Partition)| {
-        !id.is_shard() && row.generation == generation && row.state == PartitionState::Open
-    };
-    if source.generation != generation
-        || !source.backfill.active
-        || source.partitions.iter().any(unread)
-        || source.replaying() > 0
-    {
+    if !source.is_at_end(generation) {
         return Ok(false);
     }
     source.backfill.active = false;
@@ -229,6 +222,17 @@ fn end(state: &mut State, source: &str, generation: Generation) -> Result<bool> 
 }
 
 impl SourceState {
+    /// Whether the load of this generation is active and has read all that it has to.
+    pub fn is_at_end(&self, generation: Generation) -> bool {
+        let unread = |(id, row): (&PartitionId, &Partition)| {
+            !id.is_shard() && row.generation == generation && row.state == PartitionState::Open
+        };
+        self.generation == generation
+            && self.backfill.active
+            && !self.partitions.iter().any(unread)
+            && self.replaying() == 0
+    }
+
     /// Whether a partition belongs to the newest stream, or to the newest load.
     pub fn is_current(&self, id: &PartitionId, row: &Partition) -> bool {
         match id.kind() {
@@ -256,7 +260,7 @@ pub fn stale(shared: &Shared, state: &State, sweep: &Sweep) -> Stale {
 pub fn step(shared: &Shared, state: &mut State, sweep: &Sweep) -> Result<Swept> {
     let sabotage = shared.knobs().sabotage;
     let source = state.source(&sweep.source)?;
-    if source.generation != sweep.generation || !source.backfill.active {
+    if !source.is_at_end(sweep.generation) {
         return Ok(Swept::Over);
     }
     let mut letters = (1..).zip(&source.dead_letters).filter(|(_, letter)| letter.open);

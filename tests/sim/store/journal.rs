@@ -105,7 +105,8 @@ impl fmt::Display for Event {
             }
             Self::Gap { gap, halted } => {
                 let reason = gap.reason.label();
-                write!(f, "gap: {reason} {:?}, halted {halted}", gap.partition)
+                let stream = gap.stream_arn.rsplit('/').next().unwrap_or_default();
+                write!(f, "gap: {reason} {:?} of {stream}, halted {halted}", gap.partition)
             }
             Self::Accepted { generation } => write!(f, "accepted, generation {generation}"),
             Self::BackfillBegun { generation, partitions, rewound } => {

@@ -73,7 +73,7 @@ pub fn settle(
 ) -> Result<Settling> {
     let sabotage = shared.knobs().sabotage;
     let source = state.source(source)?;
-    if source.generation != generation || !source.backfill.active {
+    if !source.is_at_end(generation) {
         return Ok(Settling::Over);
     }
     let touched = std::mem::take(&mut source.touched);
