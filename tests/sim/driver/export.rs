@@ -24,7 +24,6 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(15);
 impl Simulation {
     /// The table is exported as it is now, and the load of that begins after a while.
     pub(super) fn export(&mut self) {
-        let number = self.entered;
         let after = BEGINS_WITHIN.mul_f64(self.rng.f64());
         let around = &self.around;
         let mut world = around.world.lock().unwrap();
@@ -40,6 +39,7 @@ impl Simulation {
         }
         let items: Vec<_> = world.table(TABLE).items.values().cloned().collect();
         let count = items.len() as u64;
+        let number = world.exports.len();
         let name = format_args!("{count}/-/s3://exports/{number}.json.gz");
         let file = PartitionId::of_backfill(PartitionKind::File, name);
         world.exports.insert(file.clone(), items);
