@@ -203,14 +203,15 @@ impl Plan {
     }
 
     /// The same run with exports that are loaded, beside a stream that is enabled again. Nothing is damaged
-    /// then: whoever judges repairs compares sequence numbers, and those of two streams do not compare.
+    /// then: whoever judges repairs compares sequence numbers, and those of two streams do not compare. Nor
+    /// is anything trimmed before its time: no export is older than the records behind it.
     pub fn with_exports(self) -> Self {
         let mut plan = self.with_loads();
         let mut rng = fastrand::Rng::with_seed(plan.seed ^ 0xe490);
         plan.every.export = Some(Duration::from_secs(rng.u64(5..20)));
         plan.every.reenable = rng.bool().then(|| Duration::from_secs(rng.u64(10..40)));
         plan.options.on_gap = OnGap::Resync;
-        (plan.every.damage, plan.every.verify) = (None, None);
+        (plan.every.damage, plan.every.verify, plan.every.trim) = (None, None, None);
         plan
     }
 
