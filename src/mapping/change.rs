@@ -11,6 +11,7 @@ use super::row::{self, Material};
 use super::template::Captures;
 use crate::model::{
     Cells, Change, ChangeOp, EpochMillis, Item, ItemTag, Reject, RejectReason, RowAction, RowOp,
+    TableIndex,
 };
 
 /// How a row ends: the action on it, and the word in its history.
@@ -166,13 +167,7 @@ impl Entity {
             cells.push_display(change.sequence);
             (0..own).for_each(|_| cells.push_null());
             end_of_history(&mut cells, end.op, change);
-            rows.push(RowOp {
-                table,
-                action: RowAction::Record,
-                cells,
-                children: Vec::new(),
-                item: None,
-            });
+            rows.push(recorded(table, cells));
         }
         let mut cells = key;
         if action == RowAction::SoftDelete {
@@ -194,19 +189,18 @@ impl Entity {
             }
         }
         end_of_history(&mut cells, change.op.label(), change);
-        rows.push(RowOp {
-            table,
-            action: RowAction::Record,
-            cells,
-            children: Vec::new(),
-            item: None,
-        });
+        rows.push(recorded(table, cells));
     }
 
     /// The number of cells that show the item: all except the soft-delete column.
     fn cells(&self) -> usize {
         self.rows.columns.len() + usize::from(self.rows.rest.is_some())
     }
+}
+
+/// A version for a history.
+fn recorded(table: TableIndex, cells: Cells) -> RowOp {
+    RowOp { table, action: RowAction::Record, cells, children: Vec::new(), item: None }
 }
 
 /// The cells of [`crate::mapping::spec::HISTORY_COLUMNS`]; the sink fills the last.

@@ -13,11 +13,10 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::rows::{EntityRows, malformed};
-use super::tombstones::hash;
+use super::tombstones::{ALONE, hash, lock};
 use crate::apply::ports::{Applied, KeyHash, RecordRef, TableApplied, Unit};
 use crate::error::Result;
 use crate::mapping::spec::{ColumnSpec, TableSpec, VERSION_COLUMN};
@@ -29,8 +28,6 @@ use crate::postgres::sql::columns::{
 use crate::postgres::sql::encode::{printed, texts};
 use crate::postgres::sql::ident::{quoted, quoted_table};
 use crate::postgres::sql::words::are_two_items;
-
-const TURN: &str = "select pg_advisory_xact_lock($1)";
 
 const KNOWN: &str = "\
     select key_hash, item, version::text, content::text from dynaurora.hidden_rows \
@@ -58,10 +55,8 @@ const WHAT: &str = "keep the rows of two items apart";
 
 /// Waits for other transactions with rows that name their items.
 pub(in crate::postgres) async fn take_turn(tx: &mut Tx, source: &str) -> Result<()> {
-    let digest = Sha256::new().chain_update("dynaurora hidden rows ").chain_update(source);
-    let digest = digest.finalize();
-    let lock = digest.iter().take(8).fold(0, |number: i64, byte| (number << 8) | i64::from(*byte));
-    let turn = tx.query(TURN).named("wait for other rows of this source").bind(lock);
+    let turn = tx.query(ALONE).named("wait for other rows of this source");
+    let turn = turn.bind(lock("dynaurora hidden rows ", source));
     turn.execute().await.map(drop)
 }
 

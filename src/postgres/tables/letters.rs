@@ -25,6 +25,7 @@ use std::collections::{HashMap, HashSet};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::sweep;
+use super::tombstones::{ALONE, IN_COMMON, lock};
 use crate::apply::ports::{DeadLetter, KeyHash};
 use crate::engine::ports::Settling;
 use crate::error::Result;
@@ -37,9 +38,7 @@ const BATCHES_MAX: i64 = 50;
 
 /// Both locks end with the transaction, as those of [`super::tombstones`]; they are others, since neither
 /// pages nor deletes wait for these.
-const IN_COMMON: &str = "\
-    select pg_advisory_xact_lock_shared(hashtext('dynaurora letters'), hashtext($1))";
-const ALONE: &str = "select pg_advisory_xact_lock(hashtext('dynaurora letters'), hashtext($1))";
+const LETTERS: &str = "dynaurora letters ";
 
 /// A letter older than another one of its item is history at once, whatever became of that other one.
 const STORE: &str = "\
@@ -91,8 +90,8 @@ pub(super) fn leaves_keys(backfilling: bool, touched: &[(KeyHash, Version)]) -> 
 
 /// Begins a transaction that leaves keys.
 pub(super) async fn begin(tx: &mut Tx, source: &str) -> Result<()> {
-    let lock = tx.query(IN_COMMON).named("wait for the end of a backfill").bind(source);
-    lock.execute().await.map(drop)
+    let turn = tx.query(IN_COMMON).named("wait for the end of a backfill");
+    turn.bind(lock(LETTERS, source)).execute().await.map(drop)
 }
 
 /// Stores the rejects of a batch. The newest of each item takes the place of an older open one.
@@ -182,7 +181,7 @@ pub(in crate::postgres) async fn settle(
         return Ok(Settling::Over);
     }
     const WHAT: &str = "settle the dead letters of a backfill";
-    tx.query_once(ALONE).named(WHAT).bind(source).execute().await?;
+    tx.query_once(ALONE).named(WHAT).bind(lock(LETTERS, source)).execute().await?;
     let first = Version::scanned(generation).to_string();
     tx.query_once(SETTLE_OLDER).named(WHAT).bind(source).bind(first).execute().await?;
     let overtaken = tx.query_once(SETTLE_OVERTAKEN).named(WHAT).bind(source).bind(BATCHES_MAX);

@@ -25,9 +25,11 @@ use crate::postgres::sql::encode::{printed, texts};
 
 /// Both locks end with the transaction. A statement sees what was committed when it began, so reads that
 /// depend on the lock must be later statements.
-const BESIDE_PAGES: &str = "select pg_advisory_xact_lock_shared($1)";
-const ALONE: &str = "select pg_advisory_xact_lock($1)";
+pub(super) const IN_COMMON: &str = "select pg_advisory_xact_lock_shared($1)";
+pub(super) const ALONE: &str = "select pg_advisory_xact_lock($1)";
 
+/// The lock that pages hold in common.
+const PAGES: &str = "dynaurora claims ";
 const WAIT: &str = "wait for the pages of a backfill";
 
 const LEAVE: &str = "\
@@ -88,11 +90,11 @@ impl Tombstones<'_> {
         let turn = if units.iter().any(leaves_tombstone) {
             ALONE
         } else if rejects || units.iter().any(|unit| self.looks_for_tombstones(unit)) {
-            BESIDE_PAGES
+            IN_COMMON
         } else {
             return Ok(());
         };
-        tx.query(turn).named(WAIT).bind(lock(self.source)).execute().await.map(drop)
+        tx.query(turn).named(WAIT).bind(lock(PAGES, self.source)).execute().await.map(drop)
     }
 
     /// Leaves the tombstones of one table's deletes; returns the units to write: all except backfilled ones
@@ -217,7 +219,7 @@ fn mark(unit: &Unit, key_columns: usize, version: &str, at: &str) -> Option<Unit
 
 /// Waits like a transaction with deletes; the rare statement does not stay prepared.
 pub(super) async fn alone(tx: &mut Tx, source: &str) -> Result<()> {
-    tx.query_once(ALONE).named(WAIT).bind(lock(source)).execute().await.map(drop)
+    tx.query_once(ALONE).named(WAIT).bind(lock(PAGES, source)).execute().await.map(drop)
 }
 
 /// A removal by the scan itself, for an item that left the filter, is older than all that a backfill writes.
@@ -230,9 +232,9 @@ fn is_first(unit: &Unit) -> bool {
     unit.version.sequence == SequenceNumber::ZERO
 }
 
-/// The number of the source's lock.
-fn lock(source: &str) -> i64 {
-    let digest = Sha256::new().chain_update("dynaurora claims ").chain_update(source).finalize();
+/// The number of one of the source's locks.
+pub(super) fn lock(what: &str, source: &str) -> i64 {
+    let digest = Sha256::new().chain_update(what).chain_update(source).finalize();
     digest.iter().take(8).fold(0, |number, byte| (number << 8) | i64::from(*byte))
 }
 
